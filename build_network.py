@@ -1,0 +1,163 @@
+"""Blocks the networks are built from, as functions of Keras tensors [batch, height, width, channels].
+
+The default blocks look at one position when they normalise, so a network made of them gives the same values wherever
+a picture is cut; the `thesis_*` blocks are those of the thesis (group norm, transposed convolutions).
+"""
+import math
+
+from backend import keras, layers, ops
+
+
+@keras.saving.register_keras_serializable("outpainting")
+class SpaceToDepth(layers.Layer):
+    """[B, H, W, C] -> [B, H/block, W/block, C * block**2]; H and W must be multiples of block."""
+
+    def __init__(self, block, **kwargs):
+        super().__init__(**kwargs)
+        self.block = block
+
+    def call(self, x):
+        _, height, width, channels = ops.shape(x)
+        block = self.block
+        x = ops.reshape(x, (-1, height // block, block, width // block, block, channels))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, height // block, width // block, channels * block**2))
+
+    def compute_output_shape(self, shape):
+        batch, height, width, channels = shape
+        return batch, height and height // self.block, width and width // self.block, channels * self.block**2
+
+
+@keras.saving.register_keras_serializable("outpainting")
+class DepthToSpace(layers.Layer):
+    """Inverse of SpaceToDepth."""
+
+    def __init__(self, block, **kwargs):
+        super().__init__(**kwargs)
+        self.block = block
+
+    def call(self, x):
+        _, height, width, channels = ops.shape(x)
+        block = self.block
+        depth = channels // block**2
+        x = ops.reshape(x, (-1, height, width, block, block, depth))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, height * block, width * block, depth))
+
+    def compute_output_shape(self, shape):
+        batch, height, width, channels = shape
+        return batch, height and height * self.block, width and width * self.block, channels // self.block**2
+
+
+@keras.saving.register_keras_serializable("outpainting")
+class RotaryAttention(layers.Layer):
+    """Multi-head self-attention over all positions of a grid, with rotary positions for rows and columns.
+
+    Half of each head's channels turn with the row, half with the column, so that only differences of positions count
+    and the grid may have any size (RoFormer, arXiv 2104.09864, eq. 34, applied to each axis). Queries and keys are
+    normalised, which keeps bfloat16 training stable.
+    """
+
+    def __init__(self, heads, **kwargs):
+        super().__init__(**kwargs)
+        self.heads = heads
+
+    def build(self, shape):
+        channels = shape[-1]
+        self.size = channels // self.heads
+        self.project_in = layers.Dense(3 * channels, use_bias=False, name="project_in", dtype=self.dtype_policy)
+        self.project_out = layers.Dense(channels, kernel_initializer=small_weights(), name="project_out",
+                                        dtype=self.dtype_policy)
+        self.query_norm = layers.RMSNormalization(name="query_norm", dtype=self.dtype_policy)
+        self.key_norm = layers.RMSNormalization(name="key_norm", dtype=self.dtype_policy)
+        self.project_in.build(shape)
+        self.project_out.build(shape)
+        self.query_norm.build((None, self.size))
+        self.key_norm.build((None, self.size))
+
+    def call(self, x):
+        _, height, width, channels = ops.shape(x)
+        positions = height * width
+        qkv = ops.reshape(self.project_in(x), (-1, positions, 3, self.heads, self.size))
+        query, key, value = (qkv[:, :, index] for index in range(3))
+        cos, sin = self._turns(height, width, query.dtype)
+        query = _turn(self.query_norm(query), cos, sin)
+        key = _turn(self.key_norm(key), cos, sin)
+        query, key, value = (ops.transpose(part, (0, 2, 1, 3)) for part in (query, key, value))
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * self.size**-0.5
+        weights = ops.cast(ops.softmax(ops.cast(scores, "float32")), value.dtype)
+        mixed = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        return self.project_out(ops.reshape(mixed, (-1, height, width, channels)))
+
+    def _turns(self, height, width, dtype):
+        frequencies = ops.exp(ops.arange(self.size // 4, dtype="float32") * (-math.log(100.0) / (self.size // 4)))
+        rows = ops.cast(ops.arange(height), "float32")[:, None, None] * frequencies
+        columns = ops.cast(ops.arange(width), "float32")[None, :, None] * frequencies
+        zero = ops.zeros((height, width, 1))
+        angles = ops.concatenate([rows + zero, columns + zero], axis=-1)
+        angles = ops.reshape(angles, (1, height * width, 1, self.size // 2))
+        return ops.cast(ops.cos(angles), dtype), ops.cast(ops.sin(angles), dtype)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def _turn(x, cos, sin):
+    first, second = ops.split(x, 2, axis=-1)
+    return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def small_weights():
+    """Initial weights of a residual branch's last layer: the branch starts near zero."""
+    return keras.initializers.VarianceScaling(0.01, "fan_in", "truncated_normal")
+
+
+def residual_block(x, filters, condition=None):
+    """Residual block without normalisation: SiLU, 3x3, SiLU, 3x3. A condition [B, C] shifts and scales the middle.
+
+    Restoration needs no normalisation (EDSR, arXiv 1707.02921), and it costs a third of the time on a processor.
+    """
+    if x.shape[-1] != filters:
+        x = layers.Conv2D(filters, 1)(x)
+    y = layers.Conv2D(filters, 3, padding="same")(layers.Activation("silu")(x))
+    if condition is not None:
+        scale_shift = layers.Dense(2 * filters, kernel_initializer="zeros")(condition)
+        scale, shift = ops.split(layers.Reshape((1, 1, 2 * filters))(scale_shift), 2, axis=-1)
+        y = y * (1 + scale) + shift
+    y = layers.Activation("silu")(y)
+    y = layers.Conv2D(filters, 3, padding="same", kernel_initializer=small_weights())(y)
+    return x + y
+
+
+def downscale(x, filters):
+    """Halve height and width: 4x4 convolution with stride 2."""
+    return layers.Conv2D(filters, 4, strides=2, padding="same")(x)
+
+
+def upscale(x, filters):
+    """Double height and width: nearest neighbour, then 3x3, which leaves no checkerboard (distill.pub 2016/00003)."""
+    return layers.Conv2D(filters, 3, padding="same")(layers.UpSampling2D(2)(x))
+
+
+def sinusoidal_embedding(level, size, lowest=1.0, highest=1000.0):
+    """Embed a noise level [B, 1] in [0, 1] as size sines and cosines with frequencies from lowest to highest."""
+    frequencies = ops.exp(ops.linspace(math.log(lowest), math.log(highest), size // 2))
+    angles = 2 * math.pi * ops.cast(level, "float32") * frequencies
+    return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
+
+
+def thesis_block(x, filters, stride=1, upscaling=False):
+    """Residual block of the thesis (figures 3.2 and 3.7): 3x3 convolutions, group norm, swish, 1x1 shortcut."""
+    def convolution(width, size, strides=1):
+        if upscaling and strides > 1:
+            return layers.Conv2DTranspose(width, size, strides=strides, padding="same")
+        return layers.Conv2D(width, size, strides=strides, padding="same")
+
+    shortcut = x
+    if stride > 1 or x.shape[-1] != filters:
+        shortcut = convolution(filters, stride if stride > 1 else 1, stride)(x)
+    y = layers.Activation("silu")(layers.GroupNormalization(8)(x))
+    y = convolution(filters, 3, stride)(y)
+    y = layers.Activation("silu")(layers.GroupNormalization(8)(y))
+    y = layers.Conv2D(filters, 3, padding="same")(y)
+    return shortcut + y

@@ -1,0 +1,351 @@
+"""Sky crops for training, from a webcam archive, a folder of photographs, or a pack.
+
+Run as a command, it counts the pictures, shows example crops, and writes a pack: a file of ready crops that every
+training script reads with --pack, on machines without TensorFlow as well.
+
+  python dataset.py --dataset_location /data/webcams --scale_down 4
+  python dataset.py --dataset_location photographs --crop 224 --zoom_out 1.8 --pack skies.npy
+  python dataset.py --dataset_location photographs --exclude 'web_*' --crop 640 --crops_per_picture 6 --pack big.npy
+
+A webcam archive holds frames as <place>/<day>/*.jpg. Places with a mask masks/<place>_mask.png (white = sky, black =
+not sky) are used, and only crops that lie in the sky. Any other folder is read as photographs, with its sub-folders
+as labels. Dark crops, and nine in ten crops of one colour, are left out. Whole days of an archive, or whole
+photographs, are held back for development.
+"""
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
+from sky_sources import Archive, Photographs, masked_places, random_crop
+from utilities import (
+    ROOT,
+    UserError,
+    command_parser,
+    number,
+    replacing,
+    run_command,
+    save_picture,
+    writable_folder,
+)
+
+LOCATION_VARIABLE = "IMAGE_OUTPAINTING_DATASET_LOCATION"
+DARK_MEAN = 0.2  # of values in [0, 1]: night
+MONOCHROME_DEVIATION = 0.05  # mean absolute deviation from the mean colour: clear or overcast all over
+MONOCHROME_KEPT = 0.1  # share of the monochrome crops that is kept
+DEV_SEED = 0  # the development crops are the same whatever the seed of the run
+SHUFFLED_CROPS = 256  # of the crops of one picture, which are drawn together, hardly two then share a batch
+EXAMPLES, EXAMPLE_COLUMNS, EXAMPLE_SIZE = 64, 8, 128
+PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "exclude", "dev_share", "seed")
+
+
+def add_data_options(parser, scale_down, pack=True):
+    """Add the options that say where crops come from. pack=False leaves out --pack, the pack to read."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--dataset_location", metavar="FOLDER",
+                       help=f"webcam archive or folder of photographs (default: ${LOCATION_VARIABLE})")
+    if pack:
+        group.add_argument("--pack", metavar="FILE.npy", help="pack of crops to read instead, written by dataset.py")
+    group.add_argument("--masks", default=ROOT / "masks", type=Path, metavar="FOLDER",
+                       help="masks of an archive, <place>_mask.png, white = sky")
+    group.add_argument("--scale_down", type=int, choices=[1, 2, 4, 8], default=scale_down,
+                       help="frames of an archive are downscaled by this")
+    group.add_argument("--zoom_out", type=number(float, 1), default=1.0, metavar="TIMES",
+                       help="photographs and packs: a crop shows 1 to TIMES its side, at random, where that fits")
+    group.add_argument("--exclude", nargs="+", metavar="GLOB", help="file names of photographs to leave out")
+    group.add_argument("--dev_share", type=number(float, 0, 0.5), default=0.05, metavar="SHARE",
+                       help="share of days or photographs held back for development; a pack has its own")
+
+
+@dataclass
+class Crops:
+    """Training crops without end, and the development crops."""
+
+    size: int
+    dev: np.ndarray  # uint8 [M, size, size, 3] of pictures that never train; M is 0 if there is but one picture or day
+    description: dict  # for config.json; description["dropped"] counts on while crops are drawn
+    stream: Callable  # (seed, start) -> endless iterator of uint8 [size, size, 3]
+
+    def batches(self, batch_size, seed, start=0):
+        """Yield uint8 [batch_size, size, size, 3] without end, mirrored left to right at random.
+
+        start: images already seen. A pack goes on exactly where it stopped; the others go on in a new random order.
+        """
+        crops = self.stream(seed, start)
+        rng = np.random.Generator(np.random.PCG64(seed).advance(start))
+        while True:
+            batch = np.stack(list(islice(crops, batch_size)))
+            mirrored = rng.random(batch_size) < 0.5
+            batch[mirrored] = batch[mirrored, :, ::-1]
+            yield batch
+
+
+def load_crops(args, size, dev_count=256, cache=ROOT / "data"):
+    """The crops of args.pack or args.dataset_location as Crops. Raises UserError when there is nothing to train on."""
+    if args.pack and args.dataset_location:
+        raise UserError("Give either --pack or --dataset_location, not both.")
+    if args.pack:
+        return pack_crops(Path(args.pack), size, args.zoom_out, dev_count)
+    source = open_source(args, size, cache)
+    dev = islice(passing(source, repeated(development(source), dev_count), 1, [DEV_SEED]), dev_count)
+    dev = [crop for _, crop in dev]
+    source.dropped.update(dark=0, monochrome=0)
+    return Crops(size, as_array(dev, size), describe(source), lambda seed, start: source_stream(source, seed, start))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sources
+
+
+def open_source(args, size, cache):
+    """Photographs or Archive, whichever the folder is: an archive has a mask for at least one of its sub-folders."""
+    location = args.dataset_location or os.environ.get(LOCATION_VARIABLE)
+    if not location:
+        raise UserError(f"Give --dataset_location or set {LOCATION_VARIABLE}: a webcam archive or photographs.")
+    if not Path(location).is_dir():
+        raise UserError(f"--dataset_location {location} is not a folder: name a webcam archive or photographs.")
+    if not masked_places(location, args.masks):
+        return Photographs(location, size, args.zoom_out, args.exclude or (), args.dev_share)
+    if args.zoom_out > 1 or args.exclude:
+        raise UserError(f"--zoom_out and --exclude are for photographs, and {location} is a webcam archive.")
+    return Archive(location, args.masks, size, args.scale_down, args.dev_share, cache)
+
+
+def training(source):
+    """Numbers of the pictures that train, int [N]."""
+    return np.flatnonzero(~source.held_back)
+
+
+def development(source):
+    """Numbers of the pictures that are held back, int [N], in a fixed random order."""
+    return np.random.default_rng(DEV_SEED).permutation(np.flatnonzero(source.held_back))
+
+
+def repeated(numbers, at_least):
+    """The numbers, repeated as a whole until there are at_least as many; none stay none."""
+    return np.tile(numbers, -(-at_least // max(1, len(numbers))))
+
+
+def fault(crop):
+    """What is wrong with uint8 [S, S, 3]: "dark", "monochrome" or None."""
+    colour = crop.mean((0, 1), dtype=np.float32)
+    if colour.mean() < DARK_MEAN * 255:
+        return "dark"
+    return "monochrome" if np.abs(crop - colour).mean() < MONOCHROME_DEVIATION * 255 else None
+
+
+def passing(source, numbers, per_picture, seed):
+    """Yield (number, crop) for the crops of these pictures that are worth training on; counts the others."""
+    rng = np.random.default_rng(seed)
+    for picture, crops in source.read(numbers, per_picture, seed):
+        for crop in crops:
+            reason = fault(crop)
+            if reason is None or (reason == "monochrome" and rng.random() < MONOCHROME_KEPT):
+                yield picture, crop
+            else:
+                source.dropped[reason] += 1
+
+
+def source_stream(source, seed, start):
+    """Endless crops of the training pictures: every epoch visits each picture once, in its own order."""
+    crops = epochs(source, seed, start)
+    return crops if source.per_picture == 1 else shuffled(crops, SHUFFLED_CROPS, np.random.default_rng([seed, start]))
+
+
+def epochs(source, seed, start):
+    """The crops of source_stream, those of one picture side by side."""
+    numbers = training(source)
+    for epoch in count():
+        key = [seed, start, epoch]
+        order = np.random.default_rng(key).permutation(numbers)
+        for _, crop in at_least_one(source, passing(source, order, source.per_picture, key)):
+            yield crop
+
+
+def at_least_one(source, crops):
+    """The same crops. Raises UserError at the end if there were none."""
+    crop = None
+    for crop in crops:
+        yield crop
+    if crop is None:
+        raise UserError(f"No training picture of {source.name} gives a crop: dropped were {source.dropped_text()}.")
+
+
+def shuffled(items, length, rng):
+    """Shuffle an endless iterator through a buffer of this length."""
+    buffer = list(islice(items, length))
+    for item in items:
+        place = rng.integers(length)
+        yield buffer[place]
+        buffer[place] = item
+
+
+def describe(source):
+    """What the crops are made of, ready for JSON."""
+    return {"kind": source.kind, "name": source.name, "training": counts(source, training(source)),
+            "development": counts(source, development(source)), "dropped": source.dropped}
+
+
+def counts(source, numbers):
+    """How many of these pictures each label has, without the labels that have none."""
+    totals = np.bincount(source.label_of[numbers], minlength=len(source.label_names))
+    return {str(name): int(total) for name, total in zip(source.label_names, totals, strict=True) if total}
+
+
+def as_array(crops, size):
+    """A list of crops as uint8 [N, size, size, 3], also when it is empty."""
+    return np.stack(crops) if crops else np.empty((0, size, size, 3), np.uint8)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Packs
+
+
+def pack_files(path):
+    """The three files of a pack: training crops, development crops, description."""
+    if path.suffix != ".npy":
+        raise UserError(f"--pack {path} must end in .npy.")
+    return path, path.with_suffix(".dev.npy"), path.with_suffix(".json")
+
+
+def pack_crops(path, size, zoom_out, dev_count):
+    """Crops of a pack, memory-mapped. Raises UserError when a file is missing or its crops are too small."""
+    rows, dev_rows, text = pack_files(path)
+    try:
+        rows, dev_rows = np.load(rows, mmap_mode="r"), np.load(dev_rows, mmap_mode="r")
+        description = json.loads(text.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--pack {path} cannot be read: {error}.") from None
+    if rows.dtype != np.uint8 or rows.ndim != 4 or not len(rows):
+        raise UserError(f"--pack {path} holds {rows.dtype} {rows.shape}: expected uint8 [N, S, S, 3].")
+    if rows.shape[1] < size:
+        raise UserError(f"--pack {path} holds crops of {rows.shape[1]} pixels: at least {size} are needed.")
+
+    def stream(seed, start):
+        rng = np.random.Generator(np.random.PCG64([seed, 1]).advance(3 * start))
+        for image in count(start):
+            epoch, place = divmod(image, len(rows))
+            if place == 0 or image == start:
+                order = np.random.default_rng([seed, epoch]).permutation(len(rows))
+            yield random_crop(rows[order[place]], size, zoom_out, rng)
+
+    rng = np.random.default_rng(DEV_SEED)
+    dev = [random_crop(row, size, zoom_out, rng) for row in dev_rows[:dev_count]]
+    description = {key: value for key, value in description.items() if not key.endswith("_labels")}
+    return Crops(size, as_array(dev, size), {"kind": "pack", "name": path.stem, "made_from": description}, stream)
+
+
+def write_pack(path, source, options, per_picture=1, limit=None, seed=0):
+    """Write the crops of a source as a pack; limit: at most so many training crops. Returns the pack's description.
+
+    training_labels and development_labels say of every row which of label_names it has.
+    """
+    files = pack_files(path)
+    result = {**describe(source), "options": options, "label_names": list(map(str, source.label_names))}
+    dev_limit = limit and max(1, round(limit * source.held_back.mean()))
+    parts = [("training", training(source), limit), ("development", development(source), dev_limit)]
+    for turn, (part, numbers, most) in enumerate(parts):
+        rng = np.random.default_rng([seed, turn])
+        order = tqdm(rng.permutation(numbers), part, unit="picture", disable=None)
+        crops = islice(passing(source, order, per_picture, [seed, turn]), most)
+        crops = at_least_one(source, crops) if part == "training" else crops
+        rows = write_rows(files[turn], crops, source.size, rng)
+        result |= {part: counts(source, rows), f"{part}_labels": source.label_of[rows].tolist()}
+    with replacing(files[2]) as temporary:
+        temporary.write_text(json.dumps(result))
+    return result
+
+
+def write_rows(path, crops, size, rng):
+    """Write (number, uint8 [size, size, 3]) pairs as a .npy file of shuffled rows; returns the number of each row.
+
+    The crops wait in a file of raw bytes, because how many pass the filters, and so their order, is known at the end.
+    """
+    numbers = []
+    with tempfile.TemporaryFile(dir=path.parent) as scratch, replacing(path) as temporary:
+        for picture, crop in crops:
+            scratch.write(crop.tobytes())
+            numbers.append(picture)
+        scratch.flush()
+        shape = (len(numbers), size, size, 3)
+        order = rng.permutation(len(numbers))
+        if not numbers:
+            np.save(temporary, np.empty(shape, np.uint8))
+            return order
+        crops = np.memmap(scratch, np.uint8, "r", shape=shape)
+        rows = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        for row, crop in enumerate(order):
+            rows[row] = crops[crop]
+        rows.flush()
+    return np.array(numbers)[order]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command
+
+
+def main(args):
+    if args.pack:
+        path = Path(args.pack)
+        writable_folder(pack_files(path)[0].parent)
+    source = open_source(args, args.crop, ROOT / "data")
+    options = {name: getattr(args, name) for name in PACK_OPTIONS}
+    if args.pack:
+        description = write_pack(path, source, options, args.crops_per_picture, args.count, args.seed)
+        examples = np.load(path, mmap_mode="r")[:EXAMPLES]
+    else:
+        description = describe(source)
+        order = repeated(np.random.default_rng(args.seed).permutation(training(source)), EXAMPLES)
+        crops = at_least_one(source, passing(source, order, args.crops_per_picture, [args.seed]))
+        examples = [crop for _, crop in islice(crops, EXAMPLES)]
+    print_counts(source, description, "crops" if args.pack else "pictures")
+    sheet = contact_sheet(examples)
+    save_picture(writable_folder(ROOT / "runs" / "dataset") / "examples.png", sheet)
+    print("Example crops: runs/dataset/examples.png")
+    if args.wandb != "disabled":
+        log = start_wandb("dataset", source.name, options, args.wandb)
+        log.log({"examples": wandb_image(sheet)})
+        log.finish()
+
+
+def print_counts(source, description, noun):
+    """Print how much of each label or place trains and is held back, and what was dropped so far."""
+    train, dev = description["training"], description["development"]
+    print(f"{source.kind} {source.name}, {noun}:")
+    rows = [(name, train.get(name, 0), dev.get(name, 0)) for name in sorted({*train, *dev})]
+    for name, *numbers in [*rows, ("total", sum(train.values()), sum(dev.values()))]:
+        print(f"  {name:24} {numbers[0]:10,} training {numbers[1]:8,} development")
+    print(f"  dropped: {source.dropped_text()}")
+
+
+def contact_sheet(crops):
+    """Crops, each at most EXAMPLE_SIZE wide, in full rows of EXAMPLE_COLUMNS, as one picture."""
+    size = min(EXAMPLE_SIZE, crops[0].shape[0])
+    small = [cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) for crop in crops]
+    columns = min(EXAMPLE_COLUMNS, len(small))
+    return picture_grid([small[row:row + columns] for row in range(0, len(small) - columns + 1, columns)])
+
+
+def make_parser():
+    parser = command_parser(__doc__)
+    add_data_options(parser, scale_down=4, pack=False)
+    group = parser.add_argument_group("crops")
+    group.add_argument("--crop", type=number(int, 8), default=128, metavar="PIXELS", help="side of the crops")
+    group.add_argument("--crops_per_picture", type=number(int, 1), default=1, metavar="N", help="crops of each picture")
+    group.add_argument("--pack", metavar="OUT.npy", help="write a pack: OUT.npy, OUT.dev.npy and OUT.json")
+    group.add_argument("--count", type=number(int, 1), metavar="N", help="most training crops in the pack, default all")
+    group.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of the choice")
+    add_logging_options(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main, make_parser())

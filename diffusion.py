@@ -1,0 +1,91 @@
+"""Diffusion on arrays: noise schedules, v-prediction, DDIM and DPM-Solver++ samplers. No network is named here.
+
+A noisy array is signal * clean + noise * epsilon with signal**2 + noise**2 = 1 at every time in [0, 1]; time 0 is
+nearly clean. Samplers take a function estimate(noisy, time) -> clean, so whatever is known of the clean array can be
+imposed inside it.
+"""
+import math
+
+import numpy as np
+
+# (signal rate at time 0, at time 1); between them the angle whose cosine is the signal rate grows linearly.
+SCHEDULES = {"thesis": (0.95, 0.02), "wide": (0.9999, 0.005)}
+
+
+def angle(time, schedule):
+    """Angle in radians at a time in [0, 1]; works on floats and on arrays of any backend."""
+    first, last = (math.acos(rate) for rate in SCHEDULES[schedule])
+    return first + (last - first) * time
+
+
+def rates(time, schedule):
+    """(signal rate, noise rate) as floats for a float time."""
+    return math.cos(angle(time, schedule)), math.sin(angle(time, schedule))
+
+
+def velocity(clean, epsilon, signal, noise):
+    """v = signal * epsilon - noise * clean (Salimans & Ho, arXiv 2202.00512, appendix D)."""
+    return signal * epsilon - noise * clean
+
+
+def clean_from_velocity(noisy, v, signal, noise):
+    """Clean array from a noisy one and its v."""
+    return signal * noisy - noise * v
+
+
+def clean_from_epsilon(noisy, epsilon, signal, noise):
+    """Clean array from a noisy one and its noise."""
+    return (noisy - noise * epsilon) / signal
+
+
+def epsilon_from_clean(noisy, clean, signal, noise):
+    """Noise of a noisy array whose clean part is known."""
+    return (noisy - signal * clean) / noise
+
+
+def ddim_step(noisy, clean, now, then):
+    """One deterministic step (Song et al., arXiv 2010.02502, eq. 12); now and then are (signal, noise)."""
+    return then[0] * clean + then[1] * epsilon_from_clean(noisy, clean, *now)
+
+
+def dpm_solver_step(noisy, clean, previous, before, now, then):
+    """One step of DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2).
+
+    previous is the clean estimate of the step before and before its rates, or None in the first step, which is then
+    a step of first order (equal to DDIM).
+    """
+    step = _log_snr(then) - _log_snr(now)
+    if previous is not None:
+        ratio = (_log_snr(now) - _log_snr(before)) / step
+        clean = clean + (clean - previous) / (2 * ratio)
+    return then[1] / now[1] * noisy - then[0] * math.expm1(-step) * clean
+
+
+def _log_snr(pair):
+    return math.log(pair[0] / pair[1])
+
+
+def sample(estimate, start, steps, schedule, solver="dpm", progress=iter):
+    """Denoise `start` in `steps` steps; returns the last clean estimate.
+
+    Args:
+        estimate: function (noisy float32 array, time float) -> clean estimate of the same shape.
+        start: noise of unit variance, the noisy array at time 1.
+        steps: calls of estimate.
+        schedule: name in SCHEDULES.
+        solver: "dpm" (DPM-Solver++ 2M) or "ddim".
+        progress: wraps the iterable of steps, e.g. a progress bar.
+    """
+    times = np.linspace(1, 0, steps + 1)
+    noisy, clean, previous, before = start, None, None, None
+    for index in progress(range(steps)):
+        now, then = rates(times[index], schedule), rates(times[index + 1], schedule)
+        clean = estimate(noisy, times[index])
+        if index == steps - 1:
+            break
+        if solver == "ddim":
+            noisy = ddim_step(noisy, clean, now, then)
+        else:
+            noisy = dpm_solver_step(noisy, clean, previous, before, now, then)
+        previous, before = clean, now
+    return clean

@@ -1,0 +1,238 @@
+"""Runs and models on disk: run folders, stats.jsonl, sample pictures, wandb; config.json + float16 weights.
+
+A run lives in runs/<kind>_<name>/; whatever wandb gets is there too. A model is a folder with config.json (every
+architectural number, what it was trained on, its scores) and model.weights.h5.
+"""
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from utilities import ROOT, UserError, replacing, save_picture, writable_folder
+
+FORMAT_VERSION = 1
+MODEL_KINDS = ("tokenizer", "maskgit", "sharpen")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# wandb
+
+
+def add_logging_options(parser):
+    """Add --wandb. Nobody is asked anything: without a key the run is written to an offline folder."""
+    group = parser.add_argument_group("logging")
+    group.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto",
+                       help="auto = online when a wandb key is configured, else offline (see wandb/offline-run-*; "
+                            "`wandb sync` uploads it later)")
+
+
+class NoWandb:
+    """Stands in for a wandb run when logging is disabled."""
+
+    def log(self, values, step=None):
+        pass
+
+    def finish(self):
+        pass
+
+
+def start_wandb(kind, name, config, mode="auto", run_id=None):
+    """Start a wandb run of the project sky-outpainting, never prompting; returns an object with log() and finish().
+
+    run_id resumes the run of that id. Raises UserError when online is asked for and no key is configured.
+    """
+    if mode == "disabled":
+        return NoWandb()
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    has_key = bool(wandb.Settings().api_key or os.environ.get("WANDB_API_KEY") or _netrc_has_wandb())
+    if mode == "online" and not has_key:
+        raise UserError("--wandb online needs a key: run `wandb login` once, or use --wandb offline.")
+    mode = ("online" if has_key else "offline") if mode == "auto" else mode
+    return wandb.init(project="sky-outpainting", job_type=kind, name=f"{kind}_{name}", config=config, mode=mode,
+                      id=run_id, resume="allow" if run_id else None, dir=writable_folder(ROOT / "wandb").parent,
+                      settings=wandb.Settings(silent=True, disable_git=True, save_code=False))
+
+
+def _netrc_has_wandb():
+    for name in (".netrc", "_netrc"):
+        file = Path.home() / name
+        if file.is_file() and "api.wandb.ai" in file.read_text(errors="ignore"):
+            return True
+    return False
+
+
+def wandb_image(pixels, caption=None):
+    """uint8 [H, W, 3] as a picture for wandb; what is not a picture goes through unchanged."""
+    import wandb
+
+    return wandb.Image(pixels, caption=caption)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Run folder
+
+
+class Run:
+    """The folder of one training run, and the wandb run beside it.
+
+    Attributes: folder (Path), images (images seen so far, from the last checkpoint).
+    """
+
+    def __init__(self, kind, name, config, wandb_mode="auto", root=ROOT / "runs"):
+        self.kind, self.name = kind, name
+        self.folder = writable_folder(Path(root) / f"{kind}_{name}")
+        self.config_file = self.folder / "config.json"
+        if self.config_file.exists():
+            self.config = read_json(self.config_file)
+            self._refuse_changes(config)
+        else:
+            self.config = {**config, "run_id": hashlib.sha1(os.urandom(16)).hexdigest()[:8]}
+            write_json(self.config_file, self.config)
+        self.wandb = start_wandb(kind, name, self.config, wandb_mode, self.config["run_id"])
+        self.wandb_disabled = isinstance(self.wandb, NoWandb)
+
+    def _refuse_changes(self, config):
+        def fixed(settings):
+            return json.loads(json.dumps({**settings["model"], **settings.get("tokenizer", {})}))
+
+        old, new = fixed(self.config), fixed(config)
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if changed:
+            raise UserError(f"{self.folder} was started with another {changed[0].replace('fingerprint', 'tokenizer')}: give this run a new --run_name, "
+                            "or repeat the options it was started with.")
+
+    def log(self, images, numbers, pictures=None):
+        """Append numbers (name -> float) to stats.jsonl, save pictures (name -> uint8 [H, W, 3]), send both to wandb."""
+        pictures = pictures or {}
+        with (self.folder / "stats.jsonl").open("a") as stats:
+            stats.write(json.dumps({"images": images, **numbers}) + "\n")
+        for name, pixels in pictures.items():
+            save_picture(self.folder / f"{name}_{images:09d}.png", pixels)
+        if not self.wandb_disabled:
+            shown = {name: wandb_image(pixels) for name, pixels in pictures.items()}
+            self.wandb.log({"images": images, **numbers, **shown}, step=images)
+
+    def finish(self):
+        self.wandb.finish()
+
+
+def read_json(path):
+    """A JSON file's value, or UserError."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}).") from None
+
+
+def write_json(path, value):
+    """Write a value as indented JSON, never leaving half a file."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def picture_grid(rows):
+    """Rows of equally many uint8 pictures [N, H, W, 3] as one picture, two white pixels between them."""
+    def padded(pictures):
+        return [np.pad(picture, ((0, 2), (0, 2), (0, 0)), constant_values=255) for picture in pictures]
+
+    return np.concatenate([np.concatenate(padded(row), axis=1) for row in rows], axis=0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Models
+
+
+def model_folder(kind, run=None, root=ROOT / "models"):
+    """models/<kind>_<run>, or the shipped models/<kind> when no run is named. Raises UserError if it is not there."""
+    folder = Path(root) / (f"{kind}_{run}" if run else kind)
+    if (folder / "config.json").exists():
+        return folder
+    known = sorted(path.name.removeprefix(f"{kind}_") for path in Path(root).glob(f"{kind}_*"))
+    if run is None:
+        raise UserError(f"{folder} holds no model: train one or name a run with --{kind}_run "
+                        f"({', '.join(known) or 'there is none yet'}).")
+    raise UserError(f"there is no {kind} run named {run}: known are {', '.join(known) or 'none'}.")
+
+
+def save_model(folder, model, config):
+    """Write config.json and the model's weights in float16.
+
+    config must hold "model" (architecture); the fingerprint of the weights is added, so that models trained on each
+    other's output can be told apart.
+    """
+    import h5py
+
+    folder = writable_folder(folder)
+    with replacing(folder / "model.weights.h5") as temporary:
+        full = temporary.with_name(temporary.stem + "_full.weights.h5")
+        try:
+            model.save_weights(full)
+            with h5py.File(full) as source, h5py.File(temporary, "w") as target:
+                _copy_as_half(source, target)
+        finally:
+            full.unlink(missing_ok=True)
+    write_json(folder / "config.json", {"format": FORMAT_VERSION, "fingerprint": fingerprint(folder), **config})
+
+
+def _copy_as_half(source, target):
+    import h5py
+
+    target.attrs.update(source.attrs)
+    for name, item in source.items():
+        if name == "optimizer":
+            continue  # Keras adds it to a compiled model's weights
+        if isinstance(item, h5py.Group):
+            _copy_as_half(item, target.create_group(name))
+        else:
+            values = item[()]
+            half = np.issubdtype(values.dtype, np.floating)
+            target.create_dataset(name, data=values.astype(np.float16) if half else values).attrs.update(item.attrs)
+
+
+def fingerprint(folder):
+    """Eight hexadecimal digits that identify a model's weights (of their values, not of the file's bytes)."""
+    import h5py
+
+    digest = hashlib.sha256()
+
+    def add(name, item):
+        if isinstance(item, h5py.Dataset):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(item[()]).tobytes())
+
+    with h5py.File(Path(folder) / "model.weights.h5") as file:
+        file.visititems(add)
+    return digest.hexdigest()[:8]
+
+
+def load_config(folder, kind):
+    """config.json of a model folder, checked. Raises UserError for another kind or a newer format."""
+    config = read_json(Path(folder) / "config.json")
+    if config.get("kind") != kind:
+        raise UserError(f"{folder} holds a {config.get('kind')} model, expected {kind}.")
+    if config.get("format", 0) > FORMAT_VERSION:
+        raise UserError(f"{folder} was written by a newer version of this project: update it.")
+    return config
+
+
+def load_weights(folder, model):
+    """Fill a built model with a folder's weights. Raises UserError when they do not fit or are damaged."""
+    try:
+        model.load_weights(Path(folder) / "model.weights.h5")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}/model.weights.h5 cannot be loaded ({str(error).splitlines()[0]}).") from None
+
+
+def check_pair(config, tokenizer_config, folder, tokenizer_folder):
+    """Refuse a model that was trained with another tokenizer than the one given."""
+    wanted = config["tokenizer"]
+    if wanted["fingerprint"] != tokenizer_config["fingerprint"]:
+        hint = f"name that one with --tokenizer_run {wanted['run']}" if wanted["run"] else "use the shipped tokenizer"
+        raise UserError(f"{folder} was trained with the tokenizer {wanted['fingerprint']}, but {tokenizer_folder} is "
+                        f"{tokenizer_config['fingerprint']}: {hint}.")

@@ -1,0 +1,381 @@
+"""Train MaskGIT, a transformer that fills masked tokens from the tokens it can see.
+
+  python maskgit.py --dataset_location skies/
+  python maskgit.py --pack skies.npy --tokenizer_run wide --run_name wide --minutes 60
+  python maskgit.py --pack skies.npy --tokenizer_run thesis --preset thesis --run_name thesis
+
+The crops are tokenised once; the model lands in models/maskgit_<run_name>, metrics and pictures in
+runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
+"""
+import math
+
+import numpy as np
+from tqdm import tqdm
+
+from backend import compiled, keras, layers, ops
+from build_network import RotaryAttention, small_weights
+from dataset import add_data_options, load_crops
+from log_and_save import (
+    Run,
+    add_logging_options,
+    check_pair,
+    load_config,
+    load_weights,
+    model_folder,
+    picture_grid,
+)
+from token_decoding import decoding_steps, log_softmax
+from tokenizer import load_tokenizer
+from training import add_training_options, train, with_preset
+from utilities import (
+    ROOT,
+    add_machine_options,
+    command_parser,
+    number,
+    prepare_machine,
+    replacing,
+    run_command,
+    to_bytes,
+)
+
+PRESETS = {
+    "default": {
+        "model": {"style": "local", "window": 16, "width": 320, "blocks": 6, "heads": 5, "masks": "rectangles",
+                  "mask_ratio": 0.5},
+        "images": 100_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
+        "beta_2": 0.98, "ema": 0.998,
+    },
+    "thesis": {
+        "model": {"style": "thesis", "window": 32, "width": 256, "blocks": 8, "heads": 4, "masks": "thesis",
+                  "mask_ratio": 0.5},
+        "images": 8_800_000, "batch_size": 32, "learning_rate": 1e-4, "schedule": 0.8, "weight_decay": 0.0,
+        "beta_2": 0.999, "ema": 0.999,
+    },
+}
+DECODE_STEPS = 12
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training masks
+
+
+def interval(kind, low, size, length):
+    """Bool [B, length]: a stretch of a row for every kind in [0, 1), one of all, from the start, to the end, inside.
+
+    size in [0, 1) sets its length from a quarter to three quarters, low in [0, 1) the place of a stretch inside.
+    """
+    extent = ops.round((0.25 + 0.5 * size) * length)
+    free = length - extent
+    start = ops.where(kind < 0.3, 0.0, ops.where(kind < 0.55, 0.0, ops.where(kind < 0.8, free, ops.round(low * free))))
+    extent = ops.where(kind < 0.3, float(length), extent)
+    position = ops.arange(length, dtype="float32")[None]
+    return (position >= start[:, None]) & (position < (start + extent)[:, None])
+
+
+def rectangle_regions(uniform, height, width):
+    """Regions that may be hidden in training, bool [B, height, width], from uniform float [B, 7] in [0, 1).
+
+    A rectangle or its complement: half planes, corners, three known sides, holes, islands, everything. Those are the
+    contexts that outpainting meets.
+    """
+    rows = interval(uniform[:, 0], uniform[:, 1], uniform[:, 2], height)
+    columns = interval(uniform[:, 3], uniform[:, 4], uniform[:, 5], width)
+    rectangle = rows[:, :, None] & columns[:, None, :]
+    everything = ops.all(rectangle, axis=(1, 2), keepdims=True)
+    return ops.where(everything | (uniform[:, 6] < 0.5)[:, None, None], rectangle, ~rectangle)
+
+
+def thesis_regions(uniform, height, width, mask_ratio=0.5):
+    """One of the eight regions of the thesis (figure 3.6): left, right, top, bottom, or a corner.
+
+    uniform float [B, 7] in [0, 1); bool [B, height, width].
+    """
+    choice = ops.floor(uniform[:, 0] * 8)[:, None]
+    hidden_rows, hidden_columns = round(height * mask_ratio), round(width * mask_ratio)
+    row, column = ops.arange(height)[None], ops.arange(width)[None]
+    top, bottom = row < hidden_rows, row >= height - hidden_rows
+    left, right = column < hidden_columns, column >= width - hidden_columns
+    rows = ops.where((choice == 2) | (choice == 4) | (choice == 5), top,
+                     ops.where((choice == 3) | (choice >= 6), bottom, True))
+    columns = ops.where((choice == 0) | (choice == 4) | (choice == 6), left,
+                        ops.where((choice == 1) | (choice == 5) | (choice == 7), right, True))
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def hide(regions, time, uniform):
+    """Hide each token of a region with probability cos(pi/2 * time): bool [B, h, w], time [B], uniform [B, h, w]."""
+    return regions & (uniform < ops.cos(math.pi / 2 * time)[:, None, None])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Model
+
+
+@keras.saving.register_keras_serializable("outpainting")
+class TokenEmbedding(layers.Layer):
+    """Tokens enter and leave the network through one table: a projection of the tokenizer's codes plus a residual.
+
+    The projection lets codes that look alike share what is learned; the residual, zero at first, tells them apart.
+    The mask has a vector of its own.
+    """
+
+    def __init__(self, codes, code_size, width, use_codes, **kwargs):
+        super().__init__(**kwargs)
+        self.codes, self.code_size, self.width, self.use_codes = codes, code_size, width, use_codes
+
+    def build(self, shape=None):
+        if self.use_codes:
+            self.codebook = self.add_weight(shape=(self.codes, self.code_size), name="codebook", trainable=False)
+            self.projection = self.add_weight(
+                shape=(self.code_size, self.width), name="projection",
+                initializer=keras.initializers.RandomNormal(self.code_size**-0.5))
+        start = "zeros" if self.use_codes else keras.initializers.RandomNormal(0.02)
+        self.residual = self.add_weight(shape=(self.codes, self.width), name="residual", initializer=start)
+        if self.use_codes:
+            self.mask = self.add_weight(shape=(1, self.width), name="mask", initializer="zeros")
+        self.bias = self.add_weight(shape=(self.codes,), name="bias", initializer="zeros")
+
+    def table(self):
+        if not self.use_codes:
+            return self.residual
+        return ops.matmul(self.codebook, self.projection) + self.residual
+
+    def call(self, tokens):
+        # The mask token of the thesis embeds to 0.
+        mask = self.mask if self.use_codes else ops.zeros((1, self.width), self.residual.dtype)
+        table = ops.concatenate([self.table(), ops.cast(mask, self.compute_dtype)], axis=0)
+        return ops.take(ops.cast(table, self.compute_dtype), tokens, axis=0)
+
+    def logits(self, x):
+        """[B, h, w, width] -> float32 [B, h, w, codes]."""
+        scale = self.width**-0.5 if self.use_codes else 1.0
+        scores = ops.matmul(x, ops.transpose(ops.cast(self.table(), x.dtype)))
+        return ops.cast(scores, "float32") * scale + ops.cast(self.bias, "float32")
+
+    def compute_output_shape(self, shape):
+        return (*shape, self.width)
+
+
+def build_body(config):
+    """Network from embedded tokens [B, h, w, width] to the same shape, for any h and w.
+
+    Each block is a 3x3 convolution, in every second block attention, and a gated layer; clouds continue mostly from
+    their nearest neighbours, which a convolution sees at once and attention has to learn.
+    """
+    width = config["width"]
+    x = inputs = layers.Input((None, None, width))
+    x = layers.Conv2D(width, 3, padding="same")(x)
+    for block in range(config["blocks"]):
+        y = layers.Conv2D(width, 3, padding="same", kernel_initializer=small_weights())(layers.Activation("silu")(x))
+        x = x + y
+        if block % 2:
+            x = x + RotaryAttention(config["heads"])(layers.RMSNormalization()(x))
+        y = layers.Dense(2 * width, activation="silu")(layers.RMSNormalization()(x))
+        x = x + layers.Dense(width, kernel_initializer=small_weights())(y)
+    x = layers.Dense(width, kernel_initializer=small_weights())(layers.RMSNormalization()(x))
+    return keras.Model(inputs, x, name="body")
+
+
+@keras.saving.register_keras_serializable("outpainting")
+class LearnedPositions(layers.Layer):
+    """Adds a learned vector to every position of a window x window grid."""
+
+    def build(self, shape):
+        self.positions = self.add_weight(shape=shape[1:], name="positions",
+                                         initializer=keras.initializers.RandomNormal(0.02))
+
+    def call(self, x):
+        return x + ops.cast(self.positions, x.dtype)
+
+
+def build_thesis_body(config):
+    """The transformer of the thesis (figure 3.5): learned positions, post-norm layers, dense + GELU + norm."""
+    width, window = config["width"], config["window"]
+    inputs = layers.Input((window, window, width))
+    x = layers.Dropout(0.1)(layers.LayerNormalization()(LearnedPositions()(inputs)))
+    x = layers.Reshape((window * window, width))(x)
+    for _ in range(config["blocks"]):
+        y = layers.MultiHeadAttention(config["heads"], width // config["heads"], dropout=0.1)(x, x)
+        x = layers.LayerNormalization()(x + layers.Dropout(0.1)(y))
+        y = layers.Dense(width)(layers.Dense(2 * width, activation="gelu")(x))
+        x = layers.LayerNormalization()(x + layers.Dropout(0.1)(y))
+    x = layers.LayerNormalization()(layers.Dense(width, activation="gelu")(x))
+    return keras.Model(inputs, layers.Reshape((window, window, width))(x), name="body")
+
+
+class MaskGIT(keras.Model):
+    """Tokens int [B, h, w], hidden ones equal to mask_token -> logits float32 [B, h, w, codes].
+
+    With training=True it hides tokens itself and returns (logits, hidden bool [B, h, w]).
+    """
+
+    def __init__(self, config, codes, code_size):
+        super().__init__(name="maskgit")
+        self.config, self.mask_token = config, codes
+        self.embedding = TokenEmbedding(codes, code_size, config["width"], config["style"] == "local")
+        self.embedding.build()
+        self.body = build_thesis_body(config) if config["style"] == "thesis" else build_body(config)
+        self.seeds = keras.random.SeedGenerator(0)
+        self.accuracy = keras.metrics.Mean("accuracy")
+        self.built = True
+
+    def set_codebook(self, codebook):
+        """Give the network the tokenizer's codes [K, code_size], scaled to unit variance."""
+        if self.embedding.use_codes:
+            codebook = np.asarray(codebook, np.float32)
+            codebook = codebook - codebook.mean(axis=0)
+            self.embedding.codebook.assign(codebook / codebook.std())
+
+    def hidden(self, tokens):
+        batch, height, width = ops.shape(tokens)
+
+        def uniform(*shape):
+            return keras.random.uniform(shape, dtype="float32", seed=self.seeds)
+
+        regions = thesis_regions if self.config["masks"] == "thesis" else rectangle_regions
+        return hide(regions(uniform(batch, 7), height, width), uniform(batch), uniform(batch, height, width))
+
+    def call(self, tokens, training=False):
+        if not training:
+            return self.embedding.logits(self.body(self.embedding(tokens)))
+        hidden = self.hidden(tokens)
+        seen = ops.where(hidden, self.mask_token, tokens)
+        return self.embedding.logits(self.body(self.embedding(seen), training=True)), hidden
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        logits, hidden = y_pred
+        weights = ops.cast(hidden, "float32")
+        count = ops.maximum(ops.sum(weights), 1.0)
+        entropy = keras.losses.sparse_categorical_crossentropy(x, logits, from_logits=True)
+        right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(x, "int32")), "float32")
+        self.accuracy.update_state(ops.sum(right * weights) / count)
+        return ops.sum(entropy * weights) / count
+
+
+def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
+    """The shipped MaskGIT or that of a run: (MaskGIT, config). Refuses one trained with another tokenizer."""
+    folder = folder or model_folder("maskgit", run)
+    config = load_config(folder, "maskgit")
+    check_pair(config, tokenizer_config, folder, tokenizer_folder)
+    model = MaskGIT(config["model"], tokenizer_config["model"]["codes"], tokenizer_config["model"]["code_size"])
+    load_weights(folder, model)
+    return model, config
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+def extract_tokens(tokenizer, crops, count, seed, path):
+    """Tokens of `count` training crops, uint16 [count, h, w], kept in `path` (.npy) so that a resumed run has them."""
+    if path.exists():
+        return np.load(path, mmap_mode="r")
+    batch_size = 16
+    encode = compiled(tokenizer, tokenizer.encode)
+    batches, grids = crops.batches(batch_size, seed), []
+    for _ in tqdm(range(math.ceil(count / batch_size)), desc="tokenising", unit_scale=batch_size, unit="img"):
+        grids.append(np.asarray(encode(next(batches))).astype(np.uint16))
+    tokens = np.concatenate(grids)[:count]
+    with replacing(path) as temporary:
+        np.save(temporary, tokens)
+    return tokens
+
+
+def token_windows(tokens, window, batch_size, seed, start):
+    """Endless batches int32 [batch_size, window, window] cut at random from grids [N, h, w], going on at `start`."""
+    rng = np.random.Generator(np.random.PCG64(seed).advance(start))
+    _, height, width = tokens.shape
+    while True:
+        rows = rng.integers(0, height - window + 1, batch_size)
+        columns = rng.integers(0, width - window + 1, batch_size)
+        grids = rng.integers(0, len(tokens), batch_size)
+        yield np.stack([tokens[grid, row:row + window, column:column + window]
+                        for grid, row, column in zip(grids, rows, columns, strict=True)]).astype(np.int32)
+
+
+def dev_masks(count, window, seed=0):
+    """Hidden positions, bool [count, window, window], for measuring: rectangles, wholly hidden, the same every time."""
+    uniform = np.random.default_rng(seed).random((count, 7), np.float32)
+    return np.asarray(rectangle_regions(ops.convert_to_tensor(uniform), window, window))
+
+
+def hidden_scores(log_probabilities, tokens, hidden):
+    """(mean negative log-probability of the true tokens, accuracy) over hidden positions, in nats and as a share."""
+    right = np.take_along_axis(log_probabilities, tokens[..., None].astype(np.int64), axis=-1)[..., 0]
+    return -float(right[hidden].mean()), float((log_probabilities.argmax(-1) == tokens)[hidden].mean())
+
+
+def make_report(model, tokenizer, tokens):
+    """The function that measures MaskGIT on held-back tokens int [N, window, window] at every tick."""
+    network = compiled(model, lambda x: model(x, training=False))
+    decode = compiled(tokenizer, tokenizer.decode)
+    hidden = dev_masks(len(tokens), tokens.shape[1])
+    seen = np.where(hidden, model.mask_token, tokens).astype(np.int32)
+    shown = min(8, len(tokens))
+
+    def report():
+        one_step = np.concatenate([log_softmax(network(seen[start:start + 16])) for start in range(0, len(seen), 16)])
+        loss, accuracy = hidden_scores(one_step, tokens, hidden)
+        few = min(16, len(tokens))
+        # Full decoding: each position is judged by what the network said in the step that decided it.
+        full = one_step[:few].copy()
+        decoded = seen[:few]
+        for decoded, decided, logits in decoding_steps(  # noqa: B007
+                seen[:few], network, model.mask_token, [(0, index) for index in range(few)], DECODE_STEPS):
+            full[decided] = log_softmax(logits)[decided]
+        full_loss, full_accuracy = hidden_scores(full, tokens[:few], hidden[:few])
+        numbers = {"one_step_loss": loss, "one_step_accuracy": accuracy, "full_loss": full_loss,
+                   "full_accuracy": full_accuracy}
+        guess = np.where(hidden, one_step.argmax(-1), tokens)[:shown].astype(np.int32)
+        true, simple, stepwise = (to_bytes(decode(grid[:shown].astype(np.int32))) for grid in (tokens, guess, decoded))
+        size = true.shape[1] // tokens.shape[1]
+        grey = np.where(np.kron(hidden[:shown], np.ones((1, size, size), bool))[..., None], 128, true).astype(np.uint8)
+        return numbers, {"decodings": picture_grid([true, grey, simple, stepwise])}
+
+    return report
+
+
+def build_parser():
+    parser = command_parser(__doc__)
+    add_data_options(parser, scale_down=4)
+    group = parser.add_argument_group("model")
+    group.add_argument("--tokenizer_run", metavar="NAME", help="tokenizer to use (default: the shipped one)")
+    group.add_argument("--img_size", type=number(int, 32, 512), metavar="PX",
+                       help="side of the crops that are tokenised; windows are cut from them "
+                            "(default: a quarter more than a window)")
+    group.add_argument("--token_crops", type=number(int, 1), default=16_000, metavar="N",
+                       help="training crops to tokenise, once")
+    add_training_options(parser, PRESETS)
+    add_logging_options(parser)
+    add_machine_options(parser)
+    return parser
+
+
+def main(args):
+    precision = prepare_machine(args)
+    settings = with_preset(args, PRESETS)
+    tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
+    downscale, window = tokenizer.config["downscale"], settings["model"]["window"]
+    window = settings["model"]["window"] = min(window, tokenizer_config["img_size"] // downscale)
+    img_size = max(args.img_size or downscale * (window + window // 4), downscale * window) // downscale * downscale
+    crops = load_crops(args, img_size)
+    config = {"kind": "maskgit", "run": args.run_name, "model": settings["model"],
+              "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
+              "settings": {key: value for key, value in settings.items() if key != "model"},
+              "precision": precision, "data": crops.description}
+    run = Run("maskgit", args.run_name, config, args.wandb)
+    tokens = extract_tokens(tokenizer, crops, args.token_crops, args.seed, run.folder / "tokens.npy")
+    encode = compiled(tokenizer, tokenizer.encode)
+    dev = np.concatenate([np.asarray(encode(crops.dev[start:start + 16])) for start in range(0, len(crops.dev), 16)])
+    model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
+    model.set_codebook(tokenizer.quantizer.codebook)
+
+    def batches(start):
+        return ((batch,) for batch in token_windows(tokens, window, settings["batch_size"], args.seed, start))
+
+    train(model, run, batches, settings, make_report(model, tokenizer, dev[:, :window, :window]), config,
+          ROOT / "models" / f"maskgit_{args.run_name}", args.tick, args.minutes)
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())

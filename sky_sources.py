@@ -1,0 +1,347 @@
+"""Where sky crops come from: a folder of photographs, or an archive of webcam frames with sky masks.
+
+Both sources have the same interface:
+  kind          "photographs" or "archive"
+  name, size    name of the folder; side of the crops in pixels
+  label_names   sorted labels (sub-folders) or places;  label_of: int [N], which of them each picture has
+  held_back     bool [N], the pictures that are for development only
+  per_picture   how many crops of a picture are worth its decoding
+  dropped       Counter of what was left out, by reason
+  read(numbers, per_picture, seed)   yields (number, uint8 [K, size, size, 3]) in the order of numbers
+"""
+import hashlib
+import os
+import sys
+import time
+import zipfile
+from collections import Counter, defaultdict, deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from utilities import UserError, picture_files, read_picture, replacing, writable_folder
+
+READERS = min(4, os.cpu_count() or 1)
+FRAME_SUFFIXES = (".jpg", ".jpeg")
+MASK_ENDING = "_mask.png"
+MOST_CORNERS = 65536  # a place: more add no variety, and 94 places of full-size frames would fill memory
+NOT_A_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNSETTLED = 2 * 10**9  # nanoseconds: a folder changed so recently may change again within the same time stamp
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Both sources
+
+
+def held_back(groups, names, share):
+    """Choose what is held back for development: a share of the names, by a hash that other names do not influence.
+
+    groups, names: N strings each. Every group keeps at least one name for training; if share > 0 and some group has two
+    names, at least one name is held back. Returns bool [N].
+    """
+    scores = np.array([hash_score(f"{group}/{name}") for group, name in zip(groups, names, strict=True)])
+    held = scores < share
+    members = defaultdict(list)
+    for number, group in enumerate(groups):
+        members[group].append(number)
+    for numbers in members.values():
+        if held[numbers].all():
+            held[max(numbers, key=scores.__getitem__)] = False
+    spare = [number for numbers in members.values() if len(numbers) > 1 for number in numbers]
+    if share and spare and not held.any():
+        held[min(spare, key=scores.__getitem__)] = True
+    return held
+
+
+def hash_score(text):
+    """A number in [0, 1) that depends on the text only, the same on every machine."""
+    digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def random_crop(picture, size, zoom_out, rng):
+    """A random square of uint8 [H, W, 3], 1 to zoom_out times as wide as size where that fits, as [size, size, 3].
+
+    Draws exactly three numbers from rng, so that the state of rng after n crops is known.
+    """
+    height, width = picture.shape[:2]
+    zoom, down, right = rng.random(3)
+    side = round(size + zoom * max(0, min(size * zoom_out, height, width) - size))
+    top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
+    crop = picture[top:top + side, left:left + side]
+    return crop if side == size else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+
+
+class Source:
+    """What photographs and archives share: what is left out is counted, and a broken file named."""
+
+    def __init__(self, location, size):
+        self.name, self.size = Path(location).resolve().name, size
+        self.dropped, self.broken = Counter(), set()
+
+    def report(self, file, reason):
+        """Name a file that cannot be used, once."""
+        if file not in self.broken:
+            self.broken.add(file)
+            self.dropped["broken"] += 1
+            print(f"Skipped {file}: {reason}", file=sys.stderr)
+
+    def dropped_text(self):
+        """What was left out so far, as in "3 dark, 1 broken"."""
+        return ", ".join(f"{total:,} {reason}" for reason, total in self.dropped.items() if total) or "none"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Photographs
+
+
+class Photographs(Source):
+    """The pictures of a folder, of any depth, that are large enough for a crop; their sub-folders are the labels."""
+
+    kind = "photographs"
+    per_picture = 1
+
+    def __init__(self, folder, size, zoom_out=1.0, exclude=(), dev_share=0.05):
+        super().__init__(folder, size)
+        self.zoom_out = zoom_out
+        files = [file for file in picture_files(folder) if not any(fnmatch(file.name, glob) for glob in exclude)]
+        self.files = list(filter(self._fits, tqdm(files, "photographs", unit="file", disable=None, leave=False)))
+        if not self.files:
+            raise UserError(f"{folder} holds no photograph of at least {size}x{size} pixels: "
+                            f"dropped were {self.dropped_text()}.")
+        root = Path(folder)
+        labels = [file.parent.relative_to(root).as_posix() for file in self.files]
+        self.label_names, self.label_of = np.unique(labels, return_inverse=True)
+        self.held_back = held_back(labels, [file.name for file in self.files], dev_share)
+
+    def read(self, numbers, per_picture, seed):
+        """Yield (number, uint8 [K, size, size, 3]) for these pictures; a broken one is named on stderr and left out.
+
+        K is per_picture, or less where fewer crops already cover the picture. seed: a list of whole numbers.
+        """
+        with ThreadPoolExecutor(READERS) as pool:
+            waiting = deque()
+            for position, number in enumerate(numbers):
+                waiting.append((number, pool.submit(self._crops, number, per_picture, [*seed, position])))
+                if len(waiting) == 4 * READERS:
+                    yield from self._finished(*waiting.popleft())
+            for number, crops in waiting:
+                yield from self._finished(number, crops)
+
+    def _crops(self, number, per_picture, seed):
+        picture = read_picture(self.files[number])
+        rng = np.random.default_rng(seed)
+        count = min(per_picture, -(-picture.shape[0] * picture.shape[1] // self.size**2))
+        return np.stack([random_crop(picture, self.size, self.zoom_out, rng) for _ in range(count)])
+
+    def _finished(self, number, crops):
+        try:
+            yield number, crops.result()
+        except UserError as error:
+            self.report(self.files[number], str(error).removeprefix(f"{self.files[number]} "))
+
+    def _fits(self, file):
+        try:
+            with Image.open(file) as image:
+                fits = min(image.size) >= self.size
+        except NOT_A_PICTURE as error:
+            self.report(file, error)
+            return False
+        self.dropped["small"] += not fits
+        return fits
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Webcam archives
+
+
+def masked_places(location, masks):
+    """Sorted names of the sub-folders of location that have a mask <place>_mask.png in the folder masks."""
+    with os.scandir(location) as entries:
+        folders = sorted(entry.name for entry in entries if entry.is_dir())
+    return [place for place in folders if (masks / f"{place}{MASK_ENDING}").is_file()]
+
+
+def downscaled_sky(sky, ratio):
+    """Bool [H, W] to bool [ceil(H / ratio), ceil(W / ratio)], the size libjpeg decodes to: sky where all pixels are."""
+    height, width = sky.shape
+    sky = np.pad(sky, ((0, -height % ratio), (0, -width % ratio)), constant_values=True)
+    return sky.reshape(-(-height // ratio), ratio, -(-width // ratio), ratio).all((1, 3))
+
+
+def legal_corners(sky, size):
+    """Upper left corners (row, column) of all size x size squares that hold only sky. Bool [H, W] to int [N, 2]."""
+    blocked = np.pad(np.cumsum(np.cumsum(~sky, 0), 1), ((1, 0), (1, 0)))
+    inside = blocked[size:, size:] - blocked[:-size, size:] - blocked[size:, :-size] + blocked[:-size, :-size]
+    return np.argwhere(inside == 0)
+
+
+def day_folders(place_folder):
+    """The days of a place: {name: time of the last change in nanoseconds}, sorted by name."""
+    with os.scandir(place_folder) as entries:
+        return dict(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.is_dir()))
+
+
+def frame_names(day_folder):
+    """Sorted JPEG names of a folder, bytes [N]."""
+    with os.scandir(day_folder) as entries:
+        names = [entry.name for entry in entries]
+    frames = [name for name in names if name.lower().endswith(FRAME_SUFFIXES) and not name.startswith(".")]
+    return np.array(sorted(map(os.fsencode, frames)), dtype=np.bytes_)
+
+
+def place_index(folder, cache):
+    """The frames of one place, listed anew only for days whose folder changed since the listing kept in cache.
+
+    Returns days (str [D]), first (int [D + 1]: frames first[d] to first[d + 1] are of day d), file names (bytes [N]).
+    """
+    file = cache / f"frames_{folder.name}_{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}.npz"
+    known, now = read_index(file), time.time_ns()
+    index = {}
+    for day, changed in tqdm(day_folders(folder).items(), folder.name, unit="day", disable=None, leave=False):
+        index[day] = known.get(day)
+        if index[day] is None or index[day][0] != changed:
+            index[day] = (changed if now - changed > UNSETTLED else -1, frame_names(folder / day))
+    stamps, names = zip(*index.values(), strict=True) if index else ((), [np.array([], np.bytes_)])
+    first = np.cumsum([0, *map(len, names)]) if index else np.zeros(1, int)
+    arrays = {"days": np.array(list(index), str), "stamps": np.array(stamps, np.int64), "first": first,
+              "names": np.concatenate(names)}
+    if index.keys() != known.keys() or any(index[day] is not known[day] for day in index):
+        with replacing(file) as temporary:
+            np.savez(temporary, **arrays)
+    return arrays["days"], arrays["first"], arrays["names"]
+
+
+def read_index(file):
+    """What place_index stored: {day: (time of the last change, names)}; empty when there is none that can be read."""
+    try:
+        with np.load(file) as stored:
+            days, stamps, first, names = (stored[key] for key in ("days", "stamps", "first", "names"))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
+    return {str(day): (int(stamp), names[start:end])
+            for day, stamp, start, end in zip(days, stamps, first[:-1], first[1:], strict=True)}
+
+
+@dataclass(eq=False)
+class Place:
+    """One camera of an archive."""
+
+    folder: Path
+    shape: tuple  # height and width of its mask, which its frames must have
+    corners: np.ndarray  # int [N, 2], legal corners in downscaled pixels
+    days: np.ndarray  # str [D]
+    first: np.ndarray  # int [D + 1], frames first[d] to first[d + 1] are of day d
+    names: np.ndarray  # bytes [F], file names
+
+    def path(self, frame):
+        """Full name of a frame."""
+        day = self.days[np.searchsorted(self.first, frame, "right") - 1]
+        return self.folder / day / os.fsdecode(self.names[frame])
+
+
+def read_place(folder, mask, size, scale_down, cache):
+    """Read mask and frame names as Place. Raises UserError when the mask is not as large as the frames."""
+    sky = read_picture(mask)[..., 0] > 127
+    corners = legal_corners(downscaled_sky(sky, scale_down), size)
+    if len(corners) > MOST_CORNERS:
+        corners = np.random.default_rng(0).choice(corners, MOST_CORNERS, replace=False)
+    place = Place(folder, sky.shape, corners, *place_index(folder, cache))
+    last = len(place.names) - 1
+    shapes = [frame_shape(place.path(frame)) for frame in sorted({0, last // 2, last}) if last >= 0]
+    shapes = [shape for shape in shapes if shape]
+    if shapes and sky.shape not in shapes:
+        raise UserError(f"{mask} is {sky.shape[1]}x{sky.shape[0]} pixels, but the frames in {folder} are "
+                        f"{shapes[0][1]}x{shapes[0][0]}.")
+    return place
+
+
+def frame_shape(path):
+    """Height and width of a picture file, or None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.size[::-1]
+    except NOT_A_PICTURE:
+        return None
+
+
+class Archive(Source):
+    """Webcam frames <place>/<day>/*.jpg of the places that have a mask; crops lie in the sky of the mask.
+
+    Frames are decoded at 1 / scale_down of their size. Days are held back for development as a whole.
+    """
+
+    kind = "archive"
+
+    def __init__(self, location, masks, size, scale_down, dev_share, cache):
+        super().__init__(location, size)
+        self.scale_down = scale_down
+        # A downscaled frame is small, and reading it is most of its cost; at full size each crop costs a decoding.
+        self.per_picture = 1 if scale_down == 1 else 4
+        self.label_names, self.places = [], []
+        empty = True
+        for name in masked_places(location, masks):
+            mask = masks / f"{name}{MASK_ENDING}"
+            place = read_place(Path(location).resolve() / name, mask, size, scale_down, writable_folder(cache))
+            empty = empty and not len(place.names)
+            if len(place.names) and len(place.corners):
+                self.label_names.append(name)
+                self.places.append(place)
+            else:
+                reason = f"no square of {size} pixels fits its sky" if len(place.names) else "it has no frames"
+                print(f"Left out {name}: {reason}.", file=sys.stderr)
+        if empty:
+            raise UserError(f"{location} holds no frames <place>/<day>/*.jpg of a place that has a mask in {masks}.")
+        if not self.places:
+            raise UserError(f"No square of {size} pixels fits a sky of {location} at --scale_down {scale_down}.")
+        frames = [len(place.names) for place in self.places]
+        self.begin = np.cumsum([0, *frames])
+        self.label_of = np.repeat(np.arange(len(frames), dtype=np.int32), frames)
+        days = [(name, day, length) for name, place in zip(self.label_names, self.places, strict=True)
+                for day, length in zip(place.days, np.diff(place.first), strict=True) if length]
+        groups, names, lengths = zip(*days, strict=True)
+        self.held_back = np.repeat(held_back(groups, names, dev_share), lengths)
+
+    def read(self, numbers, per_picture, seed):
+        """Yield (number, uint8 [per_picture, size, size, 3]) for these frames; names a broken one and leaves it out.
+
+        Of each frame only the window that holds its crops is decoded. seed: a list of whole numbers.
+        """
+        import tensorflow as tf
+
+        plans = deque()
+
+        def windows():
+            rng = np.random.default_rng(seed)
+            for number in numbers:
+                place = self.places[self.label_of[number]]
+                path = place.path(number - self.begin[self.label_of[number]])
+                corners = place.corners[rng.integers(len(place.corners), size=per_picture)]
+                start = corners.min(0)
+                plans.append((number, path, corners - start))
+                yield str(path), np.concatenate([start, corners.max(0) - start + self.size]), place.shape
+
+        def decode(path, window, shape):
+            content = tf.io.read_file(path)
+            tf.debugging.assert_equal(tf.io.extract_jpeg_shape(content)[:2], shape, "not as large as the mask")
+            return tf.io.decode_and_crop_jpeg(content, window, channels=3, ratio=self.scale_down)
+
+        spec = [tf.TensorSpec(shape, kind) for shape, kind in (((), tf.string), (4, tf.int32), (2, tf.int32))]
+        frames = tf.data.Dataset.from_generator(windows, output_signature=tuple(spec))
+        frames = iter(frames.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(4))
+        while True:
+            # The order is kept, and a frame that fails is an element as well: so the first plan is always its own.
+            try:
+                window = next(frames).numpy()
+            except StopIteration:
+                return
+            except tf.errors.OpError as error:
+                self.report(plans.popleft()[1], error.message.splitlines()[0])
+                continue
+            number, _, corners = plans.popleft()
+            yield number, np.stack([window[y:y + self.size, x:x + self.size] for y, x in corners])

@@ -1,0 +1,165 @@
+"""Decoding of masked tokens in several steps: schedules, orders, sampling. Functions of arrays and one callable.
+
+Chang et al., MaskGIT, arXiv 2202.04200 (schedules: section 3.2, decoding: section 3.3); the Halton order is that of
+Besnier et al., Halton-MaskGIT, arXiv 2503.17076.
+"""
+from functools import cache
+
+import numpy as np
+
+from backend import keras
+
+SCHEDULES = ("arccos", "cosine", "linear", "square", "root")
+ORDERS = ("halton", "confidence")
+
+
+def masked_share(progress, schedule):
+    """Share of the unknown tokens that is still masked at progress in [0, 1]: 1 at 0, falling to 0 at 1."""
+    progress = np.asarray(progress, np.float64)
+    return {
+        "cosine": lambda: np.cos(np.pi / 2 * progress),
+        "arccos": lambda: np.arccos(progress) / (np.pi / 2),
+        "linear": lambda: 1 - progress,
+        "square": lambda: 1 - progress**2,
+        "root": lambda: 1 - np.sqrt(progress),
+    }[schedule]()
+
+
+def masked_after_steps(unknown, steps, schedule):
+    """Tokens still masked after each step, int [..., steps], for int unknown [...].
+
+    At least one token is decided in every step while any is left, and none is left at the end; with fewer tokens
+    than steps, the last steps have nothing to do.
+    """
+    unknown = np.asarray(unknown)
+    masked, rows = unknown, []
+    for step in range(1, steps + 1):
+        wanted = np.floor(unknown * masked_share(step / steps, schedule) + 1e-9).astype(np.int64)
+        masked = np.maximum(0, np.minimum(masked - 1, np.maximum(wanted, steps - step)))
+        rows.append(masked)
+    return np.stack(rows, axis=-1)
+
+
+@cache
+def halton_order(height, width):
+    """Rank, int32 [height, width], of every position in a low-discrepancy order (Halton sequence, bases 2 and 3).
+
+    Positions that follow each other lie far apart, so tokens sampled in one step hardly depend on each other.
+    """
+    rank = np.full((height, width), -1, np.int32)
+    found, index = 0, 0
+    while found < height * width:
+        row, column = int(_radical_inverse(index, 2) * height), int(_radical_inverse(index, 3) * width)
+        if rank[row, column] < 0:
+            rank[row, column] = found
+            found += 1
+        index += 1
+    rank.setflags(write=False)
+    return rank
+
+
+def _radical_inverse(index, base):
+    value, digit = 0.0, 1.0
+    while index:
+        digit /= base
+        index, remainder = divmod(index, base)
+        value += digit * remainder
+    return value
+
+
+def gumbel_noise(seed, shape):
+    """Standard Gumbel noise, float32, the same for the same seed (a sequence of whole numbers).
+
+    TensorFlow Probability draws it where TensorFlow runs, NumPy elsewhere.
+    """
+    state = np.random.SeedSequence(seed)
+    if keras.backend.backend() != "tensorflow":
+        return np.random.default_rng(state).gumbel(size=shape).astype(np.float32)
+    import tensorflow_probability as tfp
+
+    stateless = state.generate_state(2).astype(np.int32)
+    return tfp.distributions.Gumbel(np.float32(0), np.float32(1)).sample(shape, seed=stateless).numpy()
+
+
+def log_softmax(logits):
+    """Log-probabilities over the last axis, float32."""
+    shifted = np.asarray(logits, np.float32)
+    shifted = shifted - shifted.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def sample_tokens(log_probabilities, noise, temperature=1.0):
+    """Draw one token for every position by the Gumbel-max trick.
+
+    Args:
+        log_probabilities: float32 [..., K].
+        noise: standard Gumbel noise, float32 [..., K].
+        temperature: 0 takes the most probable token, 1 samples the distribution as it is.
+
+    Returns: tokens int32 [...] and their log-probabilities float32 [...].
+    """
+    tokens = np.argmax(log_probabilities + temperature * noise, axis=-1).astype(np.int32)
+    chosen = np.take_along_axis(log_probabilities, tokens[..., None], axis=-1)[..., 0]
+    return tokens, chosen
+
+
+def decoding_steps(tokens, network, mask_token, seeds, steps=12, schedule="arccos", order="halton", temperature=1.0,
+                   order_temperature=4.0):
+    """Fill masked tokens step by step; yields (tokens, decided, logits) after every step.
+
+    Args:
+        tokens: int32 [B, h, w]; positions equal to mask_token are unknown, the others are never changed.
+        network: function int32 [B, h, w] -> logits float [B, h, w, K].
+        mask_token: index of the mask.
+        seeds: B sequences of whole numbers: row b of the result depends on seeds[b] and tokens[b] alone.
+        steps: how many times the network is called, at most.
+        schedule: one of SCHEDULES.
+        order: "halton" decides positions in a fixed order rolled at random; "confidence" the most probable first,
+            blurred by Gumbel noise of scale order_temperature that falls to 0 (arXiv 2202.04200, section 3.3).
+        temperature: of the tokens' distribution.
+
+    Yields: tokens int32 [B, h, w] so far, decided bool [B, h, w] in this step, logits float32 [B, h, w, K].
+    """
+    tokens = np.array(tokens, np.int32)
+    batch, height, width = tokens.shape
+    unknown = tokens == mask_token
+    masked_after = masked_after_steps(unknown.sum(axis=(1, 2)), steps, schedule)
+    ranks = np.stack([_rolled(halton_order(height, width), seed) for seed in seeds])
+    for step in range(steps):
+        if not unknown.any():
+            return
+        logits = np.asarray(network(tokens), np.float32)
+        log_probabilities = log_softmax(logits)
+        noise = np.stack([gumbel_noise([*seed, step], logits.shape[1:]) for seed in seeds])
+        sampled, chosen = sample_tokens(log_probabilities, noise, temperature)
+        if order == "halton":
+            priority = -ranks.astype(np.float32)
+        else:
+            order_noise = np.stack([gumbel_noise([*seed, step, 1], (height, width)) for seed in seeds])
+            priority = chosen + order_temperature * (1 - (step + 1) / steps) * order_noise
+        decided = first_positions(priority, unknown, unknown.sum(axis=(1, 2)) - masked_after[:, step])
+        tokens = np.where(decided, sampled, tokens)
+        unknown = unknown & ~decided
+        yield tokens, decided, logits
+
+
+def decode_tokens(tokens, network, mask_token, seeds, **options):
+    """The tokens after all of decoding_steps; same arguments."""
+    for tokens, _, _ in decoding_steps(tokens, network, mask_token, seeds, **options):  # noqa: B007, B020
+        pass
+    return tokens
+
+
+def first_positions(priority, allowed, counts):
+    """Bool [B, h, w]: the counts[b] allowed positions of highest priority in every row b."""
+    batch = len(priority)
+    flat = np.where(allowed, priority, -np.inf).reshape(batch, -1)
+    order = np.argsort(-flat, axis=1, kind="stable")
+    place = np.empty_like(order)
+    np.put_along_axis(place, order, np.arange(flat.shape[1])[None], axis=1)
+    return (place < np.asarray(counts)[:, None]).reshape(priority.shape) & allowed
+
+
+def _rolled(rank, seed):
+    rows, columns = np.random.default_rng([*seed, 2]).integers(rank.shape)
+    return np.roll(rank, (rows, columns), axis=(0, 1))

@@ -1,0 +1,278 @@
+"""Train the tokenizer, a VQ-VAE that turns a sky crop into a small grid of codebook indices and back.
+
+  python tokenizer.py --dataset_location skies/
+  python tokenizer.py --pack skies.npy --run_name wide --minutes 60
+  python tokenizer.py --pack skies.npy --preset thesis --run_name thesis
+
+The model lands in models/tokenizer_<run_name>, metrics and reconstructions in runs/tokenizer_<run_name> and wandb.
+van den Oord et al., Neural Discrete Representation Learning, arXiv 1711.00937.
+"""
+import numpy as np
+
+from backend import keras, layers, ops
+from build_network import DepthToSpace, SpaceToDepth, downscale, residual_block, thesis_block, upscale
+from dataset import add_data_options, load_crops
+from log_and_save import (
+    Run,
+    add_logging_options,
+    load_config,
+    load_weights,
+    model_folder,
+    picture_grid,
+)
+from metrics import code_statistics, psnr
+from training import add_training_options, train, with_preset
+from utilities import ROOT, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
+
+# One column a preset; scores are mean PSNR on held-back crops (models/README.md).
+PRESETS = {
+    "default": {
+        "model": {"style": "local", "filters": [64, 128, 192], "blocks": 2, "codes": 1024, "code_size": 16,
+                  "quantizer": "ema", "downscale": 8},
+        "images": 60_000, "batch_size": 8, "learning_rate": 6e-4, "schedule": "cosine", "weight_decay": 1e-4,
+        "beta_2": 0.99, "ema": 0.998,
+    },
+    "thesis": {
+        "model": {"style": "thesis", "filters": [32, 64, 96], "blocks": 2, "codes": 128, "code_size": 32,
+                  "quantizer": "gradient", "downscale": 4},
+        "images": 6_800_000, "batch_size": 32, "learning_rate": 1e-4, "schedule": 0.8, "weight_decay": 0.0,
+        "beta_2": 0.999, "ema": 0.999,
+    },
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Model
+
+
+@keras.saving.register_keras_serializable("outpainting")
+class VectorQuantizer(layers.Layer):
+    """The codebook: nearest code of every vector, and the losses or averages that keep the codebook where data are.
+
+    kind "ema": codes are moving averages of the vectors assigned to them (arXiv 1711.00937, appendix A.1); codes that
+    fall out of use move to random vectors of the batch. The straight-through quantisation fades in after
+    `free_images` images, since a codebook in front of an untrained decoder teaches it the mean colour.
+    kind "gradient": the loss of the thesis, with a term that draws unused codes to their nearest vector.
+    """
+
+    DECAY, COMMITMENT, DEAD_SHARE = 0.99, 0.25, 0.02
+    EMBEDDING, UNUSED = 1.0, 0.01
+
+    def __init__(self, codes, code_size, kind="ema", free_images=0, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.codes, self.code_size, self.kind, self.free_images = codes, code_size, kind, free_images
+        self.seeds = keras.random.SeedGenerator(0)
+
+    def build(self, shape):
+        self.codebook = self.add_weight(shape=(self.codes, self.code_size), name="codebook",
+                                        initializer=keras.initializers.RandomNormal(0.05),
+                                        trainable=self.kind == "gradient")
+        if self.kind == "ema":
+            self.usage = self.add_weight(shape=(self.codes,), name="usage", initializer="zeros", trainable=False)
+            self.images = self.add_weight(shape=(), name="images", initializer="zeros", trainable=False)
+
+    def tokens(self, z):
+        """Index of the nearest code: float [..., code_size] -> int32 [...]."""
+        flat = ops.reshape(ops.cast(z, "float32"), (-1, self.code_size))
+        return ops.reshape(ops.argmin(self._distances(flat), axis=-1), ops.shape(z)[:-1])
+
+    def vectors(self, tokens):
+        """Codes of tokens: int [...] -> float32 [..., code_size]."""
+        return ops.take(self.codebook, tokens, axis=0)
+
+    def _distances(self, flat):
+        """Squared distances to all codes, less the vectors' own squares, which are the same for all."""
+        codebook = ops.convert_to_tensor(self.codebook)
+        return ops.sum(codebook**2, axis=-1) - 2 * ops.matmul(flat, ops.transpose(codebook))
+
+    def call(self, z, training=False):
+        z = ops.cast(z, "float32")
+        flat = ops.reshape(z, (-1, self.code_size))
+        distances = self._distances(ops.stop_gradient(flat))
+        tokens = ops.argmin(distances, axis=-1)
+        quantized = ops.reshape(self.vectors(tokens), ops.shape(z))
+        if not training:
+            return quantized
+        strength = 1.0
+        distance = ops.mean(ops.sum((z - ops.stop_gradient(quantized)) ** 2, axis=-1)) / self.code_size
+        if self.kind == "ema":
+            strength = ops.clip((self.images - self.free_images) / (0.25 * self.free_images + 1), 0.0, 1.0)
+            self.images.assign(self.images + ops.cast(ops.shape(z)[0], "float32"))
+            self._move_codes(ops.stop_gradient(flat), tokens)
+        else:
+            embedding = ops.mean((ops.stop_gradient(z) - quantized) ** 2)
+            unused = ops.sum(ops.one_hot(tokens, self.codes), axis=0) == 0
+            nearest = ops.take(ops.stop_gradient(flat), ops.argmin(
+                ops.sum(flat**2, axis=-1, keepdims=True) + distances, axis=0), axis=0)
+            drawn = ops.sum((self.codebook - nearest) ** 2, axis=-1) * ops.cast(unused, "float32")
+            self.add_loss(self.EMBEDDING * embedding + self.UNUSED * ops.mean(drawn))
+        self.add_loss(self.COMMITMENT * strength * distance)
+        return z + strength * ops.stop_gradient(quantized - z)
+
+    def _move_codes(self, flat, tokens):
+        assigned = ops.one_hot(tokens, self.codes, dtype="float32")
+        count = ops.sum(assigned, axis=0)
+        usage = self.DECAY * self.usage + (1 - self.DECAY) * count
+        total = ops.matmul(ops.transpose(assigned), flat)
+        # The running sum is codebook * usage, so one variable less has to be kept in step.
+        moved = (self.DECAY * self.usage[:, None] * self.codebook + (1 - self.DECAY) * total) / (usage[:, None] + 1e-6)
+        mean_usage = ops.sum(count) / self.codes
+        dead = usage < self.DEAD_SHARE * mean_usage
+        picks = keras.random.randint((self.codes,), 0, ops.shape(flat)[0], seed=self.seeds)
+        self.codebook.assign(ops.where(dead[:, None], ops.take(flat, picks, axis=0), moved))
+        self.usage.assign(ops.where(dead, 0.2 * mean_usage, usage))
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def build_encoder(config):
+    """Picture [B, H, W, 3] in [-1, 1] -> vectors [B, H/downscale, W/downscale, code_size]."""
+    x = inputs = layers.Input((None, None, 3))
+    if config["style"] == "thesis":
+        x = layers.Conv2D(config["filters"][0], 3, padding="same")(x)
+        for level, filters in enumerate(config["filters"]):
+            x = thesis_block(x, filters, stride=2) if level else x
+            for _ in range(config["blocks"]):
+                x = thesis_block(x, filters)
+        x = layers.Activation("silu")(layers.GroupNormalization(8)(x))
+    else:
+        x = layers.Conv2D(config["filters"][0], 3, padding="same")(SpaceToDepth(2)(x))
+        for level, filters in enumerate(config["filters"]):
+            x = downscale(x, filters) if level else x
+            for _ in range(config["blocks"]):
+                x = residual_block(x, filters)
+    return keras.Model(inputs, layers.Conv2D(config["code_size"], 1, dtype="float32")(x), name="encoder")
+
+
+def build_decoder(config):
+    """Vectors [B, h, w, code_size] -> picture [B, h * downscale, w * downscale, 3] in [-1, 1]."""
+    x = inputs = layers.Input((None, None, config["code_size"]))
+    filters = config["filters"][::-1]
+    if config["style"] == "thesis":
+        x = layers.Conv2D(filters[0], 3, padding="same")(x)
+        for level, width in enumerate(filters):
+            x = thesis_block(x, width, stride=2, upscaling=True) if level else x
+            for _ in range(config["blocks"]):
+                x = thesis_block(x, width)
+        x = layers.Activation("silu")(layers.GroupNormalization(8)(x))
+        x = layers.Conv2D(3, 3, padding="same", dtype="float32")(x)
+    else:
+        x = layers.Conv2D(filters[0], 3, padding="same")(x)
+        for level, width in enumerate(filters):
+            x = upscale(x, width) if level else x
+            for _ in range(config["blocks"]):
+                x = residual_block(x, width)
+        x = layers.Conv2D(12, 3, padding="same", dtype="float32")(x)
+        x = DepthToSpace(2, dtype="float32")(x)
+    return keras.Model(inputs, x, name="decoder")
+
+
+class Tokenizer(keras.Model):
+    """Encoder, codebook and decoder. Called on uint8 pictures [B, H, W, 3]; returns float32 pictures in [0, 1].
+
+    config: the "model" entry of a preset. free_images: see VectorQuantizer. pixel_variance: of the data in [0, 1],
+    scales the loss of the thesis.
+    """
+
+    def __init__(self, config, free_images=0, pixel_variance=1.0):
+        super().__init__(name="tokenizer")
+        self.config = config
+        self.pixel_variance = pixel_variance
+        self.encoder, self.decoder = build_encoder(config), build_decoder(config)
+        self.quantizer = VectorQuantizer(config["codes"], config["code_size"], config["quantizer"], free_images)
+        self.quantizer.build((None, None, None, config["code_size"]))
+        self.built = True
+
+    @property
+    def position_local(self):
+        """True if the decoder gives the same pixels wherever a window starts, so any canvas decodes in one pass."""
+        return self.config["style"] == "local"
+
+    def encode(self, pictures):
+        """Pictures, uint8 or float in [0, 255], [B, H, W, 3] -> tokens, int32 [B, H/downscale, W/downscale]."""
+        return self.quantizer.tokens(self.encoder(ops.cast(pictures, "float32") / 127.5 - 1))
+
+    def decode(self, tokens):
+        """Tokens, int [B, h, w] -> pictures, float32 [B, h * downscale, w * downscale, 3] in [0, 1]."""
+        return ops.clip(self.decoder(self.quantizer.vectors(tokens)) / 2 + 0.5, 0.0, 1.0)
+
+    def call(self, pictures, training=False):
+        z = self.encoder(ops.cast(pictures, "float32") / 127.5 - 1, training=training)
+        return self.decoder(self.quantizer(z, training=training), training=training) / 2 + 0.5
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        difference = ops.cast(y_pred, "float32") - ops.cast(x, "float32") / 255
+        if self.config["style"] == "thesis":
+            loss = ops.mean(difference**2) / self.pixel_variance
+        else:
+            loss = 2 * ops.mean(ops.abs(difference)) + 10 * ops.mean(difference**2)
+            for factor in (2, 4):
+                loss += ops.mean(ops.abs(ops.average_pool(difference, factor, factor)))
+        return loss + sum(self.losses)
+
+
+def load_tokenizer(run=None, folder=None):
+    """The shipped tokenizer or that of a run, ready to use: (Tokenizer, config, folder)."""
+    folder = folder or model_folder("tokenizer", run)
+    config = load_config(folder, "tokenizer")
+    model = Tokenizer(config["model"])
+    load_weights(folder, model)
+    return model, config, folder
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+def reconstruct(model, pictures, batch_size=16):
+    """(reconstructions uint8 [N, H, W, 3], tokens int [N, h, w]) of uint8 pictures."""
+    tokens = np.concatenate([np.asarray(model.encode(pictures[start:start + batch_size]))
+                             for start in range(0, len(pictures), batch_size)])
+    decoded = np.concatenate([to_bytes(model.decode(tokens[start:start + batch_size]))
+                              for start in range(0, len(tokens), batch_size)])
+    return decoded, tokens
+
+
+def make_report(model, pictures):
+    """The function that measures a tokenizer on held-back uint8 pictures at every tick."""
+    def report():
+        decoded, tokens = reconstruct(model, pictures)
+        used, perplexity = code_statistics(tokens, model.config["codes"])
+        numbers = {"psnr": float(psnr(decoded, pictures).mean()), "codes_used": used, "perplexity": perplexity}
+        return numbers, {"reconstructions": picture_grid([pictures[:8], decoded[:8]])}
+
+    return report
+
+
+def build_parser():
+    parser = command_parser(__doc__)
+    add_data_options(parser, scale_down=4)
+    parser.add_argument_group("model").add_argument(
+        "--img_size", type=number(int, 32, 512), default=128, metavar="PX", help="side of the training crops in pixels")
+    add_training_options(parser, PRESETS)
+    add_logging_options(parser)
+    add_machine_options(parser)
+    return parser
+
+
+def main(args):
+    precision = prepare_machine(args)
+    settings = with_preset(args, PRESETS)
+    crops = load_crops(args, args.img_size)
+    config = {"kind": "tokenizer", "run": args.run_name, "model": settings["model"], "img_size": args.img_size,
+              "settings": {key: value for key, value in settings.items() if key != "model"},
+              "precision": precision, "data": crops.description}
+    run = Run("tokenizer", args.run_name, config, args.wandb)
+    model = Tokenizer(settings["model"], free_images=settings["images"] / 5,
+                      pixel_variance=float(np.var(crops.dev / np.float32(255))))
+
+    def batches(start):
+        return ((batch,) for batch in crops.batches(settings["batch_size"], args.seed, start))
+
+    train(model, run, batches, settings, make_report(model, crops.dev), config,
+          ROOT / "models" / f"tokenizer_{args.run_name}", args.tick, args.minutes)
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())

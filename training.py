@@ -1,0 +1,200 @@
+"""The training loop that the three models share: schedule, checkpoints, resuming, progress, export of EMA weights.
+
+Progress is counted in images. "To resume, run the same command again": the last checkpoint holds every variable of
+the model and of its optimizer, and the data go on where they stopped.
+"""
+import json
+import math
+import signal
+import time
+from contextlib import contextmanager
+
+import numpy as np
+from tqdm import tqdm
+
+from backend import keras, ops
+from log_and_save import save_model
+from utilities import UserError, number, replacing
+
+
+def add_training_options(parser, presets):
+    """Add the options of a training script; presets maps names to dictionaries whose values they replace."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--run_name", default="my", metavar="NAME",
+                       help="name of the run: its folder is runs/KIND_NAME, its model models/KIND_NAME; "
+                            "the same name again resumes")
+    group.add_argument("--preset", choices=sorted(presets), default="default",
+                       help="architecture and hyperparameters; thesis = those of the thesis")
+    group.add_argument("--images", type=number(int, 1), metavar="N", help="images to train on (default: the preset's)")
+    group.add_argument("--minutes", type=number(float, 0, low_excluded=True), metavar="M",
+                       help="stop after so many minutes, keeping a checkpoint to go on from (default: no limit)")
+    group.add_argument("--batch_size", type=number(int, 1), metavar="N", help="images in a step (default: the preset's)")
+    group.add_argument("--learning_rate", type=number(float, 0, low_excluded=True), metavar="R",
+                       help="highest learning rate (default: the preset's)")
+    group.add_argument("--tick", type=number(int, 1), default=4000, metavar="N",
+                       help="images between two checkpoints with metrics and sample pictures")
+
+
+def with_preset(args, presets):
+    """The chosen preset as a dictionary, with --images, --batch_size and --learning_rate put in where given."""
+    chosen = dict(presets[args.preset])
+    for name in ("images", "batch_size", "learning_rate"):
+        if getattr(args, name) is not None:
+            chosen[name] = getattr(args, name)
+    return chosen
+
+
+@keras.saving.register_keras_serializable("outpainting")
+class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to the peak over warm_up steps, then half a cosine to 1 % of it at `steps`."""
+
+    def __init__(self, peak, steps, warm_up=200):
+        self.peak, self.steps, self.warm_up = peak, steps, min(warm_up, max(1, steps // 10))
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rise = (step + 1) / self.warm_up
+        progress = ops.clip((step - self.warm_up) / max(1, self.steps - self.warm_up), 0.0, 1.0)
+        fall = 0.01 + 0.99 * 0.5 * (1 + ops.cos(math.pi * progress))
+        return self.peak * ops.minimum(rise, fall)
+
+    def get_config(self):
+        return {"peak": self.peak, "steps": self.steps, "warm_up": self.warm_up}
+
+
+def make_optimizer(settings):
+    """AdamW or Adam for settings (batch_size, images, learning_rate, schedule, weight_decay, ema)."""
+    steps = math.ceil(settings["images"] / settings["batch_size"])
+    if settings["schedule"] == "cosine":
+        rate = WarmUpCosine(settings["learning_rate"], steps)
+    else:
+        # The thesis multiplies the rate by this factor per million images.
+        rate = keras.optimizers.schedules.ExponentialDecay(
+            settings["learning_rate"], round(1e6 / settings["batch_size"]), settings["schedule"])
+    return keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"], beta_2=settings["beta_2"],
+                                  global_clipnorm=1.0, use_ema=True, ema_momentum=settings["ema"])
+
+
+@contextmanager
+def ema_weights(model):
+    """Inside this block the model has its averaged weights, as it will be exported."""
+    averages = model.optimizer._model_variables_moving_average
+    raw = [np.asarray(variable) for variable in model.trainable_variables]
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, raw, strict=True):
+            variable.assign(value)
+
+
+def _state(model):
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return [variable for variable in model.variables if id(variable) not in metrics] + list(model.optimizer.variables)
+
+
+def save_checkpoint(path, model, images, history):
+    """Everything needed to go on, in one file that is replaced as a whole."""
+    arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(_state(model))}
+    with replacing(path) as temporary:
+        np.savez(temporary, images=images, history=json.dumps(history), **arrays)
+
+
+def load_checkpoint(path, model):
+    """Put a checkpoint back into a built, compiled model; returns (images, history)."""
+    with np.load(path) as arrays:
+        state = _state(model)
+        if len(state) + 2 != len(arrays.files):
+            raise UserError(f"{path} does not fit this model: use another --run_name.")
+        for index, variable in enumerate(state):
+            variable.assign(arrays[f"v{index}"])
+        return int(arrays["images"]), json.loads(str(arrays["history"]))
+
+
+class Ticks(keras.callbacks.Callback):
+    """Progress bar, and at the end of every tick: metrics and pictures of the averaged weights, checkpoint, log."""
+
+    def __init__(self, run, settings, images, history, report, minutes):
+        super().__init__()
+        self.run, self.settings, self.images, self.history, self.report = run, settings, images, history, report
+        self.start = time.time()
+        self.deadline = self.start + 60 * minutes if minutes else math.inf
+        self.interrupted = False
+        self.bar = tqdm(total=settings["images"], initial=images, unit="img", smoothing=0.05, dynamic_ncols=True)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.images += self.settings["batch_size"]
+        self.bar.update(self.settings["batch_size"])
+        if batch % 10 == 0:
+            self.bar.set_postfix(loss=f"{float(logs['loss']):.4g}")
+        if self.interrupted or time.time() > self.deadline:
+            self.model.stop_training = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.tick_start, self.tick_images = time.time(), self.images
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.images == self.tick_images:
+            return
+        numbers = {name: float(value) for name, value in logs.items()}
+        if not all(math.isfinite(value) for value in numbers.values()):
+            raise UserError(f"the loss is no longer a number at image {self.images}: the last good checkpoint is in "
+                            f"{self.run.folder}; run again with a lower --learning_rate under a new --run_name.")
+        numbers["images_per_second"] = (self.images - self.tick_images) / (time.time() - self.tick_start)
+        save_checkpoint(self.run.folder / "checkpoint.npz", self.model, self.images, self.history)
+        with ema_weights(self.model):
+            measured, pictures = self.report()
+        numbers |= measured
+        self.history.append({"images": self.images, **numbers})
+        save_checkpoint(self.run.folder / "checkpoint.npz", self.model, self.images, self.history)
+        self.run.log(self.images, numbers, pictures)
+        tqdm.write(f"{self.images:>9} images  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
+
+
+def train(model, run, batches, settings, report, config, folder, tick, minutes=None):
+    """Train until settings["images"], a time limit or an interrupt, then export the averaged weights.
+
+    Args:
+        model: built keras.Model whose compute_loss and call hold all that is special to it.
+        run: log_and_save.Run.
+        batches: function (start) -> endless iterator of what fit takes for one step, going on at image `start`.
+        settings: dict with images, batch_size, learning_rate, schedule, weight_decay, beta_2, ema.
+        report: function () -> (numbers, pictures), called at every tick with the averaged weights in place.
+        config: dict for the exported config.json; images seen and the last numbers are added.
+        folder: where the model is exported, e.g. models/tokenizer_my.
+        tick: images between two checkpoints.
+        minutes: time limit.
+    """
+    model.compile(optimizer=make_optimizer(settings))
+    model.optimizer.build(model.trainable_variables)
+    images, history = 0, []
+    checkpoint = run.folder / "checkpoint.npz"
+    if checkpoint.exists():
+        images, history = load_checkpoint(checkpoint, model)
+        print(f"Resuming {run.folder.name} at image {images}.")
+    if images >= settings["images"]:
+        print(f"{run.folder.name} is finished ({images} images); give more --images to go on.")
+        run.finish()
+        return
+    steps = max(1, min(tick, settings["images"]) // settings["batch_size"])
+    ticks = Ticks(run, settings, images, history, report, minutes)
+    remaining = math.ceil((settings["images"] - images) / settings["batch_size"])
+
+    def interrupt(*_):
+        ticks.interrupted = True
+
+    handlers = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        model.fit(batches(images), steps_per_epoch=min(steps, remaining), epochs=math.ceil(remaining / steps),
+                  callbacks=[ticks], verbose=0, shuffle=False)
+    finally:
+        ticks.bar.close()
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
+    # fit has left the averaged weights in the model.
+    save_model(folder, model, {**config, "images": ticks.images, "scores": ticks.history[-1]})
+    run.finish()
+    done = ticks.images >= settings["images"]
+    print(f"{'Finished' if done else 'Stopped'} at image {ticks.images}; model in {folder}."
+          + ("" if done else " The same command goes on."))
