@@ -1,4 +1,4 @@
-"""Train the super sampler, a diffusion model that adds to a decoded picture the detail it lacks, at four times its size.
+"""Train the super sampler, a diffusion model that adds detail to a decoded picture, at four times its size.
 
   python diffusion_model_upscale.py --dataset_location photographs/ --scale_down 1
   python diffusion_model_upscale.py --pack sharp.npy --tokenizer_run wide --run_name wide --minutes 60

@@ -102,11 +102,12 @@ class Run:
         old, new = fixed(self.config), fixed(config)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if changed:
-            raise UserError(f"{self.folder} was started with another {changed[0].replace('fingerprint', 'tokenizer')}: give this run a new --run_name, "
-                            "or repeat the options it was started with.")
+            what = changed[0].replace("fingerprint", "tokenizer")
+            raise UserError(f"{self.folder} was started with another {what}: give this run a new --run_name, or repeat "
+                            "the options it was started with.")
 
     def log(self, images, numbers, pictures=None):
-        """Append numbers (name -> float) to stats.jsonl, save pictures (name -> uint8 [H, W, 3]), send both to wandb."""
+        """Append numbers (name -> float) to stats.jsonl, save pictures (name -> uint8 [H, W, 3]), both to wandb too."""
         pictures = pictures or {}
         with (self.folder / "stats.jsonl").open("a") as stats:
             stats.write(json.dumps({"images": images, **numbers}) + "\n")

@@ -7,8 +7,6 @@ from functools import cache
 
 import numpy as np
 
-from backend import keras
-
 SCHEDULES = ("arccos", "cosine", "linear", "square", "root")
 ORDERS = ("halton", "confidence")
 
@@ -72,6 +70,8 @@ def gumbel_noise(seed, shape):
 
     TensorFlow Probability draws it where TensorFlow runs, NumPy elsewhere.
     """
+    from backend import keras
+
     state = np.random.SeedSequence(seed)
     if keras.backend.backend() != "tensorflow":
         return np.random.default_rng(state).gumbel(size=shape).astype(np.float32)

@@ -1,0 +1,89 @@
+"""Filling a canvas of tokens that is larger than the network's window. Functions of arrays and one callable."""
+import cv2
+import numpy as np
+
+from token_decoding import (
+    decode_tokens,
+    first_positions,
+    gumbel_noise,
+    halton_order,
+    log_softmax,
+    masked_after_steps,
+    sample_tokens,
+)
+from windows import blend, grid_windows, in_batches, independent_batches, ring_windows
+
+
+def fill_outwards(canvases, network, mask_token, known, window, step, seeds, batch_size, progress=iter, **options):
+    """Fill ring by ring: every window is decoded with what the windows before it left (the order of the thesis).
+
+    Args:
+        canvases: int32 [A, H, W], one for each attempt, alike but for what has been filled.
+        network: function int32 [B, window, window] -> logits [B, window, window, K].
+        mask_token: index of the mask.
+        known: (top, bottom, left, right) of the known rectangle.
+        window, step: side of a window and depth of a ring, in tokens.
+        seeds: one sequence of whole numbers for each attempt.
+        batch_size: windows in one call of the network; does not change the result.
+        progress: wraps the list of batches, e.g. a progress bar.
+        options: of decode_tokens (steps, schedule, order, temperature, order_temperature).
+
+    Returns: int32 [A, H, W] without mask tokens.
+    """
+    canvases = np.array(canvases, np.int32)
+    windows = ring_windows(known, *canvases.shape[1:], window, step)
+    number = {place: index for index, place in enumerate(windows)}
+    batches = [part for places in independent_batches(windows, window) for part in in_batches(
+        [(attempt, place) for place in places for attempt in range(len(canvases))], batch_size)]
+    for batch in progress(batches):
+        tokens = np.stack([canvases[attempt, row:row + window, column:column + window]
+                           for attempt, (row, column) in batch])
+        filled = decode_tokens(tokens, network, mask_token,
+                               [(*seeds[attempt], number[place]) for attempt, place in batch], **options)
+        for (attempt, (row, column)), result in zip(batch, filled, strict=True):
+            canvases[attempt, row:row + window, column:column + window] = result
+    return canvases
+
+
+def fill_jointly(canvas, network, mask_token, window, seed, batch_size, steps, schedule="arccos", temperature=1.0,
+                 spread=1.0, progress=iter):
+    """Fill the whole canvas at once: in each step all windows are read, and their log-probabilities are averaged.
+
+    MultiDiffusion (arXiv 2302.08113) carried over to tokens. Positions are decided in one Halton order over the
+    canvas, biased outwards from what is known, so that nothing far away is decided before its surroundings.
+
+    Args:
+        canvas: int32 [H, W].
+        seed: sequence of whole numbers.
+        spread: 0 decides everywhere alike, large values strictly outwards.
+        The others are those of fill_outwards and decode_tokens.
+
+    Returns: int32 [H, W] without mask tokens.
+    """
+    canvas = np.array(canvas, np.int32)
+    unknown = canvas == mask_token
+    if not unknown.any():
+        return canvas
+    rank = halton_order(*canvas.shape) / canvas.size
+    nothing_known = unknown.all()
+    distance = np.zeros(canvas.shape) if nothing_known else cv2.distanceTransform(np.uint8(unknown), cv2.DIST_L2, 5)
+    priority = -(rank + spread * distance / max(distance.max(), 1))[None]
+    masked_after = masked_after_steps(unknown.sum(), steps, schedule)
+    places = grid_windows(*canvas.shape, (window, window), window // 2)
+    for step in progress(range(steps)):
+        if not unknown.any():
+            break
+        needed = [(row, column) for row, column in places if unknown[row:row + window, column:column + window].any()]
+
+        def read(needed=needed):
+            for batch in in_batches(needed, batch_size):
+                tokens = np.stack([canvas[row:row + window, column:column + window] for row, column in batch])
+                yield from zip(batch, log_softmax(network(tokens)), strict=True)
+
+        log_probabilities = blend((*canvas.shape, mask_token), read())[unknown]
+        noise = gumbel_noise([*seed, step], log_probabilities.shape)
+        sampled, _ = sample_tokens(log_probabilities, noise, temperature)
+        decided = first_positions(priority, unknown[None], [unknown.sum() - masked_after[step]])[0]
+        canvas[decided] = sampled[decided[unknown]]
+        unknown &= ~decided
+    return canvas

@@ -1,0 +1,162 @@
+"""Measure models on the held-back crops of a pack, beside simple baselines, as a table and as JSON.
+
+  python evaluate.py --pack skies.npy
+  python evaluate.py --pack skies.npy --label gcd --kinds tokenizer
+  python evaluate.py --pack highres.npy --kinds sharpen --img_size 512 --json scores.json
+
+The held-back crops of a pack come from pictures that no model has trained on.
+"""
+import json
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from backend import compiled
+from dataset import pack_files
+from diffusion_model_upscale import bicubic, load_super_sampler, make_blurry, upscale_pictures
+from log_and_save import model_folder, write_json
+from maskgit import dev_masks, hidden_scores, load_maskgit
+from metrics import code_statistics, psnr, spectrum_distance
+from sky_sources import random_crop
+from token_decoding import decoding_steps, log_softmax
+from tokenizer import load_tokenizer, reconstruct
+from utilities import UserError, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
+from windows import in_batches
+
+KINDS = ("tokenizer", "maskgit", "sharpen")
+
+
+def held_back_crops(path, label, size, count):
+    """Deterministic uint8 [N, size, size, 3] of a pack's development crops whose label starts with `label`."""
+    _, dev_file, info_file = pack_files(Path(path))
+    if not dev_file.exists():
+        raise UserError(f"{dev_file} does not exist: write the pack with dataset.py --pack.")
+    crops = np.load(dev_file, mmap_mode="r")
+    info = json.loads(info_file.read_text())
+    labels = np.array(info["label_names"])[info["development_labels"]]
+    chosen = [index for index, name in enumerate(labels) if name.startswith(label)]
+    if not chosen:
+        raise UserError(f"--label {label}: the held-back labels are {', '.join(sorted(set(labels)))}.")
+    if size > crops.shape[1]:
+        raise UserError(f"--img_size {size}: the crops of {path} have {crops.shape[1]} pixels.")
+    rng = np.random.default_rng(0)
+    return np.stack([random_crop(crops[index], size, 1.0, rng) for index in chosen[:count]])
+
+
+def nearest_known(tokens, hidden):
+    """Copy to every hidden position the token of the nearest known one: int [h, w], bool [h, w] -> int [h, w]."""
+    known = np.argwhere(~hidden)
+    if not len(known):
+        return tokens
+    grid = np.stack(np.meshgrid(*map(np.arange, tokens.shape), indexing="ij"), axis=-1)
+    distance = ((grid[:, :, None] - known) ** 2).sum(axis=-1)
+    return tokens[tuple(known[distance.argmin(axis=-1)].T)].reshape(tokens.shape)
+
+
+def mixed_with_copies(tokens, hidden, share, frequencies):
+    """Log-loss of the baseline that gives `share` to the nearest known token and the rest to the frequencies."""
+    losses = []
+    for grid, mask in zip(tokens, hidden, strict=True):
+        copies = nearest_known(grid, mask) if not mask.all() else np.full_like(grid, -1)
+        p = (1 - share) * frequencies[grid] + share * (copies == grid) if not mask.all() else frequencies[grid]
+        losses.append(-np.log(p[mask]))
+    return float(np.concatenate(losses).mean())
+
+
+def measure_tokenizer(tokenizer, crops):
+    """Scores of reconstructions of uint8 crops [N, H, W, 3]."""
+    decoded, tokens = reconstruct(tokenizer, crops)
+    used, perplexity = code_statistics(tokens, tokenizer.config["codes"])
+    return {"psnr_db": float(psnr(decoded, crops).mean()), "codes_used": used, "perplexity": perplexity,
+            "bits_per_pixel": np.log2(tokenizer.config["codes"]) / tokenizer.config["downscale"] ** 2,
+            "spectrum_db": spectrum_distance(decoded, crops)}
+
+
+def measure_maskgit(maskgit, tokens, training_tokens, steps):
+    """Scores on the hidden tokens of int [N, h, w] beside the unigram and the copy of the nearest known token."""
+    network = compiled(maskgit, lambda x: maskgit(x, training=False))
+    hidden = dev_masks(len(tokens), tokens.shape[1])
+    seen = np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
+    one_step = np.concatenate([log_softmax(network(part)) for part in in_batches(seen, 16)])
+    full = np.empty_like(one_step)
+    for batch in tqdm(in_batches(np.arange(len(seen)), 16), desc="decoding", leave=False):
+        seeds = [(0, int(index)) for index in batch]
+        for _, decided, logits in decoding_steps(seen[batch], network, maskgit.mask_token, seeds, steps):
+            rows, *places = np.nonzero(decided)
+            full[(batch[rows], *places)] = log_softmax(logits[decided])
+    codes = maskgit.mask_token
+    frequencies = (np.bincount(training_tokens.ravel(), minlength=codes) + 1) / (training_tokens.size + codes)
+    copies = np.stack([nearest_known(*pair) for pair in zip(tokens, hidden, strict=True)])
+    partly = ~hidden.all(axis=(1, 2), keepdims=True) & hidden
+    training_hidden = dev_masks(len(training_tokens), tokens.shape[1], seed=1)
+    right = [(nearest_known(grid, mask) == grid)[mask].mean()
+             for grid, mask in zip(training_tokens, training_hidden, strict=True) if not mask.all()]
+    loss, accuracy = hidden_scores(one_step, tokens, hidden)
+    full_loss, full_accuracy = hidden_scores(full, tokens, hidden)
+    return {"one_step_loss": loss, "one_step_accuracy": accuracy,
+            "full_loss": full_loss, "full_accuracy": full_accuracy,
+            "unigram_loss": -float(np.log(frequencies[tokens])[hidden].mean()),
+            "unigram_accuracy": float((tokens == frequencies.argmax())[hidden].mean()),
+            "copy_loss": mixed_with_copies(tokens, hidden, float(np.mean(right)), frequencies),
+            "copy_accuracy": float((copies == tokens)[partly].mean())}
+
+
+def measure_sharpen(sampler, tokenizer, crops, steps):
+    """Scores of upscaling uint8 crops [N, S, S, 3] that were shrunk and tokenised, beside bicubic upscaling."""
+    blurry, estimate = make_blurry(tokenizer), compiled(sampler, sampler.estimate)
+    plain, result = [], []
+    for part in tqdm(in_batches(crops, 2), desc="upscaling", leave=False):
+        low = blurry(part)
+        plain.append(to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255))))
+        result.append(upscale_pictures(estimate, low, steps, sampler.config["schedule"],
+                                       sampler.config["edge_scale"]))
+    plain, result = np.concatenate(plain), np.concatenate(result)
+    return {"psnr_db": float(psnr(result, crops).mean()), "bicubic_psnr_db": float(psnr(plain, crops).mean()),
+            "spectrum_db": spectrum_distance(result, crops), "bicubic_spectrum_db": spectrum_distance(plain, crops)}
+
+
+def build_parser():
+    parser = command_parser(__doc__)
+    group = parser.add_argument_group("data")
+    group.add_argument("--pack", required=True, metavar="FILE.npy", help="pack written by dataset.py")
+    group.add_argument("--label", default="", metavar="PREFIX", help="measure crops of these labels only")
+    group.add_argument("--count", type=number(int, 1), default=256, metavar="N", help="crops, at most")
+    group.add_argument("--img_size", type=number(int, 32), default=128, metavar="PX", help="side of the crops")
+    group = parser.add_argument_group("models (default: the shipped ones)")
+    group.add_argument("--kinds", nargs="+", choices=KINDS, default=["tokenizer", "maskgit"], help="what to measure")
+    for kind in KINDS:
+        group.add_argument(f"--{kind}_run", metavar="NAME", help=f"use models/{kind}_NAME")
+    group.add_argument("--maskgit_steps", type=number(int, 1), default=12, metavar="N", help="steps of full decoding")
+    group.add_argument("--diffusion_steps", type=number(int, 1), default=10, metavar="N", help="steps of upscaling")
+    parser.add_argument_group("result").add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
+    add_machine_options(parser)
+    return parser
+
+
+def main(args):
+    crops = held_back_crops(args.pack, args.label, args.img_size, args.count)
+    prepare_machine(args)
+    tokenizer, tokenizer_config, folder = load_tokenizer(args.tokenizer_run)
+    scores = {"crops": len(crops)}
+    if "tokenizer" in args.kinds:
+        scores["tokenizer"] = measure_tokenizer(tokenizer, crops)
+    if "maskgit" in args.kinds:
+        maskgit, _ = load_maskgit(tokenizer_config, folder, folder=model_folder("maskgit", args.maskgit_run))
+        training = np.load(args.pack, mmap_mode="r")[:512, :args.img_size, :args.img_size]
+        window = maskgit.config["window"]
+        grids = [reconstruct(tokenizer, part)[1][:, :window, :window] for part in (crops, training)]
+        scores["maskgit"] = measure_maskgit(maskgit, *grids, args.maskgit_steps)
+    if "sharpen" in args.kinds:
+        sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
+        scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps)
+    for kind in args.kinds:
+        print(kind)
+        for name, value in scores[kind].items():
+            print(f"  {name:<22} {value:9.4f}")
+    if args.json:
+        write_json(args.json, scores)
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())

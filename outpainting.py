@@ -1,0 +1,332 @@
+"""Grow skies: continue photographs of clouds beyond their borders.
+
+  python outpainting.py --outpaint_range 2
+  python outpainting.py --input sky.jpg --sides_only --outpaint_range 4 --attempt_count 3
+  python outpainting.py --input photographs/ --top 2 --left 1 --right 1 --seed 7
+
+Each picture is scaled so that its shorter side has --img_size pixels, turned into tokens, continued token by token,
+turned back into a picture and upscaled four times. Results in outpaint_results/: <name>_source.png,
+<name>_<attempt>_low.png, <name>_<attempt>_4x.png, and <name>_<attempt>.json with the options.
+"""
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from canvas import SCALE, border_weights, known_tokens, paste_picture, place_picture, remove_tint
+from diffusion import sample
+from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
+from token_decoding import ORDERS, SCHEDULES
+from utilities import (
+    ROOT,
+    add_machine_options,
+    command_parser,
+    number,
+    picture_files,
+    prepare_machine,
+    read_picture,
+    run_command,
+    save_picture,
+    to_bytes,
+    writable_folder,
+)
+from windows import blend, even_starts, grid_windows, in_batches
+
+DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
+UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
+
+
+def build_parser():
+    parser = command_parser(__doc__)
+    group = parser.add_argument_group("pictures")
+    group.add_argument("--input", type=Path, metavar="PATH",
+                       help="picture or folder of pictures (default: --dataset_location)")
+    group.add_argument("--dataset_location", type=Path, default=ROOT / "outpaint", metavar="FOLDER",
+                       help="folder of pictures, or with --no-dataset_outpaint_only a webcam archive")
+    group.add_argument("--dataset_outpaint_only", action=argparse.BooleanOptionalAction, default=True,
+                       help="--dataset_location holds pictures; otherwise crops of an archive's sky are taken through "
+                            "the location masks")
+    group.add_argument("--output", type=Path, default=ROOT / "outpaint_results", metavar="FOLDER",
+                       help="where results go")
+    group.add_argument("--example_count", type=number(int, 1), default=6, metavar="N", help="pictures, at most")
+    group.add_argument("--attempt_count", type=number(int, 1), default=1, metavar="N", help="results for each picture")
+
+    group = parser.add_argument_group("size (in steps of --outpaint_step windows; by default a step is 256 pixels)")
+    group.add_argument("--outpaint_range", type=number(float, 0, 100), default=1, metavar="R",
+                       help="steps to grow on every side")
+    group.add_argument("--sides_only", action=argparse.BooleanOptionalAction, default=False,
+                       help="grow to the left and right only")
+    for side in ("left", "right", "top", "bottom"):
+        group.add_argument(f"--{side}", type=number(float, 0, 100), metavar="R",
+                           help=f"steps to grow on the {side}; with any of the four, unnamed sides don't grow")
+    group.add_argument("--outpaint_step", type=number(float, 0.1, 0.9), default=0.5, metavar="S",
+                       help="part of a window that is new in each step")
+    group.add_argument("--img_size", type=number(int, 32, 4096), default=128, metavar="PX",
+                       help="shorter side of the picture in low-resolution pixels; the result is four times as large")
+
+    group = parser.add_argument_group("tokens")
+    group.add_argument("--decoding", choices=["full", "simple", "joint"], default="full",
+                       help="full = ring by ring in several steps, simple = one pass with the most probable tokens, "
+                            "joint = the whole canvas at once")
+    group.add_argument("--maskgit_steps", type=number(int, 1, 1000), default=12, metavar="N",
+                       help="decoding steps in each window (joint: for each ring)")
+    group.add_argument("--temperature", type=number(float, 0, 10), default=1.0, metavar="T",
+                       help="of the tokens' distribution: 0 = most probable, 1 = as learned")
+    group.add_argument("--generation_temp", type=number(float, 0, 1000), default=4.0, metavar="T",
+                       help="noise on the order with --order confidence: 1 gives few details, 10 strange clouds")
+    group.add_argument("--order", choices=ORDERS, default="halton",
+                       help="which tokens are decided first: far apart, or the most probable")
+    group.add_argument("--schedule", choices=SCHEDULES, default="arccos", help="how many tokens are decided in a step")
+
+    group = parser.add_argument_group("pixels")
+    group.add_argument("--generate_upsampled", action=argparse.BooleanOptionalAction, default=True,
+                       help="upscale four times with the super sampler")
+    group.add_argument("--diffusion_steps", type=number(int, 1, 1000), default=10, metavar="N",
+                       help="steps of the super sampler")
+    group.add_argument("--samples", type=number(float, 1, 8), default=2, metavar="N",
+                       help="overlap of decoded windows, for tokenizers that need it (--preset thesis)")
+    group.add_argument("--feather", type=number(int, 0, 4096), default=48, metavar="PX",
+                       help="width of the band at the picture's border in which it fades into the new sky")
+    group.add_argument("--batch_size", type=number(int, 1, 4096), default=8, metavar="N",
+                       help="windows or tiles computed at once; does not change the result")
+
+    group = parser.add_argument_group("models (default: the shipped ones)")
+    for kind in ("tokenizer", "maskgit", "sharpen"):
+        group.add_argument(f"--{kind}_run", metavar="NAME", help=f"use models/{kind}_NAME")
+    add_logging_options(parser)
+    add_machine_options(parser)
+    return parser
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Decoding and upscaling of a canvas
+
+
+def decode_canvas(tokens, decode, downscale, progress=iter):
+    """Tokens int32 [H, W] -> picture float32 [H * downscale, W * downscale, 3] in [0, 1], tile by tile.
+
+    For position-local decoders: each tile is decoded with a margin that is cut off, so tiles fit exactly.
+    """
+    height, width = tokens.shape
+    picture = np.empty((height * downscale, width * downscale, 3), np.float32)
+    tiles = [(row, column) for row in range(0, height, DECODER_TILE) for column in range(0, width, DECODER_TILE)]
+    for row, column in progress(tiles):
+        top, left = max(0, row - DECODER_MARGIN), max(0, column - DECODER_MARGIN)
+        bottom, right = min(height, row + DECODER_TILE), min(width, column + DECODER_TILE)
+        part = np.asarray(decode(tokens[None, top:bottom + DECODER_MARGIN, left:right + DECODER_MARGIN]))[0]
+        part = part[(row - top) * downscale:(bottom - top) * downscale,
+                    (column - left) * downscale:(right - left) * downscale]
+        picture[row * downscale:bottom * downscale, column * downscale:right * downscale] = part
+    return picture
+
+
+def decode_canvas_blended(tokens, decode, downscale, window, samples, progress=iter):
+    """As decode_canvas, for decoders that see a whole window: overlapping windows, blended with weights that fall
+    towards their borders; `samples` times as many in each direction as would cover the canvas."""
+    height, width = tokens.shape
+    places = grid_windows(height, width, (window, window), max(1, round(window / samples)))
+    tiles = (((row * downscale, column * downscale),
+              np.asarray(decode(tokens[None, row:row + window, column:column + window]))[0])
+             for row, column in progress(places))
+    return blend((height * downscale, width * downscale, 3), tiles)
+
+
+def upscale_canvas(low, estimate, bicubic, config, steps, seed, batch_size, multiple, known=None, progress=iter):
+    """Sample a picture four times as large; all tiles are denoised together from one canvas of noise.
+
+    Args:
+        low: float32 [h, w, 3] in [0, 1].
+        estimate: function (low [B, th, tw, 3] in [-1, 1], noisy edges [B, 4th, 4tw, 3], time) -> clean edges.
+        bicubic: function float32 [B, h, w, 3] -> [B, 4h, 4w, 3].
+        config: of the super sampler ("edge_scale", "schedule").
+        steps: of the solver.
+        seed: sequence of whole numbers.
+        batch_size: tiles in one call; does not change the result.
+        multiple: height and width of tiles are multiples of this.
+        known: (picture float32 [4h, 4w, 3] in [0, 1], mask bool [4h, 4w]) to impose at every step, or None.
+        progress: wraps the range of steps.
+
+    Returns: float32 [4h, 4w, 3].
+    """
+    height, width = low.shape[:2]
+    padded = np.pad(low, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+    tile = [min(UPSCALE_TILE, side) for side in padded.shape[:2]]
+    places = [(row, column) for row in even_starts(0, padded.shape[0], tile[0], UPSCALE_STRIDE)
+              for column in even_starts(0, padded.shape[1], tile[1], UPSCALE_STRIDE)]
+    base = np.asarray(bicubic(padded[None]))[0]
+    scale = config["edge_scale"]
+    if known is not None:
+        mask = np.pad(known[1], ((0, base.shape[0] - SCALE * height), (0, base.shape[1] - SCALE * width)))
+        edges = np.pad(known[0], ((0, mask.shape[0] - SCALE * height), (0, mask.shape[1] - SCALE * width), (0, 0)))
+        known_edges = (edges - base) / scale
+
+    def estimate_canvas(noisy, time):
+        def tiles():
+            for batch in in_batches(places, batch_size):
+                lows = np.stack([padded[row:row + tile[0], column:column + tile[1]] for row, column in batch])
+                parts = np.stack([noisy[SCALE * row:SCALE * (row + tile[0]), SCALE * column:SCALE * (column + tile[1])]
+                                  for row, column in batch])
+                clean = np.asarray(estimate(2 * lows - 1, parts, np.float32(time)))
+                yield from zip([(SCALE * row, SCALE * column) for row, column in batch], clean, strict=True)
+
+        clean = blend(base.shape, tiles())
+        return np.where(mask[..., None], known_edges, clean) if known is not None else clean
+
+    start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
+    edges = sample(estimate_canvas, start, steps, config["schedule"], progress=progress)
+    return np.clip(base + scale * edges, 0, 1)[:SCALE * height, :SCALE * width]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command
+
+
+class Models:
+    """The three networks as functions of arrays."""
+
+    def __init__(self, args):
+        folders = [model_folder(kind, getattr(args, f"{kind}_run")) for kind in ("tokenizer", "maskgit")]
+        if args.generate_upsampled:
+            folders.append(model_folder("sharpen", args.sharpen_run))
+        self.precision = prepare_machine(args)
+        from backend import compiled
+        from diffusion_model_upscale import bicubic, load_super_sampler
+        from maskgit import load_maskgit
+        from tokenizer import load_tokenizer
+
+        tokenizer, tokenizer_config, _ = load_tokenizer(folder=folders[0])
+        maskgit, maskgit_config = load_maskgit(tokenizer_config, folders[0], folder=folders[1])
+        self.fingerprints = {"tokenizer": tokenizer_config["fingerprint"], "maskgit": maskgit_config["fingerprint"]}
+        self.downscale, self.mask_token = tokenizer.config["downscale"], maskgit.mask_token
+        self.window = maskgit.config["window"]
+        self.position_local = tokenizer.position_local
+        self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
+        self.network = compiled(maskgit, lambda tokens: maskgit(tokens, training=False))
+        if args.generate_upsampled:
+            sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
+            self.fingerprints["sharpen"] = config["fingerprint"]
+            self.sharpen_config, self.multiple = sampler.config, sampler.multiple
+            self.estimate, self.bicubic = compiled(sampler, sampler.estimate), compiled(sampler, bicubic)
+
+
+def margins(args, window):
+    """Tokens to add at (top, bottom, left, right)."""
+    named = [args.top, args.bottom, args.left, args.right]
+    if all(side is None for side in named):
+        named = [0 if args.sides_only else args.outpaint_range] * 2 + [args.outpaint_range] * 2
+    return tuple(round((side or 0) * args.outpaint_step * window) for side in named)
+
+
+def sources(args):
+    """Iterable of (name, uint8 [H, W, 3]) of the pictures to grow; all are checked first, then read one at a time."""
+    if not args.dataset_outpaint_only:
+        from dataset import load_crops
+
+        data = argparse.Namespace(dataset_location=args.dataset_location, pack=None, masks=ROOT / "masks", scale_down=1,
+                                  zoom_out=1.0, exclude=[], dev_share=0.05)
+        crops = load_crops(data, SCALE * args.img_size, dev_count=args.example_count)
+        return [(f"crop_{index}", crop) for index, crop in enumerate(crops.dev)]
+    files = picture_files(args.input or args.dataset_location, recursive=False)[:args.example_count]
+    for file in files:
+        read_picture(file)
+    stems = [file.stem for file in files]
+    return ((file.stem if stems.count(file.stem) == 1 else file.name.replace(".", "_"), read_picture(file))
+            for file in files)
+
+
+def fill_tokens(canvas, models, args, progress):
+    """Token canvases int32 [attempts, H, W] without mask tokens."""
+    from canvas_decoding import fill_jointly, fill_outwards
+
+    tokens = known_tokens(canvas, models.encode, models.mask_token)
+    step = max(1, round(args.outpaint_step * models.window))
+    seeds = [(args.seed, attempt) for attempt in range(args.attempt_count)]
+    if args.decoding == "joint":
+        rings = -(-max(canvas.margins) // step)
+        return np.stack([
+            fill_jointly(tokens, models.network, models.mask_token, models.window, seed, args.batch_size,
+                         args.maskgit_steps * max(1, rings), args.schedule, args.temperature, progress=progress)
+            for seed in seeds])
+    simple = args.decoding == "simple"
+    return fill_outwards(
+        np.stack([tokens] * args.attempt_count), models.network, models.mask_token, canvas.known, models.window, step,
+        seeds, args.batch_size, progress, steps=1 if simple else args.maskgit_steps, schedule=args.schedule,
+        order=args.order, temperature=0.0 if simple else args.temperature, order_temperature=args.generation_temp)
+
+
+def known_pixels(canvas, low, feather):
+    """(picture float32 [4h, 4w, 3] in [0, 1], mask bool [4h, 4w]) for upscale_canvas, without the feathered band; None
+    for a small input, whose pixels are not as sharp as the result shall be."""
+    if canvas.native < 1:
+        return None
+    picture = np.zeros((SCALE * low.shape[0], SCALE * low.shape[1], 3), np.float32)
+    mask = np.zeros(picture.shape[:2], bool)
+    picture[canvas.inside] = canvas.picture / np.float32(255)
+    mask[canvas.inside] = border_weights(canvas, feather) == 1
+    return picture, mask
+
+
+def grow(picture, models, args, bar):
+    """Yield (low-resolution picture, 4x picture or None), uint8, for each attempt.
+
+    bar: function (description) -> wrapper of iterables, e.g. a progress bar.
+    """
+    canvas = place_picture(picture, args.img_size, margins(args, models.window), models.downscale, models.window)
+    height, width = canvas.size
+    grids = fill_tokens(canvas, models, args, bar("tokens"))
+    for attempt, tokens in enumerate(grids):
+        if models.position_local:
+            low = decode_canvas(tokens, models.decode, models.downscale, bar("decoding"))
+        else:
+            low = decode_canvas_blended(tokens, models.decode, models.downscale, models.window, args.samples,
+                                        bar("decoding"))
+        pasted = paste_picture(255 * low[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
+        if not args.generate_upsampled:
+            yield to_bytes(pasted / 255), None
+            continue
+        large = upscale_canvas(low, models.estimate, models.bicubic, models.sharpen_config, args.diffusion_steps,
+                               (args.seed, attempt, 3), args.batch_size, models.multiple,
+                               known_pixels(canvas, low, args.feather), bar("upscaling"))
+        large = remove_tint(large, low)[:height, :width]
+        yield to_bytes(pasted / 255), to_bytes(paste_picture(255 * large, canvas, args.feather) / 255)
+
+
+def main(args):
+    pictures = sources(args)
+    output = writable_folder(args.output)
+    models = Models(args)
+    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    run = start_wandb("outpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb)
+    written = []
+
+    def write(name, pixels):
+        save_picture(output / name, pixels)
+        written.append(output / name)
+
+    for name, picture in pictures:
+        def bar(stage, name=name):
+            return partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
+
+        write(f"{name}_source.png", picture)
+        shown = {"source": picture}
+        for attempt, (low, large) in enumerate(grow(picture, models, args, bar)):
+            write(f"{name}_{attempt}_low.png", low)
+            shown[f"low_{attempt}"] = low
+            if large is not None:
+                write(f"{name}_{attempt}_4x.png", large)
+                shown[f"4x_{attempt}"] = large
+            write_json(output / f"{name}_{attempt}.json",
+                       {"picture": name, "attempt": attempt, "options": options, "precision": models.precision,
+                        "models": models.fingerprints})
+            written.append(output / f"{name}_{attempt}.json")
+        if args.wandb != "disabled":
+            run.log({key: wandb_image(pixels, name) for key, pixels in shown.items()})
+    run.finish()
+    print(*written, sep="\n")
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())

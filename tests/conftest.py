@@ -1,0 +1,87 @@
+"""Fixtures: a small pack, and models trained on it for a few steps by the real commands, all outside the repository."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+REPOSITORY = Path(__file__).resolve().parent.parent
+QUIET = ("--wandb", "disabled", "--threads", "1", "--precision", "float32")
+
+
+class Workshop:
+    """A folder with a copy of the scripts, whose runs and models therefore land there, and a pack sky.npy."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for script in (*REPOSITORY.glob("*.py"), REPOSITORY / "tests" / "tiny.py"):
+            shutil.copy(script, folder)
+
+    def start(self, *command, **environment):
+        """Start python with these arguments; what it prints goes to the file output.txt."""
+        variables = {**os.environ, **environment}
+        with (self.folder / "output.txt").open("wb") as output:
+            return subprocess.Popen([sys.executable, *map(str, command)], cwd=self.folder, env=variables,
+                                    stdout=output, stderr=subprocess.STDOUT)
+
+    def run(self, *command, status=0, **environment):
+        """Run python with these arguments to its end, which must be this exit status; returns what it printed."""
+        process = self.start(*command, **environment)
+        try:
+            found = process.wait(300)
+        finally:
+            process.kill()
+        output = (self.folder / "output.txt").read_text(errors="replace")
+        assert found == status, output
+        return output
+
+    def tiny(self, script, *options, **changes):
+        """Train a tiny model: script tokenizer, maskgit or diffusion_model_upscale."""
+        return self.run(*tiny_command(script, *options), **changes)
+
+
+def tiny_command(script, *options):
+    """What to give to Workshop.start for a tiny model."""
+    size = {"tokenizer": ("--img_size", 64), "diffusion_model_upscale": ("--img_size", 64, "--diffusion_steps", 2)}
+    return ("tiny.py", script, "--pack", "sky.npy", *size.get(script, ()), *QUIET, *options)
+
+
+@pytest.fixture(scope="session")
+def skies():
+    """Function (count, size, seed) -> uint8 [count, size, size, 3]: gradients from blue to pale with white blobs."""
+    def draw(count, size, seed=0):
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[:size, :size] / size
+        pictures = np.empty((count, size, size, 3), np.uint8)
+        for picture in pictures:
+            sky = np.stack([0.3 + 0.3 * y, 0.45 + 0.3 * y, 0.9 - 0.2 * y], axis=-1)
+            for row, column, radius, white in rng.random((6, 4)):
+                distance = (y - row) ** 2 + (x - column) ** 2
+                sky += 0.6 * white * np.exp(-distance / (0.004 + 0.03 * radius))[..., None]
+            picture[:] = sky.clip(0, 1) * 255
+        return pictures
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory, skies):
+    workshop = Workshop(tmp_path_factory.mktemp("workshop"))
+    np.save(workshop.folder / "sky.npy", skies(12, 256))
+    np.save(workshop.folder / "sky.dev.npy", skies(4, 256, seed=1))
+    (workshop.folder / "sky.json").write_text("{}")
+    return workshop
+
+
+@pytest.fixture(scope="session")
+def trained(workshop):
+    """The workshop with a tiny model of each kind, run tiny; each was trained in two ticks of 8 images."""
+    workshop.tiny("tokenizer", "--run_name", "tiny", "--tick", 8)
+    workshop.tiny("maskgit", "--run_name", "tiny", "--tokenizer_run", "tiny", "--tick", 8, "--token_crops", 16)
+    workshop.tiny("diffusion_model_upscale", "--run_name", "tiny", "--tokenizer_run", "tiny", "--tick", 8)
+    return workshop

@@ -1,0 +1,178 @@
+"""Blocks and what is built of them: exact rearrangement, relative positions, position-local networks, sizes."""
+import numpy as np
+import pytest
+
+from backend import keras, layers, ops
+from build_network import DepthToSpace, RotaryAttention, SpaceToDepth, sinusoidal_embedding
+from diffusion_model_upscale import PRESETS as SHARPEN_PRESETS
+from diffusion_model_upscale import SuperSampler
+from maskgit import PRESETS as MASKGIT_PRESETS
+from maskgit import MaskGIT
+from tokenizer import PRESETS as TOKENIZER_PRESETS
+from tokenizer import Tokenizer
+
+LOCAL = {"style": "local", "filters": [8, 16, 24], "blocks": 1, "codes": 64, "code_size": 4, "quantizer": "ema",
+         "downscale": 8}
+THESIS = {"style": "thesis", "filters": [8, 16, 24], "blocks": 1, "codes": 64, "code_size": 4, "quantizer": "gradient",
+          "downscale": 4}
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers
+
+
+@pytest.mark.parametrize("block", [2, 4])
+def test_space_to_depth_puts_each_square_into_the_channels_row_by_row(block):
+    x = random(2, 8, 12, 3)
+    expected = np.empty((2, 8 // block, 12 // block, 3 * block**2), np.float32)
+    for row in range(block):
+        for column in range(block):
+            place = 3 * (row * block + column)
+            expected[..., place:place + 3] = x[:, row::block, column::block]
+    deep = np.asarray(SpaceToDepth(block)(x))
+    assert np.array_equal(deep, expected)
+    assert np.array_equal(DepthToSpace(block)(deep), x)
+
+
+def test_rearranging_works_on_shapes_that_are_not_known_yet():
+    inputs = layers.Input((None, 32, 3))
+    deep = SpaceToDepth(4)(inputs)
+    assert deep.shape == (None, None, 8, 48)
+    assert DepthToSpace(4)(deep).shape == (None, None, 32, 3)
+
+
+@pytest.fixture
+def attention():
+    """Two heads of eight channels, with an output of the size of its input."""
+    layer = RotaryAttention(2)
+    layer.build((None, None, None, 16))
+    layer.project_out.kernel.assign(random(16, 16))
+    return layer
+
+
+def test_attention_depends_on_differences_of_positions_only(attention, monkeypatch):
+    x = random(1, 4, 5, 16)
+    here = np.asarray(attention(x))
+    turns = attention._turns
+
+    def elsewhere(height, width, dtype):
+        """The turns of a window that starts at row 3 and column 7."""
+        parts = (np.asarray(part) for part in turns(height + 3, width + 7, dtype))
+        return [part.reshape(1, height + 3, width + 7, 1, -1)[:, 3:, 7:].reshape(1, height * width, 1, -1)
+                for part in parts]
+
+    monkeypatch.setattr(attention, "_turns", elsewhere)
+    assert np.allclose(attention(x), here, atol=1e-5)
+    monkeypatch.setattr(attention, "_turns", lambda *grid: [1.5 * part for part in turns(*grid)])
+    assert not np.allclose(attention(x), here, atol=1e-2)
+
+
+def test_attention_sees_where_tokens_are(attention):
+    """Mirroring the first row changes what all the others see."""
+    x = random(1, 4, 4, 16)
+    mirrored = x.copy()
+    mirrored[:, 0] = x[:, 0, ::-1]
+    assert not np.allclose(attention(mirrored)[:, 1:], attention(x)[:, 1:], atol=1e-2)
+
+
+def test_noise_levels_are_told_apart():
+    embedded = np.asarray(sinusoidal_embedding(np.linspace(0, 1, 101, dtype=np.float32)[:, None], 32))
+    assert embedded.shape == (101, 32)
+    distances = np.linalg.norm(embedded[:, None] - embedded, axis=-1)
+    assert distances[~np.eye(101, dtype=bool)].min() > 0.1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Networks
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    keras.utils.set_random_seed(0)
+    model = Tokenizer(LOCAL)
+    model.quantizer.codebook.assign(random(64, 4))
+    return model
+
+
+def test_an_encoder_gives_the_same_vectors_wherever_the_picture_is_cut(tokenizer, skies):
+    big = skies(1, 256)
+    vectors = np.asarray(tokenizer.encoder(big / np.float32(127.5) - 1))
+    cut = np.asarray(tokenizer.encoder(big[:, 64:192, 96:224] / np.float32(127.5) - 1))
+    inside = np.s_[:, 6:10, 6:10]
+    expected = vectors[:, 8:24, 12:28][inside]
+    assert expected.std() > 1e-3
+    assert np.allclose(cut[inside], expected, atol=1e-5)
+    assert not np.allclose(cut, vectors[:, 8:24, 12:28], atol=1e-5)
+
+
+def test_a_decoder_gives_the_same_pixels_wherever_the_tokens_are_cut(tokenizer):
+    tokens = np.random.default_rng(0).integers(0, 64, (1, 24, 32)).astype(np.int32)
+    canvas = np.asarray(tokenizer.decode(tokens))
+    assert canvas.shape == (1, 192, 256, 3)
+    cut = np.asarray(tokenizer.decode(tokens[:, 4:20, 9:25]))
+    inside = np.s_[:, 48:80, 48:80]
+    expected = canvas[:, 32:160, 72:200][inside]
+    assert expected.std() > 1e-3
+    assert np.allclose(cut[inside], expected, atol=1e-5)
+    assert tokenizer.position_local
+
+
+def test_the_tokenizer_of_the_thesis_is_not_position_local_and_says_so():
+    keras.utils.set_random_seed(0)
+    model = Tokenizer(THESIS)
+    tokens = np.random.default_rng(0).integers(0, 64, (1, 24, 32)).astype(np.int32)
+    canvas, cut = (np.asarray(model.decoder(model.quantizer.vectors(grid))) for grid in (tokens, tokens[:, 4:20, 9:25]))
+    assert not np.allclose(cut[:, 24:40, 24:40], canvas[:, 16:80, 36:100][:, 24:40, 24:40], atol=1e-4)
+    assert not model.position_local
+
+
+@pytest.mark.parametrize("config", [LOCAL, THESIS], ids=["local", "thesis"])
+def test_tokenizers_take_any_size_and_bytes_or_floats(config):
+    model = Tokenizer(config)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 48, 80, 3)).astype(np.uint8)
+    tokens = np.asarray(model.encode(pictures))
+    assert tokens.shape == (2, 48 // config["downscale"], 80 // config["downscale"])
+    assert tokens.dtype == np.int32
+    assert np.array_equal(tokens, model.encode(pictures.astype(np.float32)))
+    decoded = np.asarray(model.decode(tokens))
+    assert decoded.shape == (2, 48, 80, 3)
+    assert decoded.min() >= 0
+    assert decoded.max() <= 1
+    assert np.array_equal(np.clip(model(pictures), 0, 1), decoded)
+
+
+def parameters(model):
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def test_the_presets_of_the_thesis_have_the_sizes_it_reports():
+    config = TOKENIZER_PRESETS["thesis"]["model"]
+    assert (config["codes"], config["code_size"], config["downscale"]) == (128, 32, 4)
+    assert parameters(Tokenizer(config)) == pytest.approx(1.6e6, rel=0.15)
+    config = MASKGIT_PRESETS["thesis"]["model"]
+    maskgit = MaskGIT(config, 128, 32)
+    assert (config["window"], config["width"], config["blocks"], config["heads"]) == (32, 256, 8, 4)
+    assert maskgit.body.input_shape == (None, 32, 32, 256)
+    assert maskgit.embedding.residual.shape == (128, 256)
+
+
+def test_the_super_sampler_of_the_thesis_has_the_size_it_reports():
+    model = SuperSampler({**SHARPEN_PRESETS["thesis"]["model"], "edge_scale": 0.1})
+    assert parameters(model) == pytest.approx(18.4e6, rel=0.15)
+
+
+@pytest.mark.parametrize(("preset", "size"), [("default", (16, 24)), ("thesis", (16, 32))])
+def test_super_samplers_start_from_what_they_are_given_at_any_size(preset, size):
+    """An untrained network predicts zero, which makes the clean estimate known."""
+    model = SuperSampler({**SHARPEN_PRESETS[preset]["model"], "edge_scale": 0.1})
+    assert all(side % model.multiple == 0 for side in size)
+    low, noisy = random(1, *size, 3), random(1, 4 * size[0], 4 * size[1], 3)
+    clean = np.asarray(model.estimate(*map(ops.convert_to_tensor, (low, noisy)), 0.5))
+    first, last = (0.9999, 0.005) if preset == "default" else (0.95, 0.02)
+    signal = np.cos((np.arccos(first) + np.arccos(last)) / 2)
+    expected = signal * noisy if model.config["predicts"] == "v" else noisy / signal
+    assert np.allclose(clean, expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,232 @@
+"""MaskGIT: training masks, what the network can see, its loss, its windows and its scores."""
+import numpy as np
+import pytest
+
+from backend import keras
+from maskgit import (
+    MaskGIT,
+    dev_masks,
+    hidden_scores,
+    hide,
+    rectangle_regions,
+    thesis_regions,
+    token_windows,
+)
+
+CODES = 20
+LOCAL = {"style": "local", "window": 8, "width": 16, "blocks": 2, "heads": 2, "masks": "rectangles", "mask_ratio": 0.5}
+THESIS = {**LOCAL, "style": "thesis", "masks": "thesis"}
+
+
+def uniforms(*rows):
+    return np.array(rows, np.float32)
+
+
+def box(rows, columns, height=16, width=16):
+    """Bool [height, width], true in this rectangle."""
+    inside = np.zeros((height, width), bool)
+    inside[rows, columns] = True
+    return inside
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Masks
+
+
+WHOLE, START, END, INSIDE = 0.1, 0.4, 0.7, 0.9  # kinds of interval
+HALF = 0.5  # size of an interval
+
+
+@pytest.mark.parametrize(("uniform", "expected"), [
+    ((WHOLE, 0, 0, WHOLE, 0, 0, 0.1), box(np.s_[:], np.s_[:])),
+    ((WHOLE, 0, 0, WHOLE, 0, 0, 0.9), box(np.s_[:], np.s_[:])),
+    ((WHOLE, 0, 0, START, 0, HALF, 0.1), box(np.s_[:], np.s_[:8])),
+    ((WHOLE, 0, 0, START, 0, HALF, 0.9), box(np.s_[:], np.s_[8:])),
+    ((END, 0, 0.99, WHOLE, 0, 0, 0.1), box(np.s_[4:], np.s_[:])),
+    ((START, 0, HALF, END, 0, 0, 0.1), box(np.s_[:8], np.s_[12:])),
+    ((START, 0, HALF, END, 0, 0, 0.9), ~box(np.s_[:8], np.s_[12:])),
+    ((INSIDE, 0.5, HALF, INSIDE, 0.99, HALF, 0.1), box(np.s_[4:12], np.s_[8:])),
+    ((INSIDE, 0.5, HALF, INSIDE, 0.25, HALF, 0.1), box(np.s_[4:12], np.s_[2:10])),
+    ((INSIDE, 0.5, HALF, INSIDE, 0.25, HALF, 0.9), ~box(np.s_[4:12], np.s_[2:10])),
+    ((WHOLE, 0, 0, INSIDE, 0.5, HALF, 0.1), box(np.s_[:], np.s_[4:12])),
+    ((START, 0, HALF, INSIDE, 0.5, HALF, 0.1), box(np.s_[:8], np.s_[4:12])),
+], ids=["everything", "everything, not its complement", "left half", "right half", "bottom", "corner",
+        "all but a corner", "hole at the side", "hole", "island", "stripe", "three known sides"])
+def test_every_kind_of_rectangle_can_be_hidden(uniform, expected):
+    assert np.array_equal(np.asarray(rectangle_regions(uniforms(uniform), 16, 16))[0], expected)
+
+
+def test_random_rectangles_always_hide_something_and_often_everything():
+    uniform = np.random.default_rng(0).random((4000, 7), np.float32)
+    regions = np.asarray(rectangle_regions(uniform, 12, 16))
+    assert regions.shape == (4000, 12, 16)
+    assert regions.any(axis=(1, 2)).all()
+    assert regions.all(axis=(1, 2)).mean() == pytest.approx(0.09, abs=0.02)
+    assert 0.3 < regions.mean() < 0.7
+
+
+def test_the_thesis_hides_one_of_four_halves_and_four_corners():
+    top, bottom, left, right = np.s_[:3], np.s_[3:], np.s_[:4], np.s_[4:]
+    every = np.s_[:]
+    expected = [box(rows, columns, 6, 8) for rows, columns in (
+        (every, left), (every, right), (top, every), (bottom, every),
+        (top, left), (top, right), (bottom, left), (bottom, right))]
+    uniform = np.zeros((8, 7), np.float32)
+    uniform[:, 0] = (np.arange(8) + 0.5) / 8
+    assert np.array_equal(thesis_regions(uniform, 6, 8), expected)
+    quarter = np.asarray(thesis_regions(uniform, 8, 8, mask_ratio=0.25))
+    assert quarter.sum(axis=(1, 2)).tolist() == [16] * 4 + [4] * 4
+
+
+def test_tokens_are_hidden_inside_regions_only_with_the_probability_of_the_schedule():
+    rng = np.random.default_rng(0)
+    time = np.linspace(0, 1, 9, dtype=np.float32)
+    regions = np.stack([box(np.s_[:64], np.s_[:], 128, 128)] * 9)
+    hidden = np.asarray(hide(regions, time, rng.random((9, 128, 128), np.float32)))
+    assert not hidden[:, 64:].any()
+    assert np.allclose(hidden[:, :64].mean(axis=(1, 2)), np.cos(np.pi / 2 * time), atol=0.02)
+
+
+def test_masks_for_measuring_are_the_same_every_time():
+    masks = dev_masks(40, 12)
+    assert masks.shape == (40, 12, 12)
+    assert np.array_equal(masks, dev_masks(40, 12))
+    assert len(np.unique(masks.reshape(40, -1), axis=0)) > 20
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Model
+
+
+@pytest.fixture(params=[LOCAL, THESIS], ids=["local", "thesis"])
+def model(request):
+    keras.utils.set_random_seed(0)
+    model = MaskGIT(request.param, CODES, 4)
+    model.set_codebook(np.random.default_rng(0).normal(size=(CODES, 4)))
+    return model
+
+
+def grids(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, CODES, shape).astype(np.int32)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (4, 12), (17, 5)])
+def test_the_default_network_takes_any_grid(size):
+    model = MaskGIT(LOCAL, CODES, 4)
+    logits = np.asarray(model(grids(2, *size)))
+    assert logits.shape == (2, *size, CODES)
+    assert logits.dtype == np.float32
+
+
+def test_training_hides_tokens_by_the_masks_of_its_preset(model):
+    logits, hidden = model(grids(64, 8, 8), training=True)
+    hidden = np.asarray(hidden)
+    assert logits.shape == (64, 8, 8, CODES)
+    assert hidden.dtype == bool
+    assert 0.1 < hidden.mean() < 0.6
+    half_or_corner = (~hidden.any(axis=1)).sum(-1), (~hidden.any(axis=2)).sum(-1)
+    if model.config["masks"] == "thesis":
+        assert (np.maximum(*half_or_corner) >= 4).all()
+    else:
+        assert (np.maximum(*half_or_corner) < 4).any()
+    assert not np.array_equal(hidden, model(grids(64, 8, 8), training=True)[1])
+
+
+def test_what_is_hidden_cannot_be_seen_and_what_is_not_can(model, monkeypatch):
+    hidden = np.zeros((1, 8, 8), bool)
+    hidden[:, :, 4:] = True
+    monkeypatch.setattr(model, "hidden", lambda tokens: hidden)
+    tokens, other = grids(1, 8, 8), grids(1, 8, 8, seed=1)
+    model.embedding.residual.assign(np.random.default_rng(0).normal(size=(CODES, 16)))
+    training = model.config["style"] == "local"  # the dropout of the thesis is random
+
+    def logits(tokens):
+        if training:
+            return np.asarray(model(tokens, training=True)[0])
+        return np.asarray(model(np.where(hidden, model.mask_token, tokens)))
+
+    expected = logits(tokens)
+    assert np.array_equal(logits(np.where(hidden, other, tokens)), expected)
+    assert not np.allclose(logits(np.where(hidden, tokens, other)), expected, atol=1e-4)
+
+
+def test_the_loss_counts_hidden_tokens_only(model):
+    rng = np.random.default_rng(0)
+    tokens, logits = grids(2, 4, 4), rng.normal(size=(2, 4, 4, CODES)).astype(np.float32)
+    hidden = rng.random((2, 4, 4)) < 0.4
+
+    def loss(tokens, hidden=hidden):
+        return float(model.compute_loss(x=tokens, y_pred=(logits, hidden)))
+
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    of_true = np.take_along_axis(probabilities, tokens[..., None], axis=-1)[..., 0]
+    assert loss(tokens) == pytest.approx(-np.log(of_true[hidden]).mean(), rel=1e-5)
+    other = (tokens + 1) % CODES
+    assert loss(np.where(hidden, tokens, other)) == pytest.approx(loss(tokens), rel=1e-6)
+    assert loss(np.where(hidden, other, tokens)) != pytest.approx(loss(tokens), rel=1e-3)
+    assert loss(tokens, np.zeros_like(hidden)) == 0
+
+
+def test_the_accuracy_counts_hidden_tokens_only(model):
+    tokens = grids(1, 4, 4)
+    hidden = box(np.s_[:2], np.s_[:], 4, 4)[None]
+    logits = np.eye(CODES, dtype=np.float32)[tokens]
+    logits[:, 0] = -logits[:, 0]
+    model.accuracy.reset_state()
+    model.compute_loss(x=tokens, y_pred=(logits, hidden))
+    assert float(model.accuracy.result()) == 0.5
+
+
+def test_codes_are_scaled_to_unit_variance():
+    model = MaskGIT(LOCAL, CODES, 4)
+    codes = 0.02 * np.random.default_rng(0).normal(size=(CODES, 4)) + [5, 0, -1, 0.1]
+    model.set_codebook(codes)
+    scaled = np.asarray(model.embedding.codebook)
+    assert np.allclose(scaled.mean(axis=0), 0, atol=1e-4)
+    assert scaled.std() == pytest.approx(1, rel=1e-4)
+    centred = codes - codes.mean(axis=0)
+    assert np.allclose(scaled / scaled[0, 0], centred / centred[0, 0], atol=1e-2)
+
+
+def test_the_mask_of_the_thesis_embeds_to_zero():
+    embedded = np.asarray(MaskGIT(THESIS, CODES, 4).embedding(np.array([[[CODES, 0]]], np.int32)))
+    assert (embedded[0, 0, 0] == 0).all()
+    assert (embedded[0, 0, 1] != 0).any()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Windows and scores
+
+
+def test_windows_are_cut_from_the_grids():
+    tokens = np.arange(5 * 9 * 11).reshape(5, 9, 11).astype(np.uint16)
+    cut = next(token_windows(tokens, 8, 200, 0, 0))
+    assert cut.shape == (200, 8, 8)
+    assert cut.dtype == np.int32
+    first = cut[:, 0, 0]
+    grid, row, column = first // 99, first // 11 % 9, first % 11
+    for window, *place in zip(cut, grid, row, column, strict=True):
+        assert np.array_equal(window, tokens[place[0], place[1]:place[1] + 8, place[2]:place[2] + 8])
+    assert set(grid) == set(range(5))
+    assert set(row) == {0, 1}
+    assert set(column) == {0, 1, 2, 3}
+
+
+def test_windows_go_on_where_they_stopped():
+    tokens = grids(50, 12, 12)
+    windows = token_windows(tokens, 8, 4, 3, 0)
+    whole = [next(windows) for _ in range(6)]
+    assert np.array_equal(whole[0], next(token_windows(tokens, 8, 4, 3, 0)))
+    assert not np.array_equal(whole[0], next(token_windows(tokens, 8, 4, 2, 0)))
+    again = token_windows(tokens, 8, 4, 3, 16)
+    assert np.array_equal(whole[4:], [next(again), next(again)])
+
+
+def test_scores_count_hidden_tokens_only():
+    probabilities = np.array([[[[0.5, 0.5, 0], [0.1, 0.8, 0.1], [1, 0, 0]]]])
+    tokens = np.array([[[1, 1, 2]]])
+    with np.errstate(divide="ignore"):
+        log_probabilities = np.log(probabilities)
+    loss, accuracy = hidden_scores(log_probabilities, tokens, np.array([[[True, True, False]]]))
+    assert loss == pytest.approx(-np.log([0.5, 0.8]).mean())
+    assert accuracy == 0.5

@@ -1,0 +1,172 @@
+"""The command, run as a user runs it, with the shipped models and few steps."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from utilities import ROOT
+
+FAST = ["--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2", "--wandb", "disabled"]
+
+
+def run(*arguments, cwd=ROOT):
+    return subprocess.run([sys.executable, ROOT / "outpainting.py", *map(str, arguments)], capture_output=True,
+                          text=True, cwd=cwd, check=False)
+
+
+def sky(height, width, seed=0):
+    """A smooth picture with soft bright blobs, uint8 [height, width, 3]."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(90, 230, (5, 7), np.uint8)).resize((width, height), Image.BICUBIC)
+    clouds = np.asarray(coarse, np.float32)[..., None]
+    return np.clip(clouds * [0.8, 0.9, 1.0] + rng.normal(0, 2, (height, width, 1)), 0, 255).astype(np.uint8)
+
+
+def load(path):
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    Image.fromarray(sky(512, 600)).save(folder / "exact.png")
+    Image.fromarray(sky(90, 70)).convert("L").save(folder / "grey.png")
+    Image.fromarray(np.dstack([sky(128, 200), np.full((128, 200), 255, np.uint8)])).save(folder / "transparent.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(sky(300, 200)).save(folder / "turned.jpg", exif=turned)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("results")
+    finished = run("--input", folder, "--output", output, *FAST, "--attempt_count", 2)
+    assert finished.returncode == 0, finished.stderr
+    return output, finished
+
+
+def test_all_files_are_written_and_named(folder, results):
+    output, finished = results
+    names = {path.name for path in output.iterdir()}
+    expected = {f"{path.stem}_{part}" for path in folder.iterdir() for part in (
+        "source.png", "0_low.png", "0_4x.png", "0.json", "1_low.png", "1_4x.png", "1.json")}
+    assert names == expected
+    assert {Path(line).name for line in finished.stdout.split()} == expected
+
+
+def test_progress_is_shown_for_every_stage(results):
+    for stage in ("tokens", "decoding", "upscaling"):
+        assert f"exact: {stage}" in results[1].stderr
+
+
+@pytest.mark.parametrize(("name", "size"), [
+    ("exact", (600 + 256, 512 + 256)), ("grey", (512 + 256, round(90 / 70 * 512) + 256)),
+    ("transparent", (800 + 256, 512 + 256)), ("turned", (768 + 256, 512 + 256))])
+def test_results_keep_the_aspect_of_the_input(results, name, size):
+    assert Image.open(results[0] / f"{name}_0_4x.png").size == size
+    low = Image.open(results[0] / f"{name}_0_low.png").size
+    assert low == tuple(-(-side // 4) for side in size)
+
+
+def test_own_pixels_are_byte_identical_inside_the_border_band(results):
+    for attempt in (0, 1):
+        result = load(results[0] / f"exact_{attempt}_4x.png")
+        np.testing.assert_array_equal(result[128 + 48:128 + 512 - 48, 128 + 48:128 + 600 - 48],
+                                      sky(512, 600)[48:-48, 48:-48])
+
+
+def test_attempts_differ_outside_and_nothing_is_left_empty(results):
+    first, second = (load(results[0] / f"exact_{attempt}_4x.png") for attempt in (0, 1))
+    assert (first[:128] != second[:128]).mean() > 0.3
+    assert first.reshape(-1, 3).max(axis=1).min() > 0
+
+
+def test_options_are_kept_beside_each_result(results):
+    options = json.loads((results[0] / "exact_1.json").read_text())
+    assert options["attempt"] == 1
+    assert options["options"]["outpaint_range"] == 0.5
+    assert set(options["models"]) == {"tokenizer", "maskgit", "sharpen"}
+
+
+def test_the_same_seed_gives_the_same_picture_whatever_else_is_computed(folder, results, tmp_path):
+    alone = run("--input", folder / "exact.png", "--output", tmp_path, *FAST, "--batch_size", 3)
+    assert alone.returncode == 0, alone.stderr
+    for part in ("0_low.png", "0_4x.png"):
+        np.testing.assert_array_equal(load(tmp_path / f"exact_{part}"), load(results[0] / f"exact_{part}"))
+
+
+@pytest.mark.parametrize(("options", "size"), [
+    (["--sides_only", "--outpaint_range", "0.5", "--decoding", "simple"], (128 + 2 * 32, 128)),
+    (["--left", "0.25", "--top", "0.5", "--decoding", "joint"], (128 + 16, 128 + 32))])
+def test_sides_and_decodings(folder, tmp_path, options, size):
+    finished = run("--input", folder / "exact.png", "--output", tmp_path, "--maskgit_steps", 2,
+                   "--no-generate_upsampled", "--wandb", "disabled", *options)
+    assert finished.returncode == 0, finished.stderr
+    width, height = Image.open(tmp_path / "exact_0_low.png").size
+    assert (width - 22, height) == size  # the input is 150x128 at this scale
+    assert not list(tmp_path.glob("*4x*"))
+
+
+def no_such(tmp_path):
+    return "--input", tmp_path / "nowhere"
+
+
+def empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    return "--input", tmp_path / "empty"
+
+
+def no_picture(tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    return "--input", tmp_path / "text.jpg"
+
+
+def tiny(tmp_path):
+    Image.fromarray(sky(7, 30)).save(tmp_path / "tiny.png")
+    return "--input", tmp_path / "tiny.png"
+
+
+def unwritable(tmp_path):
+    (tmp_path / "file").write_text("")
+    return "--output", tmp_path / "file" / "below"
+
+
+@pytest.mark.parametrize(("arguments", "hint"), [
+    (no_such, "does not exist"), (empty, "holds no pictures"), (no_picture, "cannot be read as a picture"),
+    (tiny, "at least 8"), (unwritable, "cannot be written"),
+    (lambda _: ("--outpaint_range", -1), "out of range"), (lambda _: ("--outpaint_range", "far"), "not a number"),
+    (lambda _: ("--generation_temp", -0.1), "out of range"), (lambda _: ("--temperature", 11), "out of range"),
+    (lambda _: ("--maskgit_run", "unknown"), "no maskgit run named unknown"),
+    (lambda _: ("--tokenizer_run", "unknown"), "no tokenizer run named unknown"),
+    (lambda _: ("--sharpen_run", "unknown"), "no sharpen run named unknown"),
+    (lambda _: ("--dataset_location", "nowhere"), "does not exist"),
+    (lambda _: ("--wandb", "online"), "wandb login"),
+])
+def test_wrong_input_is_one_sentence_and_status_2(tmp_path, monkeypatch, arguments, hint):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    finished = run(*arguments(tmp_path))
+    assert finished.returncode == 2
+    assert hint in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert len(finished.stderr.strip().splitlines()[-1]) < 400
+
+
+def test_a_maskgit_of_another_tokenizer_is_refused(tmp_path):
+    from log_and_save import check_pair
+    from utilities import UserError
+
+    config = {"tokenizer": {"fingerprint": "1234", "run": "other"}}
+    with pytest.raises(UserError, match="--tokenizer_run other"):
+        check_pair(config, {"fingerprint": "5678"}, tmp_path, tmp_path)
+
+
+def test_help_has_groups_units_and_defaults():
+    text = run("--help").stdout
+    for part in ("pictures:", "tokens:", "pixels:", "(default: 4.0)", "pixels", "--no-sides_only"):
+        assert part in text

@@ -1,0 +1,60 @@
+"""The README's commands, run as they stand there (but for installing, and with fewer images where they train)."""
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from utilities import ROOT
+
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+            for line in block.splitlines()]
+FEWER = {"tokenizer.py": ["--images", "16", "--tick", "8"], "maskgit.py": ["--images", "16", "--token_crops", "16"],
+         "diffusion_model_upscale.py": ["--images", "8", "--diffusion_steps", "2"],
+         "draw_sky.py": ["--count", "24", "--size", "256x232"],
+         "outpainting.py": ["--outpaint_range", "0.25", "--maskgit_steps", "2", "--diffusion_steps", "2",
+                            "--example_count", "1"]}
+
+
+def run(command, folder, more=()):
+    words = [sys.executable, *shlex.split(command, comments=True)[1:], *more]
+    finished = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert finished.returncode == 0, f"{command}\n{finished.stdout}{finished.stderr}"
+    return finished
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The project without what is ignored by git, so that nothing is written beside the real one."""
+    folder = tmp_path_factory.mktemp("project")
+    for file in ROOT.glob("*.py"):
+        shutil.copy(file, folder)
+    for part in ("outpaint", "masks", "models"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*_*"))
+    return folder
+
+
+def test_the_first_screen_has_two_commands():
+    assert [line for line in COMMANDS if "pip install" in line] == COMMANDS[:2]
+    assert COMMANDS[0].endswith("&& python outpainting.py --outpaint_range 2")
+    assert COMMANDS[1].endswith("&& python -m pytest")
+
+
+def test_the_first_command_grows_the_samples(copy):
+    finished = run(COMMANDS[0].split("&& ")[1], copy)
+    samples = sorted((ROOT / "outpaint").glob("*.*"))
+    for sample in samples:
+        for part in ("source.png", "0_low.png", "0_4x.png", "0.json"):
+            assert (copy / "outpaint_results" / f"{sample.stem}_{part}").exists()
+            assert f"{sample.stem}_{part}" in finished.stdout
+
+
+def test_the_training_commands_lead_to_a_grown_sky(copy):
+    training = [line for line in COMMANDS if re.match(r"python (draw_sky|dataset|tokenizer|maskgit|diffusion)", line)]
+    training += [line for line in COMMANDS if "--maskgit_run my" in line]
+    assert len(training) == 6
+    for command in training:
+        run(command, copy, FEWER.get(command.split()[1], []))
+    assert list((copy / "wandb").glob("offline-run-*"))

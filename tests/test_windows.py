@@ -1,0 +1,113 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from canvas_decoding import fill_jointly, fill_outwards
+from windows import blend, even_starts, grid_windows, independent_batches, ring_windows, tile_weights
+
+MASK = 7
+CANVASES = [  # height, width, known rectangle
+    (48, 48, (16, 32, 16, 32)), (16, 80, (0, 16, 30, 52)), (33, 57, (8, 25, 3, 40)), (20, 30, (0, 16, 0, 16)),
+    (40, 16, (24, 40, 0, 16)), (64, 50, (20, 40, 11, 27)), (16, 16, (0, 16, 0, 16)),
+]
+
+
+@pytest.mark.parametrize(("first", "length", "size", "stride"),
+                         list(itertools.product((0, 5), (16, 17, 31, 32, 100), (16,), (1, 7, 12, 16))))
+def test_even_starts_cover_without_gaps(first, length, size, stride):
+    starts = even_starts(first, first + length, size, stride)
+    assert starts[0] == first
+    assert starts[-1] == first + length - size
+    assert max(np.diff(starts), default=0) <= stride
+
+
+def test_even_starts_centre_a_window_on_a_short_stretch():
+    assert even_starts(10, 14, 8, 4) == [8]
+
+
+@pytest.mark.parametrize(("height", "width", "known"), CANVASES)
+@pytest.mark.parametrize("step", [4, 8, 12])
+def test_ring_windows_cover_the_canvas_and_always_see_known_tokens(height, width, known, step):
+    filled = np.zeros((height, width), bool)
+    filled[known[0]:known[1], known[2]:known[3]] = True
+    for row, column in ring_windows(known, height, width, 16, step):
+        assert 0 <= row <= height - 16
+        assert 0 <= column <= width - 16
+        window = filled[row:row + 16, column:column + 16]
+        assert window.mean() >= (1 - step / 16) ** 2
+        window[:] = True
+    assert filled.all()
+
+
+@pytest.mark.parametrize(("height", "width", "known"), CANVASES)
+def test_batches_keep_the_order_of_overlapping_windows(height, width, known):
+    windows = ring_windows(known, height, width, 16, 8)
+    batches = independent_batches(windows, 16)
+    assert sorted(itertools.chain(*batches)) == sorted(windows)
+    batch_of = {place: index for index, batch in enumerate(batches) for place in batch}
+    for (index, first), (other, second) in itertools.combinations(enumerate(windows), 2):
+        if abs(first[0] - second[0]) < 16 and abs(first[1] - second[1]) < 16:
+            assert index < other
+            assert batch_of[first] < batch_of[second]
+
+
+def test_first_ring_takes_the_sides_before_the_corners():
+    windows = ring_windows((16, 32, 16, 32), 48, 48, 16, 8)[:8]
+    assert set(windows[:4]) == {(8, 16), (24, 16), (16, 8), (16, 24)}
+    assert set(windows[4:]) == {(8, 8), (8, 24), (24, 8), (24, 24)}
+
+
+def test_blending_weights_sum_to_one():
+    places = grid_windows(40, 57, (16, 20), 9)
+    assert (tile_weights(16, 20) > 0).all()
+    ones = blend((40, 57, 2), (((row, column), np.ones((16, 20, 2))) for row, column in places))
+    np.testing.assert_allclose(ones, 1, atol=1e-6)
+
+
+def test_blending_returns_a_canvas_cut_into_tiles():
+    canvas = np.random.default_rng(0).random((40, 57, 3)).astype(np.float32)
+    tiles = (((row, column), canvas[row:row + 16, column:column + 20])
+             for row, column in grid_windows(40, 57, (16, 20), 9))
+    np.testing.assert_allclose(blend(canvas.shape, tiles), canvas, atol=1e-6)
+
+
+def neighbour_network(tokens):
+    """Logits that depend on the whole window, so that a window decoded too early gives other tokens."""
+    context = np.where(tokens == MASK, 0, tokens + 1)
+    mean = context.sum(axis=(1, 2), keepdims=True) % MASK
+    return 2.0 * (np.arange(MASK) == (mean + np.roll(context, 1, axis=2)[..., None].sum(-1) % MASK)[..., None])
+
+
+def unfilled(height, width, known):
+    canvas = np.full((height, width), MASK, np.int32)
+    rows, columns = slice(*known[:2]), slice(*known[2:])
+    canvas[rows, columns] = np.random.default_rng(0).integers(0, MASK, canvas[rows, columns].shape)
+    return canvas
+
+
+@pytest.mark.parametrize(("height", "width", "known"), CANVASES)
+def test_filling_keeps_known_tokens_and_leaves_no_mask(height, width, known):
+    canvas = unfilled(height, width, known)
+    rows, columns = slice(*known[:2]), slice(*known[2:])
+    outwards = fill_outwards(canvas[None], neighbour_network, MASK, known, 16, 8, [(0,)], 4, steps=3)[0]
+    jointly = fill_jointly(canvas, neighbour_network, MASK, 16, (0,), 4, steps=5)
+    for result in (outwards, jointly):
+        np.testing.assert_array_equal(result[rows, columns], canvas[rows, columns])
+        assert ((result >= 0) & (result < MASK)).all()
+
+
+def test_filling_does_not_depend_on_batch_size_or_other_attempts():
+    known = (16, 32, 16, 32)
+    canvas = unfilled(48, 48, known)
+    seeds = [(0, 0), (0, 1), (0, 2)]
+    together = fill_outwards(np.stack([canvas] * 3), neighbour_network, MASK, known, 16, 8, seeds, 5, steps=3)
+    alone = [fill_outwards(canvas[None], neighbour_network, MASK, known, 16, 8, [seed], 1, steps=3)[0]
+             for seed in seeds]
+    np.testing.assert_array_equal(together, alone)
+    assert (together[0] != together[1]).any()
+
+
+def test_a_canvas_without_anything_known_is_filled_jointly():
+    result = fill_jointly(np.full((24, 20), MASK, np.int32), neighbour_network, MASK, 16, (3,), 4, steps=4)
+    assert ((result >= 0) & (result < MASK)).all()

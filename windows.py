@@ -1,0 +1,109 @@
+"""Geometry of windows and tiles on a canvas, and their blending. Functions of numbers and arrays.
+
+Rectangles are (top, bottom, left, right), half open; windows are (top, left) of a square or tile of known size.
+"""
+import math
+
+import numpy as np
+
+
+def even_starts(first, last, size, stride):
+    """Starts of windows of `size` that cover [first, last) evenly, at most `stride` apart; one start if none is needed.
+
+    Where the stretch is shorter than a window, the one window is centred on it (and may begin before `first`).
+    """
+    free = last - first - size
+    if free <= 0:
+        return [first + free // 2]
+    count = math.ceil(free / stride) + 1
+    return [first + round(index * free / (count - 1)) for index in range(count)]
+
+
+def ring_windows(known, height, width, window, step):
+    """Windows that fill a canvas outwards from a known rectangle, in the order in which they are decoded.
+
+    Each ring widens the known rectangle by `step` on every side where canvas is left. Its windows lie with
+    window - step of their depth on what is known: first those along the sides (every second one, then those between
+    them, which see known tokens on three sides), then the corners.
+
+    Args:
+        known: (top, bottom, left, right) of the known rectangle.
+        height, width: of the canvas, at least `window` each.
+        window: side of a window.
+        step: depth of a ring, 1 <= step < window.
+
+    Returns: list of (top, left).
+    """
+    windows = []
+    top, bottom, left, right = known
+    while (top, bottom, left, right) != (0, height, 0, width):
+        outer = max(0, top - step), min(height, bottom + step), max(0, left - step), min(width, right + step)
+        new_rows = [outer[0]] * (outer[0] < top) + [outer[1] - window] * (outer[1] > bottom)
+        new_columns = [outer[2]] * (outer[2] < left) + [outer[3] - window] * (outer[3] > right)
+        sides = [(row, column) for column in _alternating(left, right, window) for row in new_rows]
+        sides += [(row, column) for row in _alternating(top, bottom, window) for column in new_columns]
+        corners = [(row, column) for row in new_rows for column in new_columns]
+        for row, column in sides + corners:
+            place = min(max(row, 0), height - window), min(max(column, 0), width - window)
+            if place not in windows:
+                windows.append(place)
+        top, bottom, left, right = outer
+    return windows
+
+
+def _alternating(first, last, window):
+    starts = even_starts(first, last, window, window * 3 // 4)
+    return starts[::2] + starts[1::2]
+
+
+def independent_batches(windows, size):
+    """Group windows so that the order of the list is kept wherever two windows overlap.
+
+    Windows of one batch are disjoint, so they can be decoded at once with the result of decoding one after another.
+    """
+    batches, levels = [], []
+    for row, column in windows:
+        level = max((levels[index] + 1 for index, (other_row, other_column) in enumerate(windows[:len(levels)])
+                     if abs(row - other_row) < size and abs(column - other_column) < size), default=0)
+        levels.append(level)
+        if level == len(batches):
+            batches.append([])
+        batches[level].append((row, column))
+    return batches
+
+
+def grid_windows(height, width, size, stride):
+    """Windows (top, left) of (height, width) `size` that cover a canvas evenly."""
+    return [(row, column) for row in even_starts(0, height, size[0], stride) for column in
+            even_starts(0, width, size[1], stride)]
+
+
+def tile_weights(height, width):
+    """Blending weights float32 [height, width]: raised cosines, positive everywhere, falling towards the border."""
+    def profile(length):
+        return np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2 + 1e-3
+
+    return np.outer(profile(height), profile(width)).astype(np.float32)
+
+
+def blend(shape, tiles):
+    """Weighted mean of overlapping tiles.
+
+    Args:
+        shape: (height, width, channels) of the canvas.
+        tiles: iterable of ((top, left), float array [h, w, channels]) that covers it.
+
+    Returns: float32 array of that shape; the weights of all tiles sum to one at every position.
+    """
+    total, weight = np.zeros(shape, np.float32), np.zeros(shape[:2], np.float32)
+    for (row, column), tile in tiles:
+        height, width = tile.shape[:2]
+        weights = tile_weights(height, width)
+        total[row:row + height, column:column + width] += tile * weights[..., None]
+        weight[row:row + height, column:column + width] += weights
+    return total / np.maximum(weight, 1e-12)[..., None]
+
+
+def in_batches(items, size):
+    """Consecutive lists of at most `size` items."""
+    return [items[start:start + size] for start in range(0, len(items), size)]
