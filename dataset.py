@@ -9,8 +9,8 @@ training script reads with --pack, on machines without TensorFlow as well.
 
 A webcam archive holds frames as <place>/<day>/*.jpg. Places with a mask masks/<place>_mask.png (white = sky, black =
 not sky) are used, and only crops that lie in the sky. Any other folder is read as photographs, with its sub-folders
-as labels. Dark crops, and nine in ten crops of one colour, are left out. Whole days of an archive, or whole
-photographs, are held back for development.
+as labels. Dark crops, nine in ten crops of one colour, and photographs that show landscape are left out. Whole days of
+an archive, or whole photographs, are held back for development.
 """
 import json
 import os
@@ -40,6 +40,7 @@ from utilities import (
 LOCATION_VARIABLE = "IMAGE_OUTPAINTING_DATASET_LOCATION"
 DARK_MEAN = 0.2  # of values in [0, 1]: night
 MONOCHROME_DEVIATION = 0.05  # mean absolute deviation from the mean colour: clear or overcast all over
+LANDSCAPE_DARK = 0.1  # of values in [0, 1], in a small part of a photograph
 MONOCHROME_KEPT = 0.1  # share of the monochrome crops that is kept
 DEV_SEED = 0  # the development crops are the same whatever the seed of the run
 SHUFFLED_CROPS = 256  # of the crops of one picture, which are drawn together, hardly two then share a batch
@@ -97,7 +98,7 @@ def load_crops(args, size, dev_count=256, cache=ROOT / "data"):
     source = open_source(args, size, cache)
     dev = islice(passing(source, repeated(development(source), dev_count), 1, [DEV_SEED]), dev_count)
     dev = [crop for _, crop in dev]
-    source.dropped.update(dark=0, monochrome=0)
+    source.dropped.update(dark=0, landscape=0, monochrome=0)
     return Crops(size, as_array(dev, size), describe(source), lambda seed, start: source_stream(source, seed, start))
 
 
@@ -142,12 +143,24 @@ def fault(crop):
     return "monochrome" if np.abs(crop - colour).mean() < MONOCHROME_DEVIATION * 255 else None
 
 
+def looks_like_landscape(crop):
+    """True if a twelfth of uint8 [S, S, 3] is darker than skies by day are, or green: trees, grass, silhouettes.
+
+    Photographs have no masks. Water, sand and snow are not noticed.
+    """
+    red, green, blue = np.moveaxis(cv2.resize(crop, (12, 12), interpolation=cv2.INTER_AREA).astype(np.float32), 2, 0)
+    black = red + green + blue < 3 * LANDSCAPE_DARK * 255
+    return bool((black | ((green > 1.08 * blue) & (green > 1.03 * red))).any())
+
+
 def passing(source, numbers, per_picture, seed):
     """Yield (number, crop) for the crops of these pictures that are worth training on; counts the others."""
     rng = np.random.default_rng(seed)
     for picture, crops in source.read(numbers, per_picture, seed):
         for crop in crops:
             reason = fault(crop)
+            if reason != "dark" and source.kind == "photographs" and looks_like_landscape(crop):
+                reason = "landscape"
             if reason is None or (reason == "monochrome" and rng.random() < MONOCHROME_KEPT):
                 yield picture, crop
             else:

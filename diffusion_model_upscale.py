@@ -34,7 +34,7 @@ from log_and_save import (
 )
 from metrics import psnr, spectrum_distance
 from tokenizer import load_tokenizer
-from training import add_training_options, train, with_preset
+from training import add_training_options, held_back, train, with_preset
 from utilities import ROOT, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
 
 FACTOR = 4
@@ -261,9 +261,10 @@ def main(args):
     multiple = 2 ** (len(settings["model"]["filters"]) - 1) * FACTOR * tokenizer.config["downscale"] // 4
     img_size = max(1, (args.img_size or settings["img_size"]) // multiple) * multiple
     crops = load_crops(args, img_size, dev_count=32)
+    dev = held_back(crops)
     blurry = make_blurry(tokenizer)
-    low = np.concatenate([blurry(crops.dev[start:start + 8]) for start in range(0, len(crops.dev), 8)])
-    edges = crops.dev / np.float32(255) - np.asarray(bicubic(low.astype(np.float32) / 255))
+    low = np.concatenate([blurry(dev[start:start + 8]) for start in range(0, len(dev), 8)])
+    edges = dev / np.float32(255) - np.asarray(bicubic(low.astype(np.float32) / 255))
     settings["model"] = {**settings["model"], "edge_scale": round(float(edges.std()), 5)}
     config = {"kind": "sharpen", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
@@ -275,7 +276,7 @@ def main(args):
     def batches(start):
         return (((sharp, blurry(sharp)),) for sharp in crops.batches(settings["batch_size"], args.seed, start))
 
-    train(model, run, batches, settings, make_report(model, crops.dev, low, args.diffusion_steps), config,
+    train(model, run, batches, settings, make_report(model, dev, low, args.diffusion_steps), config,
           ROOT / "models" / f"sharpen_{args.run_name}", args.tick, args.minutes)
 
 

@@ -16,8 +16,10 @@ from utilities import SMALLEST_PICTURE, UserError, command_parser, number, run_c
 
 CELLS = 96  # voxels along an edge of the noise volume
 SHEET = 1024  # pixels along an edge of a coverage map
-RAYLEIGH = np.float32([0.046, 0.108, 0.265])  # optical depth of clear air towards the zenith: red, green, blue
+RAYLEIGH = np.float32([0.049, 0.118, 0.245])  # optical depth of clear air towards the zenith: red, green, blue
 OZONE = np.float32([0.020, 0.032, 0.002])
+CIRRUS_ALTITUDE = 9.0
+DETAIL_REACH = 7.0  # kilometres at which half of the smallest bulges is left, as the camera resolves them no longer
 LARGEST_PICTURE = 4096
 
 
@@ -35,9 +37,10 @@ class Layer:
     bulge: float  # period of the noise volume
     sharp: float  # from field to density
     extinction: float
+    steps: int  # of the march through the layer
     rows: float = 1  # stretch of the clouds along rows
     patches: float = 0.5  # share of large structures in the coverage map
-    even: float = 1.7  # how alike the clouds are in size: slope of the coverage map above its spacing
+    even: float = 1.9  # how alike the clouds are in size: slope of the coverage map above its spacing
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,14 @@ class Scene:
 
 
 SCENES = {
-    "cumulus": Scene(Layer(1.1, 1.1, 36, 2.4, -0.75, 1.7, 1.2, 2.0, 3.5, 34), (35, 50), (70, 130), (5, 9), (0, 0.15),
-                     (0.06, 0.12), 0.55),
-    "stratocumulus": Scene(Layer(1.5, 0.5, 36, 1.5, 0.0, 1.2, 1.0, 2.0, 2, 16, 1.6), (35, 55), (20, 80), (8, 14),
-                           (0, 0.1), (0.1, 0.2), 0.52),
-    "altocumulus": Scene(Layer(3.6, 0.25, 22, 0.45, -0.1, 0.8, 0.5, 0.9, 1.2, 8, 1.6, 0.6, 4), (30, 50), (30, 100),
-                         (12, 20), (0, 0.1), (0.05, 0.1), 0.55),
-    "cirrus": Scene(None, (30, 50), (60, 120), (8, 18), (0.7, 1.1), (0.05, 0.1), 0.52),
-    "sunset": Scene(Layer(2.2, 0.5, 36, 1.3, -0.1, 1.0, 0.9, 1.5, 3, 16, 1.7, 0.8), (3, 5), (-20, 20), (2, 4),
+    "cumulus": Scene(Layer(1.1, 1.1, 36, 2.4, -0.65, 1.7, 1.3, 2.0, 2.2, 30, 128), (35, 50), (70, 130), (5, 9), (0, 0.1),
+                     (0.1, 0.18), 0.59),
+    "stratocumulus": Scene(Layer(1.4, 0.6, 36, 1.5, 0.0, 1.2, 1.1, 1.8, 1.5, 16, 64, 1.6), (35, 55), (40, 90), (8, 14),
+                           (0, 0.1), (0.1, 0.2), 0.54),
+    "altocumulus": Scene(Layer(3.6, 0.3, 22, 0.4, -0.1, 0.8, 0.9, 0.8, 0.8, 9, 40, 1.5, 0.9, 2.6), (30, 50), (40, 100),
+                         (12, 20), (0, 0.1), (0.05, 0.1), 0.58),
+    "cirrus": Scene(None, (30, 50), (60, 120), (8, 18), (0.5, 0.9), (0.05, 0.1), 0.54),
+    "sunset": Scene(Layer(2.4, 0.4, 36, 1.4, -0.35, 1.0, 0.75, 1.3, 1.5, 16, 64, 1.7, 0.9), (3, 5), (-20, 20), (2.5, 4),
                     (0.1, 0.3), (0.1, 0.16), 0.48),
 }
 
@@ -107,7 +110,7 @@ def noise_volume():
     number 0, so that interpolation needs no wrapping.
     """
     rng = np.random.default_rng(12345)
-    bulges = sum(weight * billows(rng, cells) for weight, cells in ((0.6, 4), (0.27, 8), (0.13, 16)))
+    bulges = sum(weight * billows(rng, cells) for weight, cells in ((0.66, 4), (0.24, 8), (0.1, 16)))
     noises = [power_noise(rng, (CELLS,) * 3, 1.9, low=3) for _ in range(3)]
     volume = np.pad(np.stack([bulges, *noises], axis=-1), [(0, 1)] * 3 + [(0, 0)], mode="wrap")
     return np.ascontiguousarray(volume.reshape(-1, CELLS + 1, 4))
@@ -144,9 +147,9 @@ def henyey_greenstein(cosine, asymmetry):
     return (1 - asymmetry**2) / (1 + asymmetry**2 - 2 * asymmetry * cosine) ** 1.5
 
 
-def sunlight(sun, haze):
-    """Colour [3] of the direct sun, 1 outside the atmosphere."""
-    return np.exp(-(RAYLEIGH + OZONE + haze) * air_mass(sun[2]))
+def sunlight(sun, haze, altitude):
+    """Colour [3] of the direct sun at an altitude in kilometres; it is 1 outside the atmosphere."""
+    return np.exp(-(RAYLEIGH * np.exp(-altitude / 8) + haze * np.exp(-altitude / 2) + OZONE) * air_mass(sun[2]))
 
 
 def clear_sky(rays, sun, haze):
@@ -158,8 +161,8 @@ def clear_sky(rays, sun, haze):
     way = view * np.exp(-depth * view) * np.expm1(depth * gap) / gap * np.exp(-OZONE * light)
     glow = 0.8 * henyey_greenstein(cosine, 0.72) + 0.2 * henyey_greenstein(cosine, 0.93)
     once = way * (RAYLEIGH * 0.75 * (1 + cosine**2) + haze * glow)
-    again = (1 - np.exp(-depth * view)) * (1 - np.exp(-depth * 1.5)) * np.exp(-0.35 * depth * light)
-    return once + 0.55 * again
+    again = (1 - np.exp(-depth * view)) * (1 - np.exp(-depth * 1.5)) * np.exp(-0.45 * depth * light)
+    return once + 0.75 * again
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -175,15 +178,16 @@ def coverage(rng, layer):
 
 def density(layer, sheet, x, y, z, fine=True):
     """Density in [0, 1] of a layer at points of [h, w] kilometres; without fine the smallest bulges are missing."""
-    height = (z - layer.base) / layer.thickness
     noise = look_up(x, y, z, layer.bulge)
+    height = (z - layer.base) / layer.thickness - 0.06 * (noise[..., 3] + 1)
     warp = 0.05 * layer.bulge
     field = read_sheet(sheet, x + warp * noise[..., 1], y + warp * noise[..., 2], layer.extent)
-    field += layer.billow * (1.4 * noise[..., 0] - 0.55 + 0.15 * noise[..., 3]) * (0.5 + height)
     field -= layer.dome * height**2
+    rough = 1.4 * noise[..., 0] - 0.55 + 0.15 * noise[..., 3]
     if fine:
         detail = look_up(0.8 * x + 0.6 * y, 0.8 * y - 0.6 * x, z, layer.bulge / 3.7)
-        field += layer.billow * (0.36 * detail[..., 0] - 0.18 + 0.05 * detail[..., 1])
+        rough += (0.26 * detail[..., 0] - 0.14 + 0.06 * detail[..., 1]) / (1 + (x**2 + y**2) / DETAIL_REACH**2)
+    field += layer.billow * (0.5 + height) * np.clip(1 + field, 0, 1) * rough
     flat = np.clip(height * 8, 0, 1) * np.clip((1 - height) * 6, 0, 1)
     return np.clip(field * layer.sharp, 0, 1) * flat
 
@@ -191,10 +195,10 @@ def density(layer, sheet, x, y, z, fine=True):
 def depth_to_sun(layer, sheet, points, sun):
     """Optical depth [h, w] from points (x, y, z) to the sun, from samples whose distance grows."""
     total, near = 0, 0
-    for far in np.float32([0.04, 0.1, 0.2, 0.38, 0.75]) * min(1, layer.thickness):
+    for far in np.float32([0.02, 0.06, 0.16, 0.4, 1]) * min(2.5, layer.thickness / sun[2]):
         distance = (near + far) / 2
         x, y, z = (axis + distance * step for axis, step in zip(points, sun, strict=True))
-        total = total + (far - near) * density(layer, sheet, x, y, z, fine=far < 0.15)
+        total = total + (far - near) * density(layer, sheet, x, y, z, fine=far < 0.12)
         near = far
     return total * layer.extinction
 
@@ -205,18 +209,19 @@ def scattered(depth, cosine, light, sky, height):
     for order in range(3):
         phase = 0.7 * henyey_greenstein(cosine, 0.6 * 0.5**order) + 0.3 * henyey_greenstein(cosine, -0.25 * 0.5**order)
         lit = lit + 0.6**order * phase * np.exp(-depth * 0.35**order)
-    return lit[..., None] * light * 0.75 + sky * (0.35 + 0.65 * np.clip(height, 0, 1))[..., None]
+    lit += 0.5 / (1 + 0.15 * depth)
+    return lit[..., None] * light * 0.6 + sky * (0.35 + 0.65 * np.clip(height, 0, 1))[..., None]
 
 
-def march(layer, sheet, rays, sun, light, sky, rng, steps):
+def march(layer, sheet, rays, sun, light, sky, rng):
     """March rays [n, 3] through a layer; returns its light [n, 3], what it lets through [n], its distance [n]."""
     count = len(rays)
     glow, through, way, weight = np.zeros((count, 3), np.float32), np.ones(count, np.float32), np.zeros(count), 1e-6
     way = np.zeros(count, np.float32)
     weight = np.full(count, 1e-6, np.float32)
-    cosine, length = rays @ sun, layer.thickness / steps / rays[:, 2]
+    cosine, length = rays @ sun, layer.thickness / layer.steps / rays[:, 2]
     jitter = rng.random(count, np.float32)
-    for step in range(steps):
+    for step in range(layer.steps):
         active = np.flatnonzero(through > 0.01)
         if not len(active):
             break
@@ -247,14 +252,14 @@ def grid(numbers, width=256):
 
 def cirrus(rng, rays, amount):
     """Optical depth [...] of a sheet of fibres nine kilometres up, for rays [..., 3]."""
-    extent, height = 60, 9.0
-    fibres = power_noise(rng, (SHEET, SHEET), 1.25, 5, stretch=7)
-    clumps = power_noise(rng, (SHEET, SHEET), 1.6, 4, stretch=1.6)
+    extent = 60
+    fibres = power_noise(rng, (SHEET, SHEET), 1.5, 4, stretch=9)
+    clumps = power_noise(rng, (SHEET, SHEET), 1.6, 4, stretch=2.5)
     bend = power_noise(rng, (SHEET, SHEET), 2.6, 2)
     turn = rng.uniform(0, np.pi)
-    x, y = (rays[..., axis] / rays[..., 2] * height for axis in range(2))
+    x, y = (rays[..., axis] / rays[..., 2] * CIRRUS_ALTITUDE for axis in range(2))
     x, y = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
-    y = y + 0.8 * read_sheet(bend, x, y, extent)
+    y = y + 0.8 * read_sheet(bend, x, y, extent) + 0.05 * read_sheet(clumps, 3 * x, 5 * y, extent)
     patch = np.clip(0.5 + 0.6 * read_sheet(clumps, x, y, extent), 0, None)
     return amount * patch * np.exp(0.8 * read_sheet(fibres, x, y, extent) - 1)
 
@@ -294,27 +299,29 @@ def tone(light):
     return value + 0.25 * value * (1 - value) * (2 * value - 1)
 
 
-def draw_sky(kind, height, width, seed, steps=128):
+def draw_sky(kind, height, width, seed):
     """Draw one sky; returns float [height, width, 3] in [0, 1]. Same arguments, same picture."""
     scene, rng = SCENES[kind], np.random.default_rng([seed, list(SCENES).index(kind)])
     bottom, high, side, haze, veil = (rng.uniform(*span) for span in (scene.bottom, scene.sun, scene.azimuth,
                                                                       scene.haze, scene.cirrus))
+    haze = haze * np.float32([0.93, 1, 1.08])
     high, side = np.radians([high, side])
     sun = np.float32([np.sin(side) * np.cos(high), np.cos(side) * np.cos(high), np.sin(high)])
+    white = sunlight(np.float32([0, 0, 0.65]), 0.1, 0)
     rays = view_rays(height, width, bottom, rng.uniform(58, 70))
     air = clear_sky(rays, sun, haze)
-    light = sunlight(sun, haze)
+    light = sunlight(sun, haze, scene.layer.base if scene.layer else CIRRUS_ALTITUDE)
     ambient = clear_sky(np.float32([[0, 0, 1], [0.7, 0, 0.7], [-0.7, 0, 0.7]]), sun, haze).mean(axis=0)
     picture = air
     fibre = np.exp(-cirrus(rng, rays, veil))[..., None]
     picture = picture * fibre + (1 - fibre) * (light * 0.8 + ambient)
     if scene.layer:
         sheet = np.roll(coverage(rng, scene.layer), rng.integers(SHEET, size=2), (0, 1))
-        parts = march(scene.layer, sheet, rays.reshape(-1, 3), sun, light, ambient, rng, steps)
+        parts = march(scene.layer, sheet, rays.reshape(-1, 3), sun, light, ambient, rng)
         glow, through, way = (part.reshape(height, width, -1) for part in parts)
         clear = np.exp(-way * (RAYLEIGH / 8 + haze / 2.5))
         picture = picture * through + clear * glow + (1 - clear) * (1 - through) * air
-    return develop(picture, rng, scene.brightness)
+    return develop(picture / white, rng, scene.brightness)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

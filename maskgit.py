@@ -26,7 +26,7 @@ from log_and_save import (
 )
 from token_decoding import decoding_steps, log_softmax
 from tokenizer import load_tokenizer
-from training import add_training_options, train, with_preset
+from training import add_training_options, held_back, train, with_preset
 from utilities import (
     ROOT,
     add_machine_options,
@@ -359,6 +359,7 @@ def main(args):
     window = settings["model"]["window"] = min(window, tokenizer_config["img_size"] // downscale)
     img_size = max(args.img_size or downscale * (window + window // 4), downscale * window) // downscale * downscale
     crops = load_crops(args, img_size)
+    dev = held_back(crops)
     config = {"kind": "maskgit", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
               "settings": {key: value for key, value in settings.items() if key != "model"},
@@ -366,7 +367,7 @@ def main(args):
     run = Run("maskgit", args.run_name, config, args.wandb)
     tokens = extract_tokens(tokenizer, crops, args.token_crops, args.seed, run.folder / "tokens.npy")
     encode = compiled(tokenizer, tokenizer.encode)
-    dev = np.concatenate([np.asarray(encode(crops.dev[start:start + 16])) for start in range(0, len(crops.dev), 16)])
+    dev = np.concatenate([np.asarray(encode(dev[start:start + 16])) for start in range(0, len(dev), 16)])
     model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
     model.set_codebook(tokenizer.quantizer.codebook)
 

@@ -21,7 +21,7 @@ from log_and_save import (
     picture_grid,
 )
 from metrics import code_statistics, psnr
-from training import add_training_options, train, with_preset
+from training import add_training_options, held_back, train, with_preset
 from utilities import ROOT, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
 
 # One column a preset; scores are mean PSNR on held-back crops (models/README.md).
@@ -260,17 +260,18 @@ def main(args):
     precision = prepare_machine(args)
     settings = with_preset(args, PRESETS)
     crops = load_crops(args, args.img_size)
+    dev = held_back(crops)
     config = {"kind": "tokenizer", "run": args.run_name, "model": settings["model"], "img_size": args.img_size,
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
     run = Run("tokenizer", args.run_name, config, args.wandb)
     model = Tokenizer(settings["model"], free_images=settings["images"] / 5,
-                      pixel_variance=float(np.var(crops.dev / np.float32(255))))
+                      pixel_variance=float(np.var(dev / np.float32(255))))
 
     def batches(start):
         return ((batch,) for batch in crops.batches(settings["batch_size"], args.seed, start))
 
-    train(model, run, batches, settings, make_report(model, crops.dev), config,
+    train(model, run, batches, settings, make_report(model, dev), config,
           ROOT / "models" / f"tokenizer_{args.run_name}", args.tick, args.minutes)
 
 

@@ -44,6 +44,13 @@ def with_preset(args, presets):
     return chosen
 
 
+def held_back(crops):
+    """The development crops, or UserError when there are none to measure a model with."""
+    if len(crops.dev) == 0:
+        raise UserError("nothing is held back for development: give a larger --dev_share, or more pictures or days.")
+    return crops.dev
+
+
 @keras.saving.register_keras_serializable("outpainting")
 class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up to the peak over warm_up steps, then half a cosine to 1 % of it at `steps`."""

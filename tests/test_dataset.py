@@ -10,7 +10,7 @@ from PIL import Image
 
 import dataset
 import sky_sources
-from dataset import DARK_MEAN, MONOCHROME_DEVIATION, add_data_options, fault, load_crops
+from dataset import DARK_MEAN, MONOCHROME_DEVIATION, add_data_options, fault, load_crops, looks_like_landscape
 from sky_sources import downscaled_sky, held_back, legal_corners, place_index, random_crop
 from utilities import UserError
 
@@ -117,6 +117,18 @@ def test_fault_has_the_thresholds_of_the_constants():
     assert fault(crop(0.5, MONOCHROME_DEVIATION + 0.01)) is None
     blue = np.zeros((32, 32, 3), np.uint8) + np.array([80, 120, 255], np.uint8)
     assert fault(blue) == "monochrome"  # deviation is from the mean colour, not between the channels
+
+
+def test_landscape_is_noticed_and_skies_are_not():
+    sky = np.full((96, 96, 3), (110, 150, 200), np.uint8)
+    sky[20:60] = 235
+    assert not looks_like_landscape(sky)
+    sunset = np.full((96, 96, 3), (230, 130, 60), np.uint8)
+    assert not looks_like_landscape(sunset)
+    for colour in ((10, 12, 15), (70, 110, 40)):
+        with_ground = sky.copy()
+        with_ground[84:, 30:60] = colour
+        assert looks_like_landscape(with_ground)
 
 
 def test_one_in_ten_monochrome_crops_stays_and_all_are_counted():

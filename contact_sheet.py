@@ -1,0 +1,76 @@
+"""Lay the results of outpainting.py side by side: each source at its scale, then its attempts.
+
+  python contact_sheet.py
+  python contact_sheet.py --results outpaint_results --height 320 --output sheet.jpg
+"""
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utilities import ROOT, UserError, command_parser, number, read_picture, run_command, save_picture
+
+
+def fit_height(picture, height):
+    """uint8 [H, W, 3] resized to this height, its aspect kept."""
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    shrinks = height < picture.shape[0]
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def sheet(rows, height, gap=6):
+    """Rows (source, results) as one uint8 picture; sources are drawn as large as they are inside their results."""
+    lines = []
+    for source, results, share in rows:
+        small = fit_height(source, max(1, round(height * share)))
+        before = height - small.shape[0]
+        padded = np.pad(small, ((before // 2, before - before // 2), (0, 0), (0, 0)), constant_values=255)
+        cells = [padded, *(fit_height(result, height) for result in results)]
+        lines.append(np.concatenate([np.pad(cell, ((0, gap), (0, gap), (0, 0)), constant_values=255)
+                                     for cell in cells], axis=1))
+    width = max(line.shape[1] for line in lines)
+    return np.concatenate([np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)), constant_values=255)
+                           for line in lines])
+
+
+def read_results(folder):
+    """(source, results, share of the results' height that the source has) for every picture of a results folder."""
+    files = sorted(Path(folder).glob("*_source.png"))
+    if not files:
+        raise UserError(f"{folder} holds no results of outpainting.py.")
+    for file in files:
+        name = file.name.removesuffix("_source.png")
+        reports = [path for path in sorted(folder.glob(f"{name}_*.json")) if _is_attempt(path, name)]
+        if not reports:
+            continue
+        results = [read_picture(folder / (report.stem + suffix)) for report in reports
+                   for suffix in ("_4x.png", "_low.png") if (folder / (report.stem + suffix)).exists()
+                   and (suffix == "_4x.png" or not (folder / (report.stem + "_4x.png")).exists())]
+        source = read_picture(file)
+        options = json.loads(reports[0].read_text())["options"]
+        scale = 4 if (folder / (reports[0].stem + "_4x.png")).exists() else 1
+        inner = source.shape[0] / min(source.shape[:2]) * options["img_size"] * scale
+        yield source, results, min(1.0, inner / results[0].shape[0])
+
+
+def _is_attempt(path, name):
+    return path.stem.removeprefix(f"{name}_").isdigit()
+
+
+def build_parser():
+    parser = command_parser(__doc__)
+    parser.add_argument("--results", type=Path, default=ROOT / "outpaint_results", metavar="FOLDER",
+                        help="folder that outpainting.py wrote")
+    parser.add_argument("--height", type=number(int, 16, 4096), default=256, metavar="PX", help="height of a row")
+    parser.add_argument("--output", type=Path, default=Path("contact_sheet.jpg"), metavar="FILE", help="what to write")
+    return parser
+
+
+def main(args):
+    save_picture(args.output, sheet(list(read_results(args.results)), args.height))
+    print(args.output)
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())

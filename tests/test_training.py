@@ -1,0 +1,223 @@
+"""The training commands: what they leave, how they stop and go on, and that both backends make the same models."""
+import argparse
+import json
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+from conftest import QUIET, tiny_command
+from PIL import Image
+
+from backend import ops
+from dataset import add_data_options, load_crops
+from diffusion_model_upscale import load_super_sampler
+from maskgit import load_maskgit
+from tokenizer import load_tokenizer
+from training import WarmUpCosine
+
+METRICS = {
+    "tokenizer": {"loss", "psnr", "codes_used", "perplexity"},
+    "maskgit": {"loss", "accuracy", "one_step_loss", "one_step_accuracy", "full_loss", "full_accuracy"},
+    "sharpen": {"loss", "noise_loss", "image_loss", "psnr", "spectrum_db", "bicubic_psnr", "bicubic_spectrum_db"},
+}
+SCRIPTS = {"tokenizer": "tokenizer", "maskgit": "maskgit", "sharpen": "diffusion_model_upscale"}
+PICTURES = {"tokenizer": "reconstructions", "maskgit": "decodings", "sharpen": "upscaled"}
+
+
+def stats(folder):
+    """The rows of stats.jsonl; none if there is no such file yet."""
+    file = folder / "stats.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def load(models, run):
+    """The three models of a run, as the scripts that use them load them."""
+    tokenizer, config, folder = load_tokenizer(folder=models / f"tokenizer_{run}")
+    maskgit, _ = load_maskgit(config, folder, folder=models / f"maskgit_{run}")
+    sharpen, _ = load_super_sampler(config, folder, folder=models / f"sharpen_{run}")
+    return tokenizer, maskgit, sharpen
+
+
+def assert_usable(models, run):
+    """The models of a run take each other's output, and all of it is finite."""
+    tokenizer, maskgit, sharpen = load(models, run)
+    window = maskgit.config["window"]
+    tokens = np.full((1, window, window), maskgit.mask_token, np.int32)
+    logits = np.asarray(maskgit(tokens))
+    assert np.isfinite(logits).all()
+    picture = tokenizer.decode(logits.argmax(-1))
+    noise = np.random.default_rng(0).normal(size=(1, *(4 * side for side in picture.shape[1:3]), 3))
+    edges = sharpen.estimate(picture * 2 - 1, ops.convert_to_tensor(noise.astype(np.float32)), 0.5)
+    assert edges.shape == noise.shape
+    assert np.isfinite(edges).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a run leaves
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_a_run_leaves_its_settings_numbers_pictures_and_a_checkpoint(trained, kind):
+    folder = trained.folder / "runs" / f"{kind}_tiny"
+    images = 64 if kind == "tokenizer" else 16
+    rows = stats(folder)
+    assert [row["images"] for row in rows] == list(range(8, images + 1, 8))
+    for row in rows:
+        assert set(row) == METRICS[kind] | {"images", "images_per_second"}
+        assert np.isfinite(list(row.values())).all()
+    for row in rows:
+        with Image.open(folder / f"{PICTURES[kind]}_{row['images']:09}.png") as picture:
+            assert np.asarray(picture).std() > 5
+    assert json.loads((folder / "config.json").read_text())["data"]["name"] == "sky"
+    with np.load(folder / "checkpoint.npz") as checkpoint:
+        assert int(checkpoint["images"]) == images
+    config = json.loads((trained.folder / "models" / f"{kind}_tiny" / "config.json").read_text())
+    assert config["images"] == images
+    assert config["scores"] == rows[-1]
+
+
+def test_models_load_and_fit_together(trained):
+    assert_usable(trained.folder / "models", "tiny")
+
+
+def test_the_exported_model_is_the_average_and_not_the_last_step(trained):
+    """The model file has the optimizer's averages of the weights, rounded to halves."""
+    tokenizer, _, _ = load_tokenizer(folder=trained.folder / "models" / "tokenizer_tiny")
+    with np.load(trained.folder / "runs" / "tokenizer_tiny" / "checkpoint.npz") as checkpoint:
+        arrays = [checkpoint[f"v{index}"] for index in range(len(checkpoint.files) - 2)]
+
+    def found(weight, arrays):
+        return any(array.shape == weight.shape and np.allclose(array, weight, atol=1e-6, rtol=1e-3)
+                   for array in arrays)
+
+    raw, optimizer = arrays[:len(tokenizer.variables)], arrays[len(tokenizer.variables):]
+    kernels = [np.asarray(weight) for weight in tokenizer.trainable_variables if len(weight.shape) == 4]
+    assert all(found(kernel, optimizer) for kernel in kernels)
+    assert not any(found(kernel, raw) for kernel in kernels)
+
+
+def test_the_learning_rate_rises_and_falls():
+    rate = WarmUpCosine(0.5, 1000, warm_up=100)
+    values = np.array([float(rate(step)) for step in (0, 49, 99, 550, 1000, 2000)])
+    assert values == pytest.approx([0.005, 0.25, 0.5, 0.5 * (0.01 + 0.99 * 0.5), 0.005, 0.005], rel=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stopping and going on
+
+
+def interrupted(workshop, command, folder, how, rows):
+    """Run a command, send it a signal when stats.jsonl has so many rows, and wait; returns exit status and output."""
+    process = workshop.start(*command)
+    deadline = time.monotonic() + 120
+    try:
+        while len(stats(folder)) < rows and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(how)
+        return process.wait(60), (workshop.folder / "output.txt").read_text()
+    finally:
+        process.kill()
+
+
+def test_a_run_that_was_killed_and_then_stopped_ends_as_if_it_had_not_been(trained):
+    runs, models = trained.folder / "runs", trained.folder / "models"
+    folder = runs / "tokenizer_again"
+    command = tiny_command("tokenizer", "--run_name", "again", "--images", 64)
+    status, _ = interrupted(trained, command, folder, signal.SIGKILL, 1)
+    assert status == -signal.SIGKILL
+    assert not (models / "tokenizer_again").exists()
+    status, output = interrupted(trained, command, folder, signal.SIGINT, len(stats(folder)) + 1)
+    assert status == 0, output
+    assert "Resuming tokenizer_again at image " in output
+    assert "The same command goes on." in output
+    load_tokenizer(folder=models / "tokenizer_again")
+    images = json.loads((models / "tokenizer_again" / "config.json").read_text())["images"]
+    assert images < 64
+    assert f"Resuming tokenizer_again at image {images}." in trained.run(*command)
+    whole, pieces = (load_tokenizer(folder=models / f"tokenizer_{run}")[0] for run in ("tiny", "again"))
+    for expected, found in zip(whole.weights, pieces.weights, strict=True):
+        assert np.allclose(expected, found, rtol=2e-3, atol=2e-4)
+    expected = {row["images"]: row["loss"] for row in stats(runs / "tokenizer_tiny")}
+    found = [row for row in stats(folder) if row["images"] in expected]
+    assert found[0]["images"] == 8
+    # A tick that a stop cut short holds the mean of fewer steps, the first one never.
+    assert found[0]["loss"] == pytest.approx(expected[8], rel=1e-3)
+    assert stats(folder)[-1]["psnr"] == pytest.approx(stats(runs / "tokenizer_tiny")[-1]["psnr"], abs=0.01)
+
+
+def test_a_finished_run_says_so_and_changes_nothing(trained):
+    weights = trained.folder / "models" / "maskgit_tiny" / "model.weights.h5"
+    before = weights.read_bytes()
+    output = trained.tiny("maskgit", "--run_name", "tiny", "--tokenizer_run", "tiny")
+    assert "maskgit_tiny is finished (16 images)" in output
+    assert weights.read_bytes() == before
+
+
+def test_a_run_name_cannot_be_used_for_another_architecture(trained):
+    output = trained.run("tokenizer.py", "--pack", "sky.npy", "--run_name", "tiny", *QUIET, status=2)
+    assert "tokenizer_tiny was started with another" in output
+    assert "--run_name" in output
+    assert "Traceback" not in output
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(trained):
+    """A finished run is given more images, with a learning rate that no network survives."""
+    runs = trained.folder / "runs"
+    shutil.copytree(runs / "tokenizer_tiny", runs / "tokenizer_wild")
+    before = (runs / "tokenizer_wild" / "checkpoint.npz").read_bytes()
+    output = trained.tiny("tokenizer", "--run_name", "wild", "--images", 128, "--learning_rate", 1e30, status=2)
+    assert "the loss is no longer a number at image 72: the last good checkpoint is in " in output
+    assert "lower --learning_rate" in output
+    assert "Traceback" not in output
+    assert (runs / "tokenizer_wild" / "checkpoint.npz").read_bytes() == before
+    assert not (trained.folder / "models" / "tokenizer_wild").exists()
+
+
+def test_a_pack_without_development_crops_is_refused_in_one_sentence(workshop):
+    for ending in (".npy", ".json"):
+        shutil.copy(workshop.folder / f"sky{ending}", workshop.folder / f"alone{ending}")
+    np.save(workshop.folder / "alone.dev.npy", np.zeros((0, 256, 256, 3), np.uint8))
+    output = workshop.tiny("tokenizer", "--run_name", "alone", "--pack", "alone.npy", status=2)
+    assert "error: " in output
+    assert "Traceback" not in output
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Presets and backends
+
+
+def test_the_presets_of_the_thesis_train(workshop):
+    options = ("--pack", "sky.npy", "--preset", "thesis", "--run_name", "thesis", *QUIET)
+    own = ("--tokenizer_run", "thesis")
+    workshop.run("tokenizer.py", *options, "--img_size", 64, "--images", 4, "--batch_size", 2)
+    workshop.run("maskgit.py", *options, *own, "--images", 4, "--batch_size", 2, "--token_crops", 4)
+    workshop.run("diffusion_model_upscale.py", *options, *own, "--images", 2, "--batch_size", 1, "--img_size", 256,
+                 "--diffusion_steps", 1)
+    for kind in SCRIPTS:
+        row, = stats(workshop.folder / "runs" / f"{kind}_thesis")
+        assert set(row) == METRICS[kind] | {"images", "images_per_second"}
+    assert_usable(workshop.folder / "models", "thesis")
+
+
+def test_models_train_on_jax_without_tensorflow_and_load_with_it(workshop):
+    """The tokens that MaskGIT's run kept were made by JAX; TensorFlow makes the same of the same crops."""
+    blocked = workshop.folder / "blocked"
+    blocked.mkdir()
+    (blocked / "tensorflow.py").write_text("raise ImportError('there is no TensorFlow here')\n")
+    environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(blocked)}
+    workshop.run("-c", "import tensorflow", status=1, **environment)
+    for kind, script in SCRIPTS.items():
+        own = () if kind == "tokenizer" else ("--tokenizer_run", "jax")
+        workshop.tiny(script, "--run_name", "jax", *own, **environment)
+        assert [row["images"] for row in stats(workshop.folder / "runs" / f"{kind}_jax")] == [8, 16]
+    assert_usable(workshop.folder / "models", "jax")
+    tokenizer, _, _ = load_tokenizer(folder=workshop.folder / "models" / "tokenizer_jax")
+    made_by_jax = np.load(workshop.folder / "runs" / "maskgit_jax" / "tokens.npy")
+    parser = argparse.ArgumentParser()
+    add_data_options(parser, scale_down=4)
+    crops = load_crops(parser.parse_args(["--pack", str(workshop.folder / "sky.npy")]), 80)
+    tokens = np.asarray(tokenizer.encode(next(crops.batches(16, 0))))
+    assert len(np.unique(tokens)) > 4
+    assert (tokens == made_by_jax).mean() > 0.999
