@@ -35,27 +35,20 @@ def sheet(rows, height, gap=6):
 
 
 def read_results(folder):
-    """(source, results, share of the results' height that the source has) for every picture of a results folder."""
-    files = sorted(Path(folder).glob("*_source.png"))
-    if not files:
+    """Yield (source, results, share of the results' height that the source has) for every picture of a folder."""
+    reports = {}
+    for path in sorted(folder.glob("*_[0-9]*.json")):
+        report = json.loads(path.read_text())
+        reports.setdefault(report["picture"], []).append((path.stem, report["options"]))
+    if not reports:
         raise UserError(f"{folder} holds no results of outpainting.py.")
-    for file in files:
-        name = file.name.removesuffix("_source.png")
-        reports = [path for path in sorted(folder.glob(f"{name}_*.json")) if _is_attempt(path, name)]
-        if not reports:
-            continue
-        results = [read_picture(folder / (report.stem + suffix)) for report in reports
-                   for suffix in ("_4x.png", "_low.png") if (folder / (report.stem + suffix)).exists()
-                   and (suffix == "_4x.png" or not (folder / (report.stem + "_4x.png")).exists())]
-        source = read_picture(file)
-        options = json.loads(reports[0].read_text())["options"]
-        scale = 4 if (folder / (reports[0].stem + "_4x.png")).exists() else 1
-        inner = source.shape[0] / min(source.shape[:2]) * options["img_size"] * scale
-        yield source, results, min(1.0, inner / results[0].shape[0])
-
-
-def _is_attempt(path, name):
-    return path.stem.removeprefix(f"{name}_").isdigit()
+    for name, attempts in reports.items():
+        options = attempts[0][1]
+        kind, scale = ("4x", 4) if options["generate_upsampled"] else ("low", 1)
+        source = read_picture(folder / f"{name}_source.png")
+        results = [read_picture(folder / f"{stem}_{kind}.png") for stem, _ in attempts]
+        height = source.shape[0] / min(source.shape[:2]) * options["img_size"] * scale
+        yield source, results, height / results[0].shape[0]
 
 
 def build_parser():

@@ -40,7 +40,7 @@ from utilities import (
 
 PRESETS = {
     "default": {
-        "model": {"style": "local", "window": 16, "width": 320, "blocks": 6, "heads": 5, "masks": "rectangles",
+        "model": {"style": "local", "window": 16, "width": 320, "blocks": 5, "heads": 5, "masks": "rectangles",
                   "mask_ratio": 0.5},
         "images": 100_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
         "beta_2": 0.98, "ema": 0.998,
@@ -157,20 +157,21 @@ class TokenEmbedding(layers.Layer):
 
 
 def build_body(config):
-    """Network from embedded tokens [B, h, w, width] to the same shape, for any h and w.
+    """Network from embedded tokens [B, h, w, width] to the same shape, for any even h and w.
 
-    Each block is a 3x3 convolution, in every second block attention, and a gated layer; clouds continue mostly from
-    their nearest neighbours, which a convolution sees at once and attention has to learn.
+    Each block is a 3x3 convolution, attention at half the resolution, and a dense layer: clouds continue mostly from
+    their nearest neighbours, which a convolution sees at once and attention has to learn, and what lies further away
+    matters less sharply. That takes a sixteenth of the scores of attention among all tokens.
     """
     width = config["width"]
     x = inputs = layers.Input((None, None, width))
     x = layers.Conv2D(width, 3, padding="same")(x)
-    for block in range(config["blocks"]):
-        y = layers.Conv2D(width, 3, padding="same", kernel_initializer=small_weights())(layers.Activation("silu")(x))
-        x = x + y
-        if block % 2:
-            x = x + RotaryAttention(config["heads"])(layers.RMSNormalization()(x))
-        y = layers.Dense(2 * width, activation="silu")(layers.RMSNormalization()(x))
+    for _ in range(config["blocks"]):
+        y = layers.Activation("relu")(x)
+        x = x + layers.Conv2D(width, 3, padding="same", kernel_initializer=small_weights())(y)
+        y = layers.RMSNormalization()(layers.AveragePooling2D(2)(x))
+        x = x + layers.UpSampling2D(2)(RotaryAttention(config["heads"])(y))
+        y = layers.Dense(2 * width, activation="relu")(layers.RMSNormalization()(x))
         x = x + layers.Dense(width, kernel_initializer=small_weights())(y)
     x = layers.Dense(width, kernel_initializer=small_weights())(layers.RMSNormalization()(x))
     return keras.Model(inputs, x, name="body")

@@ -19,7 +19,7 @@ class Workshop:
 
     def __init__(self, folder):
         self.folder = folder
-        for script in (*REPOSITORY.glob("*.py"), REPOSITORY / "tests" / "tiny.py"):
+        for script in (*REPOSITORY.glob("*.py"), *(REPOSITORY / "tests" / name for name in ("tiny.py", "eager.py"))):
             shutil.copy(script, folder)
 
     def start(self, *command, **environment):
@@ -74,7 +74,7 @@ def skies():
 def workshop(tmp_path_factory, skies):
     workshop = Workshop(tmp_path_factory.mktemp("workshop"))
     np.save(workshop.folder / "sky.npy", skies(12, 256))
-    np.save(workshop.folder / "sky.dev.npy", skies(4, 256, seed=1))
+    np.save(workshop.folder / "sky.dev.npy", skies(2, 256, seed=1))
     (workshop.folder / "sky.json").write_text("{}")
     return workshop
 
@@ -84,5 +84,5 @@ def trained(workshop):
     """The workshop with a tiny model of each kind: runs tokenizer_tiny, maskgit_tiny and sharpen_tiny."""
     workshop.tiny("tokenizer", "--run_name", "tiny", "--images", 64)
     workshop.tiny("maskgit", "--run_name", "tiny", "--tokenizer_run", "tiny")
-    workshop.tiny("diffusion_model_upscale", "--run_name", "tiny", "--tokenizer_run", "tiny")
+    workshop.tiny("diffusion_model_upscale", "--run_name", "tiny", "--tokenizer_run", "tiny", "--images", 12)
     return workshop

@@ -61,9 +61,9 @@ def assert_usable(models, run):
 @pytest.mark.parametrize("kind", SCRIPTS)
 def test_a_run_leaves_its_settings_numbers_pictures_and_a_checkpoint(trained, kind):
     folder = trained.folder / "runs" / f"{kind}_tiny"
-    images = 64 if kind == "tokenizer" else 16
+    images = {"tokenizer": 64, "maskgit": 16, "sharpen": 12}[kind]
     rows = stats(folder)
-    assert [row["images"] for row in rows] == list(range(8, images + 1, 8))
+    assert [row["images"] for row in rows] == [*range(8, images, 8), images]
     for row in rows:
         assert set(row) == METRICS[kind] | {"images", "images_per_second"}
         assert np.isfinite(list(row.values())).all()
@@ -136,15 +136,15 @@ def test_a_run_that_was_killed_and_then_stopped_ends_as_if_it_had_not_been(train
     images = json.loads((models / "tokenizer_again" / "config.json").read_text())["images"]
     assert images < 64
     assert f"Resuming tokenizer_again at image {images}." in trained.run(*command)
-    whole, pieces = (load_tokenizer(folder=models / f"tokenizer_{run}")[0] for run in ("tiny", "again"))
-    for expected, found in zip(whole.weights, pieces.weights, strict=True):
-        assert np.allclose(expected, found, rtol=2e-3, atol=2e-4)
-    expected = {row["images"]: row["loss"] for row in stats(runs / "tokenizer_tiny")}
-    found = [row for row in stats(folder) if row["images"] in expected]
-    assert found[0]["images"] == 8
-    # A tick that a stop cut short holds the mean of fewer steps, the first one never.
-    assert found[0]["loss"] == pytest.approx(expected[8], rel=1e-3)
-    assert stats(folder)[-1]["psnr"] == pytest.approx(stats(runs / "tokenizer_tiny")[-1]["psnr"], abs=0.01)
+    with np.load(runs / "tokenizer_tiny" / "checkpoint.npz") as whole, np.load(folder / "checkpoint.npz") as pieces:
+        assert int(pieces["images"]) == 64
+        assert whole.files == pieces.files
+        for name in whole.files:
+            if name.startswith("v"):
+                assert np.allclose(whole[name], pieces[name], rtol=1e-3, atol=1e-4)
+    ends = [stats(runs / f"tokenizer_{run}")[-1] for run in ("tiny", "again")]
+    assert [ends[1][name] for name in ("images", "psnr", "codes_used", "perplexity")] == pytest.approx(
+        [ends[0][name] for name in ("images", "psnr", "codes_used", "perplexity")], rel=1e-3)
 
 
 def test_a_finished_run_says_so_and_changes_nothing(trained):
@@ -190,10 +190,10 @@ def test_a_pack_without_development_crops_is_refused_in_one_sentence(workshop):
 
 def test_the_presets_of_the_thesis_train(workshop):
     options = ("--pack", "sky.npy", "--preset", "thesis", "--run_name", "thesis", *QUIET)
-    own = ("--tokenizer_run", "thesis")
-    workshop.run("tokenizer.py", *options, "--img_size", 64, "--images", 4, "--batch_size", 2)
-    workshop.run("maskgit.py", *options, *own, "--images", 4, "--batch_size", 2, "--token_crops", 4)
-    workshop.run("diffusion_model_upscale.py", *options, *own, "--images", 2, "--batch_size", 1, "--img_size", 256,
+    own = ("--tokenizer_run", "thesis", *options)
+    workshop.run("eager.py", "tokenizer.py", *options, "--img_size", 64, "--images", 4, "--batch_size", 2)
+    workshop.run("eager.py", "maskgit.py", *own, "--images", 4, "--batch_size", 2, "--token_crops", 4)
+    workshop.run("eager.py", "diffusion_model_upscale.py", *own, "--images", 2, "--batch_size", 1, "--img_size", 256,
                  "--diffusion_steps", 1)
     for kind in SCRIPTS:
         row, = stats(workshop.folder / "runs" / f"{kind}_thesis")
@@ -206,7 +206,8 @@ def test_models_train_on_jax_without_tensorflow_and_load_with_it(workshop):
     blocked = workshop.folder / "blocked"
     blocked.mkdir()
     (blocked / "tensorflow.py").write_text("raise ImportError('there is no TensorFlow here')\n")
-    environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(blocked)}
+    environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(blocked),
+                   "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # which halves the time of compiling
     workshop.run("-c", "import tensorflow", status=1, **environment)
     for kind, script in SCRIPTS.items():
         own = () if kind == "tokenizer" else ("--tokenizer_run", "jax")

@@ -1,0 +1,10 @@
+"""A script whose training steps run as they are, since tracing takes longer than a few of them: python eager.py SCRIPT"""
+import runpy
+import sys
+
+from backend import keras
+
+COMPILE = keras.Model.compile
+keras.Model.compile = lambda model, **options: COMPILE(model, run_eagerly=True, **options)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
