@@ -45,7 +45,7 @@ PRESETS = {
         "weight_decay": 1e-4, "beta_2": 0.99, "ema": 0.998,
     },
     "thesis": {
-        "model": {"style": "thesis", "filters": [32, 48, 64, 96, 160, 192, 256], "blocks": 1, "schedule": "thesis",
+        "model": {"style": "thesis", "filters": [32, 48, 64, 96, 160, 192, 256], "blocks": 3, "schedule": "thesis",
                   "predicts": "noise"},
         "img_size": 512, "images": 700_000, "batch_size": 4, "learning_rate": 1e-3, "schedule": 0.5,
         "weight_decay": 1e-4, "beta_2": 0.999, "ema": 0.999,

@@ -8,6 +8,7 @@ The crops are tokenised once; the model lands in models/maskgit_<run_name>, metr
 runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
 """
 import math
+from itertools import count
 
 import numpy as np
 from tqdm import tqdm
@@ -267,16 +268,16 @@ def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
 # Training
 
 
-def extract_tokens(tokenizer, crops, count, seed, path):
-    """Tokens of `count` training crops, uint16 [count, h, w], kept in `path` (.npy) so that a resumed run has them."""
+def extract_tokens(tokenizer, crops, number_of_crops, seed, path):
+    """Tokens of training crops, uint16 [number_of_crops, h, w], kept in `path` (.npy) so that a resumed run has them."""
     if path.exists():
         return np.load(path, mmap_mode="r")
     batch_size = 16
     encode = compiled(tokenizer, tokenizer.encode)
     batches, grids = crops.batches(batch_size, seed), []
-    for _ in tqdm(range(math.ceil(count / batch_size)), desc="tokenising", unit_scale=batch_size, unit="img"):
+    for _ in tqdm(range(math.ceil(number_of_crops / batch_size)), desc="tokenising", unit_scale=batch_size, unit="img"):
         grids.append(np.asarray(encode(next(batches))).astype(np.uint16))
-    tokens = np.concatenate(grids)[:count]
+    tokens = np.concatenate(grids)[:number_of_crops]
     with replacing(path) as temporary:
         np.save(temporary, tokens)
     return tokens
@@ -284,9 +285,9 @@ def extract_tokens(tokenizer, crops, count, seed, path):
 
 def token_windows(tokens, window, batch_size, seed, start):
     """Endless batches int32 [batch_size, window, window] cut at random from grids [N, h, w], going on at `start`."""
-    rng = np.random.Generator(np.random.PCG64(seed).advance(start))
     _, height, width = tokens.shape
-    while True:
+    for image in count(start, batch_size):
+        rng = np.random.default_rng([seed, image])
         rows = rng.integers(0, height - window + 1, batch_size)
         columns = rng.integers(0, width - window + 1, batch_size)
         grids = rng.integers(0, len(tokens), batch_size)
@@ -357,7 +358,8 @@ def main(args):
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
     downscale, window = tokenizer.config["downscale"], settings["model"]["window"]
-    window = settings["model"]["window"] = min(window, tokenizer_config["img_size"] // downscale)
+    # Small tokenizers have small windows; even ones, since attention works at half the resolution.
+    window = settings["model"]["window"] = min(window, tokenizer_config["img_size"] // downscale) // 2 * 2
     img_size = max(args.img_size or downscale * (window + window // 4), downscale * window) // downscale * downscale
     crops = load_crops(args, img_size)
     dev = held_back(crops)

@@ -34,4 +34,6 @@ def radial_spectrum(pictures):
 
 def spectrum_distance(pictures, references):
     """Mean absolute difference of the logarithms of two radial spectra, in dB; 0 = the same amount of detail."""
-    return float(np.mean(np.abs(10 * np.log10(radial_spectrum(pictures) / radial_spectrum(references)))))
+    smallest = 1e-3  # of squared units, far below what 8 bits resolve; keeps flat pictures finite
+    ratio = (radial_spectrum(pictures) + smallest) / (radial_spectrum(references) + smallest)
+    return float(np.mean(np.abs(10 * np.log10(ratio))))

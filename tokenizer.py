@@ -22,7 +22,16 @@ from log_and_save import (
 )
 from metrics import code_statistics, psnr
 from training import add_training_options, held_back, train, with_preset
-from utilities import ROOT, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
+from utilities import (
+    ROOT,
+    UserError,
+    add_machine_options,
+    command_parser,
+    number,
+    prepare_machine,
+    run_command,
+    to_bytes,
+)
 
 # One column a preset; scores are mean PSNR on held-back crops (models/README.md).
 PRESETS = {
@@ -50,7 +59,7 @@ class VectorQuantizer(layers.Layer):
     """The codebook: nearest code of every vector, and the losses or averages that keep the codebook where data are.
 
     kind "ema": codes are moving averages of the vectors assigned to them (arXiv 1711.00937, appendix A.1); codes that
-    fall out of use move to random vectors of the batch. The straight-through quantisation fades in after
+    fall out of use, as all have at first, move to random vectors of the batch. The straight-through quantisation fades in after
     `free_images` images, since a codebook in front of an untrained decoder teaches it the mean colour.
     kind "gradient": the loss of the thesis, with a term that draws unused codes to their nearest vector.
     """
@@ -105,7 +114,8 @@ class VectorQuantizer(layers.Layer):
             nearest = ops.take(ops.stop_gradient(flat), ops.argmin(
                 ops.sum(flat**2, axis=-1, keepdims=True) + distances, axis=0), axis=0)
             drawn = ops.sum((self.codebook - nearest) ** 2, axis=-1) * ops.cast(unused, "float32")
-            self.add_loss(self.EMBEDDING * embedding + self.UNUSED * ops.mean(drawn))
+            unused_count = ops.maximum(ops.sum(ops.cast(unused, "float32")), 1.0)
+            self.add_loss(self.EMBEDDING * embedding + self.UNUSED * ops.sum(drawn) / unused_count)
         self.add_loss(self.COMMITMENT * strength * distance)
         return z + strength * ops.stop_gradient(quantized - z)
 
@@ -259,6 +269,9 @@ def build_parser():
 def main(args):
     precision = prepare_machine(args)
     settings = with_preset(args, PRESETS)
+    downscale = settings["model"]["downscale"]
+    if args.img_size % downscale:
+        raise UserError(f"--img_size {args.img_size} must be a multiple of {downscale}, the side of a token in pixels.")
     crops = load_crops(args, args.img_size)
     dev = held_back(crops)
     config = {"kind": "tokenizer", "run": args.run_name, "model": settings["model"], "img_size": args.img_size,

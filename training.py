@@ -135,7 +135,8 @@ class Ticks(keras.callbacks.Callback):
         self.bar.update(self.settings["batch_size"])
         if batch % 10 == 0:
             self.bar.set_postfix(loss=f"{float(logs['loss']):.4g}")
-        if self.interrupted or time.time() > self.deadline:
+        done = self.images >= self.settings["images"]
+        if done or self.interrupted or time.time() > self.deadline:
             self.model.stop_training = True
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -146,8 +147,10 @@ class Ticks(keras.callbacks.Callback):
             return
         numbers = {name: float(value) for name, value in logs.items()}
         if not all(math.isfinite(value) for value in numbers.values()):
-            raise UserError(f"the loss is no longer a number at image {self.images}: the last good checkpoint is in "
-                            f"{self.run.folder}; run again with a lower --learning_rate under a new --run_name.")
+            good = f"the last good checkpoint is that of image {self.history[-1]['images']}" if self.history else (
+                "there is no checkpoint yet")
+            raise UserError(f"the loss is no longer a number at image {self.images}, {good} ({self.run.folder}): run "
+                            "again with a lower --learning_rate under a new --run_name.")
         numbers["images_per_second"] = (self.images - self.tick_images) / (time.time() - self.tick_start)
         save_checkpoint(self.run.folder / "checkpoint.npz", self.model, self.images, self.history)
         with ema_weights(self.model):

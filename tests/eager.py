@@ -1,4 +1,4 @@
-"""A script whose training steps run as they are, since tracing takes longer than a few of them: python eager.py SCRIPT"""
+"""A script whose training steps are not traced, which takes longer than a few steps do: python eager.py SCRIPT"""
 import runpy
 import sys
 

@@ -175,6 +175,13 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(trai
     assert not (trained.folder / "models" / "tokenizer_wild").exists()
 
 
+def test_crops_that_are_no_whole_number_of_tokens_wide_are_refused_in_one_sentence(workshop):
+    output = workshop.tiny("tokenizer", "--run_name", "uneven", "--img_size", 100, status=2)
+    assert "error: " in output
+    assert "--img_size" in output
+    assert "Traceback" not in output
+
+
 def test_a_pack_without_development_crops_is_refused_in_one_sentence(workshop):
     for ending in (".npy", ".json"):
         shutil.copy(workshop.folder / f"sky{ending}", workshop.folder / f"alone{ending}")
