@@ -269,7 +269,7 @@ def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
 
 
 def extract_tokens(tokenizer, crops, number_of_crops, seed, path):
-    """Tokens of training crops, uint16 [number_of_crops, h, w], kept in `path` (.npy) so that a resumed run has them."""
+    """Tokens of training crops, uint16 [number_of_crops, h, w], kept in `path` (.npy) for when the run is resumed."""
     if path.exists():
         return np.load(path, mmap_mode="r")
     batch_size = 16

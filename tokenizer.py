@@ -59,8 +59,8 @@ class VectorQuantizer(layers.Layer):
     """The codebook: nearest code of every vector, and the losses or averages that keep the codebook where data are.
 
     kind "ema": codes are moving averages of the vectors assigned to them (arXiv 1711.00937, appendix A.1); codes that
-    fall out of use, as all have at first, move to random vectors of the batch. The straight-through quantisation fades in after
-    `free_images` images, since a codebook in front of an untrained decoder teaches it the mean colour.
+    fall out of use, as all have at first, move to random vectors of the batch. The straight-through quantisation fades
+    in after `free_images` images, since a codebook in front of an untrained decoder teaches it the mean colour.
     kind "gradient": the loss of the thesis, with a term that draws unused codes to their nearest vector.
     """
 
