@@ -19,7 +19,7 @@ from tqdm import tqdm
 from canvas import SCALE, border_weights, known_tokens, paste_picture, place_picture, remove_tint
 from diffusion import sample
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
-from token_decoding import ORDERS, SCHEDULES
+from token_decoding import ORDERS, SCHEDULES, with_guidance
 from utilities import (
     ROOT,
     add_machine_options,
@@ -75,6 +75,8 @@ def build_parser():
                        help="decoding steps in each window (joint: for each ring)")
     group.add_argument("--temperature", type=number(float, 0, 10), default=1.0, metavar="T",
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
+    group.add_argument("--guidance", type=number(float, 0, 10), default=0.0, metavar="W",
+                       help="how much tokens that fit the known sky are preferred to common ones: 0 = as learned")
     group.add_argument("--generation_temp", type=number(float, 0, 1000), default=4.0, metavar="T",
                        help="noise on the order with --order confidence: 1 gives few details, 10 strange clouds")
     group.add_argument("--order", choices=ORDERS, default="halton",
@@ -204,7 +206,8 @@ class Models:
         self.window = maskgit.config["window"]
         self.position_local = tokenizer.position_local
         self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
-        self.network = compiled(maskgit, lambda tokens: maskgit(tokens, training=False))
+        self.network = with_guidance(compiled(maskgit, lambda tokens: maskgit(tokens, training=False)),
+                                     self.mask_token, self.window, args.guidance)
         if args.generate_upsampled:
             sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
             self.fingerprints["sharpen"] = config["fingerprint"]

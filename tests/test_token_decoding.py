@@ -14,6 +14,7 @@ from token_decoding import (
     masked_after_steps,
     masked_share,
     sample_tokens,
+    with_guidance,
 )
 
 CODES = MASK = 7
@@ -227,3 +228,16 @@ def test_the_tokens_given_are_not_written_to(canvas):
     copy = tokens.copy()
     decode_tokens(tokens, network, MASK, seeds, steps=3)
     assert np.array_equal(tokens, copy)
+
+
+def test_guidance_prefers_what_the_context_makes_likelier():
+    def network(tokens):
+        """Token 0 is common everywhere; token 1 is as likely once something is known."""
+        known = (tokens != 2).any(axis=(1, 2), keepdims=True)[..., None]
+        return np.where(known, np.log([0.5, 0.5]), np.log([0.9, 0.1])) + np.zeros((*tokens.shape, 1))
+
+    seen = np.array([[[0, 2], [2, 2]]], np.int32)
+    plain = log_softmax(with_guidance(network, 2, 2, 0.0)(seen))
+    guided = log_softmax(with_guidance(network, 2, 2, 1.0)(seen))
+    np.testing.assert_allclose(np.exp(plain), 0.5)
+    np.testing.assert_allclose(np.exp(guided[0, 0, 0]), [0.1, 0.9], rtol=1e-5)
