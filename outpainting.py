@@ -68,19 +68,19 @@ def build_parser():
                        help="shorter side of the picture in low-resolution pixels; the result is four times as large")
 
     group = parser.add_argument_group("tokens")
-    group.add_argument("--decoding", choices=["full", "simple", "joint"], default="full",
-                       help="full = ring by ring in several steps, simple = one pass with the most probable tokens, "
-                            "joint = the whole canvas at once")
+    group.add_argument("--decoding", choices=["joint", "full", "simple"], default="joint",
+                       help="joint = the whole canvas at once, full = ring by ring as in the thesis, simple = ring by ring, "
+                            "one pass with the most probable tokens")
     group.add_argument("--maskgit_steps", type=number(int, 1, 1000), default=12, metavar="N",
                        help="decoding steps in each window (joint: for each ring)")
-    group.add_argument("--temperature", type=number(float, 0, 10), default=1.0, metavar="T",
+    group.add_argument("--temperature", type=number(float, 0, 10), default=0.7, metavar="T",
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
     group.add_argument("--guidance", type=number(float, 0, 10), default=0.0, metavar="W",
                        help="how much tokens that fit the known sky are preferred to common ones: 0 = as learned")
     group.add_argument("--generation_temp", type=number(float, 0, 1000), default=4.0, metavar="T",
-                       help="noise on the order with --order confidence: 1 gives few details, 10 strange clouds")
+                       help="noise on --order confidence: 1 gives few details, 10 strange clouds")
     group.add_argument("--order", choices=ORDERS, default="halton",
-                       help="which tokens are decided first: far apart, or the most probable")
+                       help="which tokens are decided first in a window (not joint): far apart, or the most probable")
     group.add_argument("--schedule", choices=SCHEDULES, default="arccos", help="how many tokens are decided in a step")
 
     group = parser.add_argument_group("pixels")
