@@ -209,14 +209,17 @@ def make_blurry(tokenizer):
     return lambda sharp: to_bytes(through(shrink(sharp)))
 
 
-def upscale_pictures(estimate, low, steps, schedule, edge_scale, seed=0, solver="dpm"):
+def upscale_pictures(estimate, low, steps, schedule, edge_scale, seed=0, solver="dpm",
+                     detail=1.0):
     """Sample sharp pictures, uint8 [B, 4h, 4w, 3], from low ones, uint8 [B, h, w, 3].
 
     estimate: function (low in [-1, 1], noisy edges, time) -> clean edges, e.g. SuperSampler.estimate.
+    detail: standard deviation of the noise to start from; 0 gives what is certain, nearer to the mean of all pictures
+    that fit, 1 a picture with as much fine structure as photographs have.
     """
     low = low.astype(np.float32) / 127.5 - 1
     base = np.asarray(bicubic(low))
-    start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
+    start = np.float32(detail) * np.random.default_rng(seed).standard_normal(base.shape, np.float32)
     edges = sample(lambda noisy, time: np.asarray(estimate(low, noisy, np.float32(time))), start, steps, schedule,
                    solver)
     return to_bytes((base + 2 * edge_scale * edges) / 2 + 0.5)

@@ -102,18 +102,17 @@ def measure_maskgit(maskgit, tokens, training_tokens, steps):
             "copy_accuracy": float((copies == tokens)[partly].mean())}
 
 
-def measure_sharpen(sampler, tokenizer, crops, steps):
+def measure_sharpen(sampler, tokenizer, crops, steps, details):
     """Scores of upscaling uint8 crops [N, S, S, 3] that were shrunk and tokenised, beside bicubic upscaling."""
     blurry, estimate = make_blurry(tokenizer), compiled(sampler, sampler.estimate)
-    plain, result = [], []
-    for part in tqdm(in_batches(crops, 2), desc="upscaling", leave=False):
-        low = blurry(part)
-        plain.append(to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255))))
-        result.append(upscale_pictures(estimate, low, steps, sampler.config["schedule"],
-                                       sampler.config["edge_scale"]))
-    plain, result = np.concatenate(plain), np.concatenate(result)
-    return {"psnr_db": float(psnr(result, crops).mean()), "bicubic_psnr_db": float(psnr(plain, crops).mean()),
-            "spectrum_db": spectrum_distance(result, crops), "bicubic_spectrum_db": spectrum_distance(plain, crops)}
+    low = np.concatenate([blurry(part) for part in in_batches(crops, 2)])
+    results = {"bicubic": to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255)))}
+    for detail in details:
+        results[f"detail_{detail:g}"] = np.concatenate([
+            upscale_pictures(estimate, part, steps, sampler.config["schedule"], sampler.config["edge_scale"],
+                             detail=detail) for part in tqdm(in_batches(low, 2), f"detail {detail:g}", leave=False)])
+    return {f"{name}_{measure}": value for name, result in results.items() for measure, value in (
+        ("psnr_db", float(psnr(result, crops).mean())), ("spectrum_db", spectrum_distance(result, crops)))}
 
 
 def build_parser():
@@ -129,6 +128,8 @@ def build_parser():
         group.add_argument(f"--{kind}_run", metavar="NAME", help=f"use models/{kind}_NAME")
     group.add_argument("--maskgit_steps", type=number(int, 1), default=12, metavar="N", help="steps of full decoding")
     group.add_argument("--diffusion_steps", type=number(int, 1), default=10, metavar="N", help="steps of upscaling")
+    group.add_argument("--detail", type=number(float, 0, 2), nargs="+", default=[0.0, 0.5, 0.8, 1.0], metavar="D",
+                       help="amounts of detail to upscale with")
     parser.add_argument_group("result").add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
     add_machine_options(parser)
     return parser
@@ -149,7 +150,7 @@ def main(args):
         scores["maskgit"] = measure_maskgit(maskgit, *grids, args.maskgit_steps)
     if "sharpen" in args.kinds:
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
-        scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps)
+        scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps, args.detail)
     for kind in args.kinds:
         print(kind)
         for name, value in scores[kind].items():

@@ -37,6 +37,7 @@ from windows import blend, even_starts, grid_windows, in_batches
 
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
+DETAIL = 0.8
 
 
 def build_parser():
@@ -80,7 +81,7 @@ def build_parser():
     group.add_argument("--generation_temp", type=number(float, 0, 1000), default=4.0, metavar="T",
                        help="noise on --order confidence: 1 gives few details, 10 strange clouds")
     group.add_argument("--order", choices=ORDERS, default="halton",
-                       help="which tokens are decided first in a window (not joint): far apart, or the most probable")
+                       help="which tokens of a window are decided first: far apart, or the most probable (not joint)")
     group.add_argument("--schedule", choices=SCHEDULES, default="arccos", help="how many tokens are decided in a step")
 
     group = parser.add_argument_group("pixels")
@@ -88,6 +89,8 @@ def build_parser():
                        help="upscale four times with the super sampler")
     group.add_argument("--diffusion_steps", type=number(int, 1, 1000), default=10, metavar="N",
                        help="steps of the super sampler")
+    group.add_argument("--detail", type=number(float, 0, 2), default=DETAIL, metavar="D",
+                       help="fine structure that upscaling adds: 0 = only what is certain, 1 = as much as photographs have")
     group.add_argument("--samples", type=number(float, 1, 8), default=2, metavar="N",
                        help="overlap of decoded windows, for tokenizers that need it (--preset thesis)")
     group.add_argument("--feather", type=number(int, 0, 4096), default=48, metavar="PX",
@@ -136,7 +139,8 @@ def decode_canvas_blended(tokens, decode, downscale, window, samples, progress=i
     return blend((height * downscale, width * downscale, 3), tiles)
 
 
-def upscale_canvas(low, estimate, bicubic, config, steps, seed, batch_size, multiple, known=None, progress=iter):
+def upscale_canvas(low, estimate, bicubic, config, steps, detail, seed, batch_size, multiple, known=None,
+                   progress=iter):
     """Sample a picture four times as large; all tiles are denoised together from one canvas of noise.
 
     Args:
@@ -145,6 +149,7 @@ def upscale_canvas(low, estimate, bicubic, config, steps, seed, batch_size, mult
         bicubic: function float32 [B, h, w, 3] -> [B, 4h, 4w, 3].
         config: of the super sampler ("edge_scale", "schedule").
         steps: of the solver.
+        detail: standard deviation of the noise it starts from; less than 1 gives less fine structure.
         seed: sequence of whole numbers.
         batch_size: tiles in one call; does not change the result.
         multiple: height and width of tiles are multiples of this.
@@ -177,7 +182,7 @@ def upscale_canvas(low, estimate, bicubic, config, steps, seed, batch_size, mult
         clean = blend(base.shape, tiles())
         return np.where(mask[..., None], known_edges, clean) if known is not None else clean
 
-    start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
+    start = np.float32(detail) * np.random.default_rng(seed).standard_normal(base.shape, np.float32)
     edges = sample(estimate_canvas, start, steps, config["schedule"], progress=progress)
     return np.clip(base + scale * edges, 0, 1)[:SCALE * height, :SCALE * width]
 
@@ -290,7 +295,7 @@ def grow(picture, models, args, bar):
         if not args.generate_upsampled:
             yield to_bytes(pasted / 255), None
             continue
-        large = upscale_canvas(low, models.estimate, models.bicubic, models.sharpen_config, args.diffusion_steps,
+        large = upscale_canvas(low, models.estimate, models.bicubic, models.sharpen_config, args.diffusion_steps, args.detail,
                                (args.seed, attempt, 3), args.batch_size, models.multiple,
                                known_pixels(canvas, low, args.feather), bar("upscaling"))
         large = remove_tint(large, low)[:height, :width]
