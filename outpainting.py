@@ -70,7 +70,7 @@ def build_parser():
 
     group = parser.add_argument_group("tokens")
     group.add_argument("--decoding", choices=["joint", "full", "simple"], default="joint",
-                       help="joint = the whole canvas at once, full = ring by ring as in the thesis, simple = ring by ring, "
+                       help="joint = the whole canvas at once, full = ring by ring (thesis), simple = ring by ring, "
                             "one pass with the most probable tokens")
     group.add_argument("--maskgit_steps", type=number(int, 1, 1000), default=12, metavar="N",
                        help="decoding steps in each window (joint: for each ring)")
@@ -81,7 +81,7 @@ def build_parser():
     group.add_argument("--generation_temp", type=number(float, 0, 1000), default=4.0, metavar="T",
                        help="noise on --order confidence: 1 gives few details, 10 strange clouds")
     group.add_argument("--order", choices=ORDERS, default="halton",
-                       help="which tokens of a window are decided first: far apart, or the most probable (not joint)")
+                       help="tokens of a window that are decided first: far apart, or most probable (not joint)")
     group.add_argument("--schedule", choices=SCHEDULES, default="arccos", help="how many tokens are decided in a step")
 
     group = parser.add_argument_group("pixels")
@@ -90,7 +90,7 @@ def build_parser():
     group.add_argument("--diffusion_steps", type=number(int, 1, 1000), default=10, metavar="N",
                        help="steps of the super sampler")
     group.add_argument("--detail", type=number(float, 0, 2), default=DETAIL, metavar="D",
-                       help="fine structure that upscaling adds: 0 = only what is certain, 1 = as much as photographs have")
+                       help="fine structure that upscaling adds: 0 = what is certain, 1 = as in photographs")
     group.add_argument("--samples", type=number(float, 1, 8), default=2, metavar="N",
                        help="overlap of decoded windows, for tokenizers that need it (--preset thesis)")
     group.add_argument("--feather", type=number(int, 0, 4096), default=48, metavar="PX",
@@ -295,9 +295,9 @@ def grow(picture, models, args, bar):
         if not args.generate_upsampled:
             yield to_bytes(pasted / 255), None
             continue
-        large = upscale_canvas(low, models.estimate, models.bicubic, models.sharpen_config, args.diffusion_steps, args.detail,
-                               (args.seed, attempt, 3), args.batch_size, models.multiple,
-                               known_pixels(canvas, low, args.feather), bar("upscaling"))
+        large = upscale_canvas(low, models.estimate, models.bicubic, models.sharpen_config,
+                               args.diffusion_steps, args.detail, (args.seed, attempt, 3), args.batch_size,
+                               models.multiple, known_pixels(canvas, low, args.feather), bar("upscaling"))
         large = remove_tint(large, low)[:height, :width]
         yield to_bytes(pasted / 255), to_bytes(paste_picture(255 * large, canvas, args.feather) / 255)
 
