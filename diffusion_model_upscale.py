@@ -34,7 +34,7 @@ from log_and_save import (
 )
 from metrics import psnr, spectrum_distance
 from tokenizer import load_tokenizer
-from training import add_training_options, held_back, train, with_preset
+from training import add_training_options, held_back, start_weights, train, with_preset
 from utilities import ROOT, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
 
 FACTOR = 4
@@ -146,7 +146,8 @@ class SuperSampler(keras.Model):
         """Clean edges, float32 [B, 4h, 4w, 3], from low in [-1, 1], noisy edges and a scalar time in [0, 1]."""
         turned = angle(time, self.config["schedule"])
         signal, noise = ops.cos(turned), ops.sin(turned)
-        level = ops.zeros((ops.shape(low)[0], 1)) + noise
+        # One row for all pictures: a matrix product rounds differently for other numbers of rows.
+        level = ops.reshape(noise, (1, 1))
         return self._clean(self.network([low, noisy, level]), noisy, signal, noise)
 
     def _clean(self, prediction, noisy, signal, noise):
@@ -275,6 +276,7 @@ def main(args):
               "precision": precision, "data": crops.description}
     run = Run("sharpen", args.run_name, config, args.wandb)
     model = SuperSampler(settings["model"])
+    start_weights(args, "sharpen", model)
 
     def batches(start):
         return (((sharp, blurry(sharp)),) for sharp in crops.batches(settings["batch_size"], args.seed, start))

@@ -16,7 +16,7 @@ from backend import compiled
 from dataset import pack_files
 from diffusion_model_upscale import bicubic, load_super_sampler, make_blurry, upscale_pictures
 from log_and_save import model_folder, write_json
-from maskgit import dev_masks, hidden_scores, load_maskgit
+from maskgit import corner_windows, dev_masks, hidden_scores, load_maskgit
 from metrics import code_statistics, psnr, spectrum_distance
 from sky_sources import random_crop
 from token_decoding import decoding_steps, log_softmax
@@ -73,16 +73,20 @@ def measure_tokenizer(tokenizer, crops):
             "spectrum_db": spectrum_distance(decoded, crops)}
 
 
-def measure_maskgit(maskgit, tokens, training_tokens, steps):
-    """Scores on the hidden tokens of int [N, h, w] beside the unigram and the copy of the nearest known token."""
-    network = compiled(maskgit, lambda x: maskgit(x, training=False))
+def measure_maskgit(maskgit, tokens, contexts, training_tokens, steps):
+    """Scores on the hidden tokens of int [N, h, w], which have int [N, C] around them, beside the unigram and the copy
+    of the nearest known token."""
+    network = compiled(maskgit, lambda *x: maskgit(x, training=False))
     hidden = dev_masks(len(tokens), tokens.shape[1])
     seen = np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
-    one_step = np.concatenate([log_softmax(network(part)) for part in in_batches(seen, 16)])
+    one_step = np.concatenate([log_softmax(network(*part)) for part in zip(
+        in_batches(seen, 16), in_batches(contexts, 16), strict=True)])
     full = np.empty_like(one_step)
     for batch in tqdm(in_batches(np.arange(len(seen)), 16), desc="decoding", leave=False):
         seeds = [(0, int(index)) for index in batch]
-        for _, decided, logits in decoding_steps(seen[batch], network, maskgit.mask_token, seeds, steps):
+        for _, decided, logits in decoding_steps(
+                seen[batch], lambda grid, around=contexts[batch]: network(grid, around), maskgit.mask_token, seeds,
+                steps):
             rows, *places = np.nonzero(decided)
             full[(batch[rows], *places)] = log_softmax(logits[decided])
     codes = maskgit.mask_token
@@ -146,8 +150,10 @@ def main(args):
         maskgit, _ = load_maskgit(tokenizer_config, folder, folder=model_folder("maskgit", args.maskgit_run))
         training = np.load(args.pack, mmap_mode="r")[:512, :args.img_size, :args.img_size]
         window = maskgit.config["window"]
-        grids = [reconstruct(tokenizer, part)[1][:, :window, :window] for part in (crops, training)]
-        scores["maskgit"] = measure_maskgit(maskgit, *grids, args.maskgit_steps)
+        grids, training_grids = (reconstruct(tokenizer, part)[1] for part in (crops, training))
+        windows, contexts = corner_windows(grids, window, maskgit.config["context"], maskgit.mask_token)
+        scores["maskgit"] = measure_maskgit(maskgit, windows, contexts, training_grids[:, :window, :window],
+                                            args.maskgit_steps)
     if "sharpen" in args.kinds:
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
         scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps, args.detail)

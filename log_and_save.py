@@ -1,11 +1,13 @@
 """Runs and models on disk: run folders, stats.jsonl, sample pictures, wandb; config.json + float16 weights.
 
 A run lives in runs/<kind>_<name>/; whatever wandb gets is there too. A model is a folder with config.json (every
-architectural number, what it was trained on, its scores) and model.weights.h5.
+architectural number, what it was trained on, its scores) and model.weights.h5, or several such for a large model.
 """
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from utilities import ROOT, UserError, replacing, save_picture, writable_folder
 
 FORMAT_VERSION = 1
+SHARD_BYTES = 30_000_000  # of float32; a model of more is kept in several files of half as many bytes each
 MODEL_KINDS = ("tokenizer", "maskgit", "sharpen")
 
 
@@ -162,7 +165,7 @@ def model_folder(kind, run=None, root=ROOT / "models"):
 
 
 def save_model(folder, model, config):
-    """Write config.json and the model's weights in float16.
+    """Write config.json and the model's weights in float16: one file, or Keras' shards for a large model.
 
     config must hold "model" (architecture); the fingerprint of the weights is added, so that models trained on each
     other's output can be told apart.
@@ -170,15 +173,31 @@ def save_model(folder, model, config):
     import h5py
 
     folder = writable_folder(folder)
-    with replacing(folder / "model.weights.h5") as temporary:
-        full = temporary.with_name(temporary.stem + "_full.weights.h5")
-        try:
-            model.save_weights(full)
-            with h5py.File(full) as source, h5py.File(temporary, "w") as target:
-                _copy_as_half(source, target)
-        finally:
-            full.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part_") as scratch:
+        full, half = Path(scratch) / "full", Path(scratch) / "half"
+        full.mkdir()
+        half.mkdir()
+        if 4 * model.count_params() <= SHARD_BYTES:
+            model.save_weights(full / "model.weights.h5")
+        else:
+            model.save_weights(full / "model.weights.json", max_shard_size=SHARD_BYTES / 2**30)
+        for file in full.iterdir():
+            if file.suffix == ".json":
+                shutil.copy(file, half)
+            else:
+                with h5py.File(file) as source, h5py.File(half / file.name, "w") as target:
+                    _copy_as_half(source, target)
+        for file in weight_files(folder):
+            file.unlink()
+        for file in half.iterdir():
+            file.replace(folder / file.name)
     write_json(folder / "config.json", {"format": FORMAT_VERSION, "fingerprint": fingerprint(folder), **config})
+
+
+def weight_files(folder):
+    """The files that hold a model's weights, in order; the list of shards, if there are several, comes last."""
+    folder = Path(folder)
+    return sorted(folder.glob("model*.weights.h5")) + sorted(folder.glob("model.weights.json"))
 
 
 def _copy_as_half(source, target):
@@ -207,8 +226,10 @@ def fingerprint(folder):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(item[()]).tobytes())
 
-    with h5py.File(Path(folder) / "model.weights.h5") as file:
-        file.visititems(add)
+    for path in weight_files(folder):
+        if path.suffix == ".h5":
+            with h5py.File(path) as file:
+                file.visititems(add)
     return digest.hexdigest()[:8]
 
 
@@ -224,10 +245,13 @@ def load_config(folder, kind):
 
 def load_weights(folder, model):
     """Fill a built model with a folder's weights. Raises UserError when they do not fit or are damaged."""
+    files = weight_files(folder)
+    if not files:
+        raise UserError(f"{folder} has no weights (model.weights.h5): train the model again or fetch it again.")
     try:
-        model.load_weights(Path(folder) / "model.weights.h5")
+        model.load_weights(files[-1])
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}/model.weights.h5 cannot be loaded ({str(error).splitlines()[0]}).") from None
+        raise UserError(f"{files[-1]} cannot be loaded ({str(error).splitlines()[0]}).") from None
 
 
 def check_pair(config, tokenizer_config, folder, tokenizer_folder):

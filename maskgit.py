@@ -27,7 +27,7 @@ from log_and_save import (
 )
 from token_decoding import decoding_steps, log_softmax
 from tokenizer import load_tokenizer
-from training import add_training_options, held_back, train, with_preset
+from training import add_training_options, held_back, start_weights, train, with_preset
 from utilities import (
     ROOT,
     add_machine_options,
@@ -38,22 +38,24 @@ from utilities import (
     run_command,
     to_bytes,
 )
+from windows import in_batches
 
 PRESETS = {
     "default": {
         "model": {"style": "local", "window": 16, "width": 320, "blocks": 5, "heads": 5, "masks": "rectangles",
-                  "mask_ratio": 0.5},
+                  "mask_ratio": 0.5, "context": 64},
         "images": 100_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
         "beta_2": 0.98, "ema": 0.998,
     },
     "thesis": {
         "model": {"style": "thesis", "window": 32, "width": 256, "blocks": 8, "heads": 4, "masks": "thesis",
-                  "mask_ratio": 0.5},
+                  "mask_ratio": 0.5, "context": 0},
         "images": 8_800_000, "batch_size": 32, "learning_rate": 1e-4, "schedule": 0.8, "weight_decay": 0.0,
         "beta_2": 0.999, "ema": 0.999,
     },
 }
 DECODE_STEPS = 12
+CONTEXT_DROPPED = 0.2  # share of training windows that see nothing of their picture's other parts
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -157,6 +159,28 @@ class TokenEmbedding(layers.Layer):
         return (*shape, self.width)
 
 
+@keras.saving.register_keras_serializable("outpainting")
+class ContextPooling(layers.Layer):
+    """What colours and textures a sky has: the mean of features of tokens elsewhere in the picture, in any order.
+
+    Embedded tokens [B, N, width] and which of them are there, bool [B, N] -> [B, 1, 1, width], 0 where none is there
+    and before training. After Zaheer et al., Deep Sets, arXiv 1703.06114, eq. 4.
+    """
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.features = layers.Dense(width, activation="relu", dtype=self.dtype_policy)
+        self.project = layers.Dense(width, kernel_initializer="zeros", use_bias=False, dtype=self.dtype_policy)
+        self.features.build((None, None, width))
+        self.project.build((None, width))
+        self.built = True
+
+    def call(self, embedded, there):
+        there = ops.cast(there, self.compute_dtype)[..., None]
+        mean = ops.sum(self.features(embedded) * there, axis=1) / ops.maximum(ops.sum(there, axis=1), 1)
+        return self.project(mean)[:, None, None]
+
+
 def build_body(config):
     """Network from embedded tokens [B, h, w, width] to the same shape, for any even h and w.
 
@@ -208,7 +232,9 @@ def build_thesis_body(config):
 class MaskGIT(keras.Model):
     """Tokens int [B, h, w], hidden ones equal to mask_token -> logits float32 [B, h, w, codes].
 
-    With training=True it hides tokens itself and returns (logits, hidden bool [B, h, w]).
+    Called with (tokens, context), it also knows tokens from elsewhere in the picture, int [B, N] in any order, which
+    keep the colours of a sky far from what is known; mask_token where there is none. With training=True it hides
+    tokens itself and returns (logits, hidden bool [B, h, w]).
     """
 
     def __init__(self, config, codes, code_size):
@@ -216,6 +242,7 @@ class MaskGIT(keras.Model):
         self.config, self.mask_token = config, codes
         self.embedding = TokenEmbedding(codes, code_size, config["width"], config["style"] == "local")
         self.embedding.build()
+        self.pooling = ContextPooling(config["width"], name="context") if config["context"] else None
         self.body = build_thesis_body(config) if config["style"] == "thesis" else build_body(config)
         self.seeds = keras.random.SeedGenerator(0)
         self.accuracy = keras.metrics.Mean("accuracy")
@@ -237,15 +264,18 @@ class MaskGIT(keras.Model):
         regions = thesis_regions if self.config["masks"] == "thesis" else rectangle_regions
         return hide(regions(uniform(batch, 7), height, width), uniform(batch), uniform(batch, height, width))
 
-    def call(self, tokens, training=False):
-        if not training:
-            return self.embedding.logits(self.body(self.embedding(tokens)))
-        hidden = self.hidden(tokens)
-        seen = ops.where(hidden, self.mask_token, tokens)
-        return self.embedding.logits(self.body(self.embedding(seen), training=True)), hidden
+    def call(self, inputs, training=False):
+        tokens, context = inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
+        hidden = self.hidden(tokens) if training else None
+        x = self.embedding(ops.where(hidden, self.mask_token, tokens) if training else tokens)
+        if self.pooling and context is not None:
+            x = x + self.pooling(self.embedding(context), ops.not_equal(context, self.mask_token))
+        logits = self.embedding.logits(self.body(x, training=training))
+        return (logits, hidden) if training else logits
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         logits, hidden = y_pred
+        x = x[0]
         weights = ops.cast(hidden, "float32")
         count = ops.maximum(ops.sum(weights), 1.0)
         entropy = keras.losses.sparse_categorical_crossentropy(x, logits, from_logits=True)
@@ -283,16 +313,38 @@ def extract_tokens(tokenizer, crops, number_of_crops, seed, path):
     return tokens
 
 
-def token_windows(tokens, window, batch_size, seed, start):
-    """Endless batches int32 [batch_size, window, window] cut at random from grids [N, h, w], going on at `start`."""
+def outside_tokens(grid, row, column, window, context, mask_token, rng):
+    """`context` tokens of a grid int [h, w] drawn outside its window at (row, column); mask_token if nothing is."""
+    outside = np.ones(grid.shape, bool)
+    outside[row:row + window, column:column + window] = False
+    return rng.choice(grid[outside], context) if outside.any() else np.full(context, mask_token)
+
+
+def token_windows(tokens, window, batch_size, seed, start, context=0, mask_token=-1):
+    """Endless batches cut at random from grids int [N, h, w], going on at image `start`.
+
+    Yields (windows int32 [batch_size, window, window], int32 [batch_size, context] from around each window, or
+    mask_token in CONTEXT_DROPPED of the rows).
+    """
     _, height, width = tokens.shape
     for image in count(start, batch_size):
         rng = np.random.default_rng([seed, image])
         rows = rng.integers(0, height - window + 1, batch_size)
         columns = rng.integers(0, width - window + 1, batch_size)
         grids = rng.integers(0, len(tokens), batch_size)
-        yield np.stack([tokens[grid, row:row + window, column:column + window]
-                        for grid, row, column in zip(grids, rows, columns, strict=True)]).astype(np.int32)
+        places = list(zip(grids, rows, columns, strict=True))
+        windows = [tokens[grid, row:row + window, column:column + window] for grid, row, column in places]
+        contexts = np.stack([outside_tokens(tokens[grid], row, column, window, context, mask_token, rng)
+                             for grid, row, column in places]).astype(np.int32)
+        contexts[rng.random(batch_size) < CONTEXT_DROPPED] = mask_token
+        yield np.stack(windows).astype(np.int32), contexts
+
+
+def corner_windows(grids, window, context, mask_token):
+    """The first window of every grid int [N, h, w] and tokens around it, as token_windows, the same every time."""
+    rng = np.random.default_rng(0)
+    contexts = [outside_tokens(grid, 0, 0, window, context, mask_token, rng) for grid in grids]
+    return grids[:, :window, :window].astype(np.int32), np.stack(contexts).astype(np.int32)
 
 
 def dev_masks(count, window, seed=0):
@@ -307,23 +359,26 @@ def hidden_scores(log_probabilities, tokens, hidden):
     return -float(right[hidden].mean()), float((log_probabilities.argmax(-1) == tokens)[hidden].mean())
 
 
-def make_report(model, tokenizer, tokens):
-    """The function that measures MaskGIT on held-back tokens int [N, window, window] at every tick."""
-    network = compiled(model, lambda x: model(x, training=False))
+def make_report(model, tokenizer, tokens, contexts):
+    """The function that measures MaskGIT at every tick on held-back tokens int [N, window, window] and what lies around
+    them, int [N, context]."""
+    network = compiled(model, lambda *x: model(x, training=False))
     decode = compiled(tokenizer, tokenizer.decode)
     hidden = dev_masks(len(tokens), tokens.shape[1])
     seen = np.where(hidden, model.mask_token, tokens).astype(np.int32)
     shown = min(8, len(tokens))
 
     def report():
-        one_step = np.concatenate([log_softmax(network(seen[start:start + 16])) for start in range(0, len(seen), 16)])
+        one_step = np.concatenate([log_softmax(network(*part)) for part in zip(
+            in_batches(seen, 16), in_batches(contexts, 16), strict=True)])
         loss, accuracy = hidden_scores(one_step, tokens, hidden)
         few = min(16, len(tokens))
         # Full decoding: each position is judged by what the network said in the step that decided it.
         full = one_step[:few].copy()
         decoded = seen[:few]
         for decoded, decided, logits in decoding_steps(  # noqa: B007
-                seen[:few], network, model.mask_token, [(0, index) for index in range(few)], DECODE_STEPS):
+                seen[:few], lambda grid: network(grid, contexts[:few]), model.mask_token,
+                [(0, index) for index in range(few)], DECODE_STEPS):
             full[decided] = log_softmax(logits)[decided]
         full_loss, full_accuracy = hidden_scores(full, tokens[:few], hidden[:few])
         numbers = {"one_step_loss": loss, "one_step_accuracy": accuracy, "full_loss": full_loss,
@@ -373,11 +428,14 @@ def main(args):
     dev = np.concatenate([np.asarray(encode(dev[start:start + 16])) for start in range(0, len(dev), 16)])
     model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
     model.set_codebook(tokenizer.quantizer.codebook)
+    start_weights(args, "maskgit", model)
 
     def batches(start):
-        return ((batch,) for batch in token_windows(tokens, window, settings["batch_size"], args.seed, start))
+        return ((batch,) for batch in token_windows(tokens, window, settings["batch_size"], args.seed, start,
+                                                    settings["model"]["context"], model.mask_token))
 
-    train(model, run, batches, settings, make_report(model, tokenizer, dev[:, :window, :window]), config,
+    dev = corner_windows(dev, window, settings["model"]["context"], model.mask_token)
+    train(model, run, batches, settings, make_report(model, tokenizer, *dev), config,
           ROOT / "models" / f"maskgit_{args.run_name}", args.tick, args.minutes)
 
 

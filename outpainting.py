@@ -19,7 +19,7 @@ from tqdm import tqdm
 from canvas import SCALE, border_weights, known_tokens, paste_picture, place_picture, remove_tint
 from diffusion import sample
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
-from token_decoding import ORDERS, SCHEDULES, with_guidance
+from token_decoding import ORDERS, SCHEDULES, guided
 from utilities import (
     ROOT,
     add_machine_options,
@@ -37,6 +37,7 @@ from windows import blend, even_starts, grid_windows, in_batches
 
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
+CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 DETAIL = 0.8
 
 
@@ -77,7 +78,7 @@ def build_parser():
     group.add_argument("--temperature", type=number(float, 0, 10), default=0.7, metavar="T",
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
     group.add_argument("--guidance", type=number(float, 0, 10), default=0.0, metavar="W",
-                       help="how much tokens that fit the known sky are preferred to common ones: 0 = as learned")
+                       help="how much tokens that suit this sky are preferred to common ones: 0 = as learned")
     group.add_argument("--generation_temp", type=number(float, 0, 1000), default=4.0, metavar="T",
                        help="noise on --order confidence: 1 gives few details, 10 strange clouds")
     group.add_argument("--order", choices=ORDERS, default="halton",
@@ -211,13 +212,23 @@ class Models:
         self.window = maskgit.config["window"]
         self.position_local = tokenizer.position_local
         self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
-        self.network = with_guidance(compiled(maskgit, lambda tokens: maskgit(tokens, training=False)),
-                                     self.mask_token, self.window, args.guidance)
+        self.context, self.guidance = maskgit.config["context"], args.guidance
+        self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
         if args.generate_upsampled:
             sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
             self.fingerprints["sharpen"] = config["fingerprint"]
             self.sharpen_config, self.multiple = sampler.config, sampler.multiple
-            self.estimate, self.bicubic = compiled(sampler, sampler.estimate), compiled(sampler, bicubic)
+            self.estimate, self.bicubic = compiled(sampler, sampler.estimate), bicubic
+
+
+    def network(self, tokens):
+        """MaskGIT for the windows of one canvas int [H, W]: it knows the colours of all that is known there."""
+        known = tokens[tokens != self.mask_token]
+        if not self.context or not len(known):
+            return lambda windows: self.maskgit(windows)
+        context = known[np.linspace(0, len(known) - 1, CONTEXT_TOKENS).round().astype(int)]
+        return guided(lambda windows: self.maskgit(windows, np.tile(context, (len(windows), 1))),
+                      lambda windows: self.maskgit(windows), self.guidance)
 
 
 def margins(args, window):
@@ -250,17 +261,18 @@ def fill_tokens(canvas, models, args, progress):
     from canvas_decoding import fill_jointly, fill_outwards
 
     tokens = known_tokens(canvas, models.encode, models.mask_token)
+    network = models.network(tokens)
     step = max(1, round(args.outpaint_step * models.window))
     seeds = [(args.seed, attempt) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
         rings = -(-max(canvas.margins) // step)
         return np.stack([
-            fill_jointly(tokens, models.network, models.mask_token, models.window, seed, args.batch_size,
+            fill_jointly(tokens, network, models.mask_token, models.window, seed, args.batch_size,
                          args.maskgit_steps * max(1, rings), args.schedule, args.temperature, progress=progress)
             for seed in seeds])
     simple = args.decoding == "simple"
     return fill_outwards(
-        np.stack([tokens] * args.attempt_count), models.network, models.mask_token, canvas.known, models.window, step,
+        np.stack([tokens] * args.attempt_count), network, models.mask_token, canvas.known, models.window, step,
         seeds, args.batch_size, progress, steps=1 if simple else args.maskgit_steps, schedule=args.schedule,
         order=args.order, temperature=0.0 if simple else args.temperature, order_temperature=args.generation_temp)
 

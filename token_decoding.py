@@ -103,21 +103,20 @@ def sample_tokens(log_probabilities, noise, temperature=1.0):
     return tokens, chosen
 
 
-def with_guidance(network, mask_token, window, weight):
-    """The network's log-probabilities moved away from what it says when it sees nothing.
+def guided(conditional, unconditional, weight):
+    """Log-probabilities moved away from what the network says without its condition.
 
-    (1 + weight) * conditional - weight * unconditional (classifier-free guidance, arXiv 2207.12598), the condition
-    being the known tokens: tokens that are merely common lose, tokens that fit this sky win. What the network says of
-    a wholly masked window never changes, so it is asked once.
+    (1 + weight) * conditional - weight * unconditional (classifier-free guidance, arXiv 2207.12598): tokens that are
+    merely common lose, tokens that the condition makes likelier win.
 
     Args:
-        network: function int32 [B, window, window] -> logits.
-        weight: 0 leaves the network as it is.
+        conditional, unconditional: functions int32 [B, h, w] -> logits [B, h, w, K].
+        weight: 0 leaves `conditional` as it is.
     """
     if weight == 0:
-        return network
-    unconditional = log_softmax(network(np.full((1, window, window), mask_token, np.int32)))
-    return lambda tokens: (1 + weight) * log_softmax(network(tokens)) - weight * unconditional
+        return conditional
+    return lambda tokens: ((1 + weight) * log_softmax(conditional(tokens))
+                           - weight * log_softmax(unconditional(tokens)))
 
 
 def decoding_steps(tokens, network, mask_token, seeds, steps=12, schedule="arccos", order="halton", temperature=1.0,

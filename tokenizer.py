@@ -21,7 +21,7 @@ from log_and_save import (
     picture_grid,
 )
 from metrics import code_statistics, psnr
-from training import add_training_options, held_back, train, with_preset
+from training import add_training_options, held_back, start_weights, train, with_preset
 from utilities import (
     ROOT,
     UserError,
@@ -278,8 +278,9 @@ def main(args):
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
     run = Run("tokenizer", args.run_name, config, args.wandb)
-    model = Tokenizer(settings["model"], free_images=settings["images"] / 5,
+    model = Tokenizer(settings["model"], free_images=0 if args.start_from else settings["images"] / 5,
                       pixel_variance=float(np.var(dev / np.float32(255))))
+    start_weights(args, "tokenizer", model)
 
     def batches(start):
         return ((batch,) for batch in crops.batches(settings["batch_size"], args.seed, start))

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from backend import keras, ops
-from log_and_save import save_model
+from log_and_save import load_weights, model_folder, save_model
 from utilities import UserError, number, replacing
 
 
@@ -25,6 +25,8 @@ def add_training_options(parser, presets):
                             "the same name again resumes")
     group.add_argument("--preset", choices=sorted(presets), default="default",
                        help="architecture and hyperparameters; thesis = those of the thesis")
+    group.add_argument("--start_from", metavar="NAME",
+                       help="begin with the weights of this finished run, or of the shipped model: shipped")
     group.add_argument("--images", type=number(int, 1), metavar="N", help="images to train on (default: the preset's)")
     group.add_argument("--minutes", type=number(float, 0, low_excluded=True), metavar="M",
                        help="stop after so many minutes, keeping a checkpoint to go on from (default: no limit)")
@@ -42,6 +44,12 @@ def with_preset(args, presets):
         if getattr(args, name) is not None:
             chosen[name] = getattr(args, name)
     return chosen
+
+
+def start_weights(args, kind, model):
+    """Fill a built model with the weights that --start_from names. Raises UserError when they do not fit."""
+    if args.start_from:
+        load_weights(model_folder(kind, None if args.start_from == "shipped" else args.start_from), model)
 
 
 def held_back(crops):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import log_and_save
 from log_and_save import (
     FORMAT_VERSION,
     Run,
@@ -142,7 +143,30 @@ def test_weights_that_cannot_be_used_are_refused(saved, damage):
     elif damage == "missing":
         weights.unlink()
     model = Tokenizer({**MODEL, "code_size": 5} if damage == "other" else MODEL)
-    refused("model.weights.h5 cannot be loaded", load_weights, folder, model)
+    reason = "has no weights" if damage == "missing" else "model.weights.h5 cannot be loaded"
+    refused(reason, load_weights, folder, model)
+
+
+def test_large_models_are_kept_in_shards(saved, monkeypatch):
+    folder, model = saved
+    single = fingerprint(folder)
+    monkeypatch.setattr(log_and_save, "SHARD_BYTES", 4 * model.count_params() // 3)
+    save_model(folder, model, CONFIG)
+    shards = sorted(folder.glob("*.h5"))
+    assert len(shards) >= 3
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.weights.json", *(s.name for s in shards)}
+    again = Tokenizer(MODEL)
+    load_weights(folder, again)
+    for before, after in zip(model.variables, again.variables, strict=True):
+        assert np.allclose(before, after, rtol=1e-3, atol=1e-6)
+    save_model(folder.parent / "other", model, CONFIG)
+    assert fingerprint(folder.parent / "other") == fingerprint(folder)
+    shards[0].unlink()
+    refused("cannot be loaded", load_weights, folder, again)
+    monkeypatch.undo()
+    save_model(folder, model, CONFIG)
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.weights.h5"}
+    assert fingerprint(folder) == single
 
 
 def test_a_pair_that_does_not_belong_together_is_refused():

@@ -5,6 +5,7 @@ import pytest
 from backend import keras
 from maskgit import (
     MaskGIT,
+    corner_windows,
     dev_masks,
     hidden_scores,
     hide,
@@ -14,8 +15,9 @@ from maskgit import (
 )
 
 CODES = 20
-LOCAL = {"style": "local", "window": 8, "width": 16, "blocks": 2, "heads": 2, "masks": "rectangles", "mask_ratio": 0.5}
-THESIS = {**LOCAL, "style": "thesis", "masks": "thesis"}
+LOCAL = {"style": "local", "window": 8, "width": 16, "blocks": 2, "heads": 2, "masks": "rectangles",
+         "mask_ratio": 0.5, "context": 5}
+THESIS = {**LOCAL, "style": "thesis", "masks": "thesis", "context": 0}
 
 
 def uniforms(*rows):
@@ -156,7 +158,7 @@ def test_the_loss_counts_hidden_tokens_only(model):
     hidden = rng.random((2, 4, 4)) < 0.4
 
     def loss(tokens, hidden=hidden):
-        return float(model.compute_loss(x=tokens, y_pred=(logits, hidden)))
+        return float(model.compute_loss(x=(tokens, None), y_pred=(logits, hidden)))
 
     probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     of_true = np.take_along_axis(probabilities, tokens[..., None], axis=-1)[..., 0]
@@ -173,7 +175,7 @@ def test_the_accuracy_counts_hidden_tokens_only(model):
     logits = np.eye(CODES, dtype=np.float32)[tokens]
     logits[:, 0] = -logits[:, 0]
     model.accuracy.reset_state()
-    model.compute_loss(x=tokens, y_pred=(logits, hidden))
+    model.compute_loss(x=(tokens, None), y_pred=(logits, hidden))
     assert float(model.accuracy.result()) == 0.5
 
 
@@ -194,13 +196,32 @@ def test_the_mask_of_the_thesis_embeds_to_zero():
     assert (embedded[0, 0, 1] != 0).any()
 
 
+def test_context_changes_what_is_expected_but_not_by_its_order():
+    model = MaskGIT(LOCAL, CODES, 4)
+    model.set_codebook(np.random.default_rng(0).normal(size=(CODES, 4)))
+    tokens, context = grids(2, 8, 8), grids(2, 5, seed=1)
+    nothing = np.full_like(context, model.mask_token)
+
+    def logits(*inputs):
+        return np.asarray(model(inputs))
+
+    without = np.asarray(model(tokens))
+    assert np.array_equal(logits(tokens, context), without), "it is zero before training"
+    model.pooling.project.kernel.assign(np.random.default_rng(0).normal(size=(16, 16)))
+    assert np.array_equal(logits(tokens, nothing), without)
+    assert np.abs(logits(tokens, context) - without).max() > 1e-3
+    np.testing.assert_allclose(logits(tokens, context), logits(tokens, context[:, ::-1]), atol=1e-4)
+    padded = np.concatenate([context, nothing], axis=1)
+    np.testing.assert_allclose(logits(tokens, context), logits(tokens, padded), atol=1e-4)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Windows and scores
 
 
 def test_windows_are_cut_from_the_grids():
     tokens = np.arange(5 * 9 * 11).reshape(5, 9, 11).astype(np.uint16)
-    cut = next(token_windows(tokens, 8, 200, 0, 0))
+    cut, _ = next(token_windows(tokens, 8, 200, 0, 0))
     assert cut.shape == (200, 8, 8)
     assert cut.dtype == np.int32
     first = cut[:, 0, 0]
@@ -214,12 +235,32 @@ def test_windows_are_cut_from_the_grids():
 
 def test_windows_go_on_where_they_stopped():
     tokens = grids(50, 12, 12)
-    windows = token_windows(tokens, 8, 4, 3, 0)
+    windows = token_windows(tokens, 8, 4, 3, 0, 5, 1024)
     whole = [next(windows) for _ in range(6)]
-    assert np.array_equal(whole[0], next(token_windows(tokens, 8, 4, 3, 0)))
-    assert not np.array_equal(whole[0], next(token_windows(tokens, 8, 4, 2, 0)))
-    again = token_windows(tokens, 8, 4, 3, 16)
-    assert np.array_equal(whole[4:], [next(again), next(again)])
+    for part in range(2):
+        assert np.array_equal(whole[0][part], next(token_windows(tokens, 8, 4, 3, 0, 5, 1024))[part])
+        assert not np.array_equal(whole[0][part], next(token_windows(tokens, 8, 4, 2, 0, 5, 1024))[part])
+    again = token_windows(tokens, 8, 4, 3, 16, 5, 1024)
+    for window, context in whole[4:]:
+        resumed = next(again)
+        assert np.array_equal(window, resumed[0])
+        assert np.array_equal(context, resumed[1])
+
+
+def test_contexts_come_from_around_the_window():
+    tokens = np.arange(3 * 81).reshape(3, 9, 9).astype(np.uint16)
+    windows, contexts = next(token_windows(tokens, 8, 400, 0, 0, 6, 999))
+    dropped = (contexts == 999).all(axis=1)
+    assert 0.1 < dropped.mean() < 0.3
+    for window, context in zip(windows[~dropped], contexts[~dropped], strict=True):
+        assert set(context // 81) == {window[0, 0] // 81}
+        assert not set(context) & set(window.ravel())
+
+
+def test_a_grid_as_large_as_its_window_has_no_context():
+    windows, contexts = corner_windows(grids(4, 8, 8), 8, 6, 999)
+    assert windows.shape == (4, 8, 8)
+    assert (contexts == 999).all()
 
 
 def test_scores_count_hidden_tokens_only():

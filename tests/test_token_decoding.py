@@ -8,13 +8,13 @@ from token_decoding import (
     decode_tokens,
     decoding_steps,
     first_positions,
+    guided,
     gumbel_noise,
     halton_order,
     log_softmax,
     masked_after_steps,
     masked_share,
     sample_tokens,
-    with_guidance,
 )
 
 CODES = MASK = 7
@@ -230,14 +230,12 @@ def test_the_tokens_given_are_not_written_to(canvas):
     assert np.array_equal(tokens, copy)
 
 
-def test_guidance_prefers_what_the_context_makes_likelier():
-    def network(tokens):
-        """Token 0 is common everywhere; token 1 is as likely once something is known."""
-        known = (tokens != 2).any(axis=(1, 2), keepdims=True)[..., None]
-        return np.where(known, np.log([0.5, 0.5]), np.log([0.9, 0.1])) + np.zeros((*tokens.shape, 1))
+def test_guidance_prefers_what_the_condition_makes_likelier():
+    """Token 0 is common; token 1 is as likely under the condition."""
+    def constant(*shares):
+        return lambda tokens: np.log(shares) + np.zeros((*tokens.shape, 1))
 
-    seen = np.array([[[0, 2], [2, 2]]], np.int32)
-    plain = log_softmax(with_guidance(network, 2, 2, 0.0)(seen))
-    guided = log_softmax(with_guidance(network, 2, 2, 1.0)(seen))
-    np.testing.assert_allclose(np.exp(plain), 0.5)
-    np.testing.assert_allclose(np.exp(guided[0, 0, 0]), [0.1, 0.9], rtol=1e-5)
+    conditional, seen = constant(0.5, 0.5), np.array([[[0, 2], [2, 2]]], np.int32)
+    assert guided(conditional, None, 0.0) is conditional
+    result = log_softmax(guided(conditional, constant(0.9, 0.1), 1.0)(seen))
+    np.testing.assert_allclose(np.exp(result[0, 0, 0]), [0.1, 0.9], rtol=1e-5)
