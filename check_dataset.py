@@ -1,0 +1,351 @@
+"""List the pictures of an archive that are no good: truncated, no pictures, odd sizes, black, frozen cameras.
+
+  python check_dataset.py --dataset_location archive
+  python check_dataset.py --dataset_location archive --output report.json --move_aside archive_rejected
+
+Walks <place>/<day>/*.jpg, or photographs in folders of any depth, and prints one line a file, place by place:
+  unreadable     the file or folder cannot be opened
+  not a picture  empty, or no known format
+  truncated      the end of the picture is missing
+  odd size       not as large as more than half of the pictures of its place
+  black          no pixel is brighter than 16 of 255
+  duplicate      shows the same as the picture before it: the camera is frozen
+
+Nothing is ever deleted. The exit status is 0 if nothing was found, 1 if something was, 2 for wrong input.
+"""
+import errno
+import io
+import json
+import os
+import random
+import shutil
+import sys
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from dataset import DARK_MEAN, LOCATION_VARIABLE
+from sky_sources import NOT_A_PICTURE, frame_shape
+from utilities import PICTURE_SUFFIXES, UserError, command_parser, number, replacing, run_command, writable_folder
+
+FAULTS = ("unreadable", "not a picture", "truncated", "odd size", "black", "duplicate")
+CHUNK = 32  # pictures that a worker takes at a time
+SAMPLE = 256  # pictures of a place whose size is looked at to know that of the place
+SMALLER = 8
+BLACK = 16
+# Neighbouring frames of a real camera differ by more than one level in at least 12 % of the pixels at 1 / 8 scale, at
+# night too: it is noise. A frozen one differs where the clock is. Strong compression removes noise from dark frames.
+DUPLICATE_LEVELS, DUPLICATE_SHARE = 1, 0.01
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One picture
+
+
+def looks_truncated(content):
+    """Whether a JPEG's bytes have no end marker after their last scan, as when only the end marker is cut off."""
+    return content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+
+
+def examine(path):
+    """Read one picture: (grey uint8 [h, w] or None, (height, width) or None, fault or None, detail).
+
+    A JPEG is decoded at 1 / 8 of its size, which is several times faster and misses an end as well.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return None, None, "unreadable", error.strerror
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            shape = image.size[::-1]
+            image.draft("L", (-(-image.width // SMALLER), -(-image.height // SMALLER)))
+            try:
+                small = np.asarray(image.convert("L"))
+            except NOT_A_PICTURE as error:
+                return None, shape, "truncated", str(error)
+    except NOT_A_PICTURE:
+        begins = content.startswith(b"\xff\xd8\xff")
+        return None, None, "truncated" if begins else "not a picture", f"{len(content)} bytes"
+    if looks_truncated(content):
+        return small, shape, "truncated", "no end marker"
+    return small, shape, None, ""
+
+
+def is_duplicate(small, before):
+    """Whether two grey pictures, uint8 [H, W] each, show the same but for a clock; dark ones must be identical."""
+    if before is None or small.shape != before.shape:
+        return False
+    if small.mean() < 255 * DARK_MEAN:
+        return np.array_equal(small, before)
+    difference = np.maximum(small, before) - np.minimum(small, before)
+    return (difference > DUPLICATE_LEVELS).mean() <= DUPLICATE_SHARE
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Walking
+
+
+@dataclass
+class Folder:
+    """One folder of a walk: its place, the sorted paths of its pictures, how many files are something else."""
+
+    path: Path
+    place: str  # the first folder below the root, or "." for the root
+    pictures: list
+    others: int
+    error: str | None = None  # why it cannot be read
+
+
+def walk(root):
+    """Yield every Folder below root, sorted. Links to folders are followed, but no folder is visited twice."""
+    visited = set()
+
+    def visit(path, place):
+        try:
+            identity = path.stat()
+            with os.scandir(path) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
+        except OSError as error:
+            yield Folder(path, place, [], 0, error.strerror)
+            return
+        if (identity.st_dev, identity.st_ino) in visited:
+            return
+        visited.add((identity.st_dev, identity.st_ino))
+        folders = [entry.name for entry in entries if os.path.isdir(entry)]
+        pictures = [path / entry.name for entry in entries if is_picture(entry) and not os.path.isdir(entry)]
+        yield Folder(path, place, pictures, len(entries) - len(folders) - len(pictures))
+        for name in folders:
+            yield from visit(path / name, name if place == "." else place)
+
+    yield from visit(root, ".")
+
+
+def is_picture(entry):
+    """Whether an os.DirEntry is a file, or a link wherever it leads, with the name of a picture."""
+    named = os.path.splitext(entry.name)[1].lower() in PICTURE_SUFFIXES and not entry.name.startswith(".")
+    return named and (entry.is_symlink() or entry.is_file())
+
+
+def survey(root):
+    """A first look: the number of pictures, and the usual shape of each place, {place: (height, width) or None}."""
+    counts, samples, rng = Counter(), {}, random.Random(0)
+    for folder in tqdm(walk(root), "counting", unit=" folders", disable=None, leave=False):
+        sample = samples.setdefault(folder.place, [])
+        for picture in folder.pictures:
+            counts[folder.place] += 1
+            if len(sample) < SAMPLE:
+                sample.append(picture)
+            elif (position := rng.randrange(counts[folder.place])) < SAMPLE:
+                sample[position] = picture  # so each picture of the place is as likely to be in the sample
+    return counts.total(), {place: usual_shape(sample) for place, sample in samples.items()}
+
+
+def usual_shape(pictures):
+    """Height and width that more than half of the readable pictures have, or None."""
+    shapes = Counter(filter(None, map(frame_shape, pictures)))
+    shape, count = shapes.most_common(1)[0] if shapes else (None, 0)
+    return shape if 2 * count > shapes.total() else None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checking
+
+
+@dataclass
+class Finding:
+    """A file or folder that is no good: which of FAULTS it has, and what there is to say about them."""
+
+    path: Path
+    faults: list
+    detail: str
+
+
+@dataclass
+class Result:
+    """What came of some pictures of a place."""
+
+    place: str
+    pictures: int
+    others: int
+    findings: list
+
+
+def check_pictures(place, pictures, before, usual):
+    """Result for pictures in their order. before: path of the picture before the first; usual: shape of the place."""
+    findings = []
+    last = examine(before)[0] if before else None
+    for path in pictures:
+        small, shape, fault, detail = examine(path)
+        faults, details = [fault] if fault else [], [detail] if detail else []
+        if usual and shape and shape != usual:
+            faults.append("odd size")
+            details.append(f"{shape[1]}x{shape[0]}, not {usual[1]}x{usual[0]}")
+        if small is not None and small.max() <= BLACK:
+            faults.append("black")
+        elif small is not None and is_duplicate(small, last):
+            faults.append("duplicate")
+        if faults:
+            findings.append(Finding(path, faults, "; ".join(details)))
+        last = small
+    return Result(place, len(pictures), 0, findings)
+
+
+def tasks(root, usual):
+    """Yield what there is to do, place by place in the order of the walk: functions with their arguments."""
+    before, place = None, None
+    for folder in walk(root):
+        if folder.place != place:
+            before, place = None, folder.place
+        unreadable = [Finding(folder.path, ["unreadable"], folder.error)] if folder.error else []
+        yield Result, place, 0, folder.others, unreadable
+        for start in range(0, len(folder.pictures), CHUNK):
+            pictures = folder.pictures[start:start + CHUNK]
+            yield check_pictures, place, pictures, before, usual.get(place)
+            before = pictures[-1]
+
+
+def check(root, usual, workers):
+    """Yield a Result for every folder and for its pictures, place by place. usual: {place: (height, width) or None}."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque()
+        for task in tasks(root, usual):
+            waiting.append(pool.submit(*task))
+            if len(waiting) == 4 * workers:
+                yield waiting.popleft().result()
+        for task in waiting:
+            yield task.result()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Report
+
+
+class Report:
+    """Prints what was found and writes it as JSON, place by place, so that memory does not grow with the archive."""
+
+    def __init__(self, root, output):
+        self.root, self.output = root, output
+        self.pictures = self.others = self.findings = 0
+        self.places = {}
+        output.write(f'{{"dataset_location": {json.dumps(str(root))},\n"findings": [')
+
+    def add(self, place, pictures, others, findings):
+        """Report a place and its findings."""
+        self.others += others
+        if not pictures and not findings:
+            return
+        counts = Counter(fault for finding in findings for fault in finding.faults)
+        counts = {fault: counts[fault] for fault in FAULTS if counts[fault]}
+        found = ", ".join(f"{count:,} {fault}" for fault, count in counts.items()) or "nothing found"
+        tqdm.write(printable(f"{place}: {pictures:,} pictures, {found}"))
+        for finding in findings:
+            name = finding.path.relative_to(self.root).as_posix()
+            detail = f" ({finding.detail})" if finding.detail else ""
+            tqdm.write(printable(f"  {name}: {', '.join(finding.faults)}{detail}"))
+            line = {"file": name, "place": place, "faults": finding.faults, "detail": finding.detail}
+            self.output.write(f"{',' if self.findings else ''}\n{json.dumps(line)}")
+            self.findings += 1
+        self.places[place] = {"pictures": pictures, **counts}
+        self.pictures += pictures
+
+    def finish(self):
+        """Report the sums."""
+        self.output.write(f'\n],\n"places": {json.dumps(self.places)},\n"pictures": {self.pictures}, '
+                          f'"other_files": {self.others}}}\n')
+        print(f"{self.pictures:,} pictures, {self.findings:,} no good; {self.others:,} other files were not looked at")
+
+
+def printable(text):
+    """Text with what is no UTF-8 in a file name replaced."""
+    return os.fsencode(text).decode(errors="replace")
+
+
+def move_aside(path, root, folder):
+    """Move a file to the same place below another folder, unless there is one already. Says so when it cannot."""
+    target = folder / path.relative_to(root)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "that exists already")
+        shutil.move(path, part)  # to another disk it is copied, which can be interrupted
+        part.rename(target)
+    except OSError as error:
+        tqdm.write(printable(f"{path} was not moved to {target} ({error.strerror})"), file=sys.stderr)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command line
+
+
+def build_parser():
+    parser = command_parser(__doc__)
+    parser.add_argument("--dataset_location", metavar="FOLDER",
+                        help=f"archive or folder of photographs (default: ${LOCATION_VARIABLE})")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write what was found as JSON")
+    parser.add_argument("--move_aside", type=Path, metavar="FOLDER",
+                        help="move the files that were found here, keeping their place and day")
+    parser.add_argument("--workers", type=number(int, 1, 256), default=os.cpu_count() or 1, metavar="N",
+                        help="pictures examined at a time")
+    return parser
+
+
+def dataset_folder(args):
+    """The folder to check. Raises UserError when there is none, or what is moved aside would lie in it."""
+    name = args.dataset_location or os.environ.get(LOCATION_VARIABLE)
+    if not name:
+        raise UserError(f"Name the archive with --dataset_location, or set ${LOCATION_VARIABLE}.")
+    root = Path(name)
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder: --dataset_location takes an archive or a folder of photographs.")
+    if args.move_aside and args.move_aside.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"--move_aside {args.move_aside} lies in the archive itself: name a folder outside {root}.")
+    return root
+
+
+@contextmanager
+def json_file(path):
+    """Yield a file to write to that takes its name when the block succeeds; nowhere when path is None."""
+    if path is None:
+        with open(os.devnull, "w") as nowhere:
+            yield nowhere
+    else:
+        writable_folder(path.parent)
+        with replacing(path) as temporary, temporary.open("w") as file:
+            yield file
+
+
+def main(args):
+    root = dataset_folder(args)
+    aside = writable_folder(args.move_aside) if args.move_aside else None
+    total, usual = survey(root)
+    with json_file(args.output) as output, tqdm(total=total, unit=" pictures", disable=None, leave=False) as bar:
+        report = Report(root, output)
+        for place, results in groupby(check(root, usual, args.workers), lambda result: result.place):
+            pictures, others, findings = 0, 0, []
+            for result in results:
+                pictures, others = pictures + result.pictures, others + result.others
+                findings += result.findings
+                bar.update(result.pictures)
+            report.add(place, pictures, others, findings)
+            # Not before the whole place was looked at: a frame is compared with the one before it.
+            for finding in findings if aside else ():
+                if not finding.path.is_dir():
+                    move_aside(finding.path, root, aside)
+        if not report.pictures and not report.findings:
+            raise UserError(f"{root} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}).")
+        report.finish()
+    if report.findings:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())

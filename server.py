@@ -1,0 +1,424 @@
+"""Frames of webcams from a server over SFTP: <place>/<day>/*.jpg, fetched so that a bad line does no harm.
+
+  with connect(args) as server:
+      for place in server.places():
+          frames = server.fetch_day(place, folder, args.iterations, args.seed)
+
+A file is downloaded as <name>.part, which a later try continues, and takes its name when it is whole. A lost connection
+is opened again. A server whose host key is not the known one is refused.
+"""
+import errno
+import getpass
+import logging
+import os
+import posixpath
+import re
+import shlex
+import socket
+import stat
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from queue import LifoQueue
+
+import numpy as np
+from tqdm import tqdm
+
+from sky_sources import FRAME_SUFFIXES
+from utilities import UserError, number, read_picture, writable_folder
+
+PASSWORD_VARIABLE = "IMAGE_OUTPAINTING_PASSWORD"
+SYSTEM_KNOWN_HOSTS, USER_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts", "~/.ssh/known_hosts"
+# Downloads at a time, as most of a frame's time is spent waiting for answers. paramiko's own prefetch is no way around
+# that: its thread prints a traceback when the connection is lost.
+CONNECTIONS = 6
+ATTEMPTS = 3  # how often an operation is tried when the connection is lost
+PAUSE = 0.5  # seconds before the second try, twice as long before the third
+BLOCK = 32768  # bytes, the largest answer that every SFTP server gives
+DAYS_TRIED = 5
+NOON = 12 * 60  # minutes
+
+DATE = re.compile(r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])")
+TIME = re.compile(r"(?=(?<!\d)([01]\d|2[0-3])([-_.:h]?)([0-5]\d)((?:\2[0-5]\d)?)(?!\d))")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command line
+
+
+def add_server_options(parser):
+    """Add the options that say on which server the frames lie and how to log in."""
+    group = parser.add_argument_group(
+        "server", "Frames over SFTP. Without --key the SSH agent and the keys in ~/.ssh are tried. A password, or the "
+        f"passphrase of a key, is read from the environment variable {PASSWORD_VARIABLE}.")
+    group.add_argument("--server", metavar="HOST", help="fetch the frames from this server")
+    group.add_argument("--username", metavar="NAME", help="login (default: yours here)")
+    group.add_argument("--server_path", default=".", metavar="FOLDER",
+                       help="folder of the server that holds <place>/<day>/*.jpg; . = where the login starts")
+    group.add_argument("--port", type=number(int, 1, 65535), default=22, metavar="N", help="port of the SSH server")
+    group.add_argument("--key", type=Path, metavar="FILE", help="private key to log in with")
+    group.add_argument("--known_hosts", type=Path, metavar="FILE",
+                       help=f"known host keys, instead of {USER_KNOWN_HOSTS}")
+    group.add_argument("--timeout", type=number(float, 0, low_excluded=True), default=30.0, metavar="SECONDS",
+                       help="how long to wait for an answer before the connection counts as lost")
+    group.add_argument("--iterations", type=number(int, 1), default=100, metavar="N",
+                       help="at most this many frames per place")
+
+
+def connect(args):
+    """The Server that the options of add_server_options name, to be used in a with statement."""
+    return Server(args)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Days and times
+
+
+def time_of_day(name):
+    """Minutes since midnight in a frame's file name (1205.jpg, 2021-03-01_12-05-30.jpg), or None."""
+    stem = DATE.sub(" ", posixpath.splitext(name)[0])
+    times = [(match.end(4), -match.start(1), match) for match in TIME.finditer(stem)]
+    if not times:
+        return None
+    # The last time of the name, and all of it: 12-05-30 holds 05-30 as well.
+    hours, _, minutes, _ = max(times)[2].groups()
+    return 60 * int(hours) + int(minutes)
+
+
+def noon_position(names):
+    """Position of the first frame from noon on in a day's sorted names; the middle where the names do not tell."""
+    times = [time_of_day(name) for name in names]
+    if times and None not in times and times == sorted(times) and times[-1] >= NOON:
+        return next(position for position, minutes in enumerate(times) if minutes >= NOON)
+    return len(names) // 2
+
+
+def blueness(picture):
+    """How much bluer than red uint8 [H, W, 3] is on average, -1 to 1."""
+    red, _, blue = picture.reshape(-1, 3).mean(0) / 255
+    return float(blue - red)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Connection
+
+
+def known_hosts_file(args):
+    """The file of known host keys as one writes it in a shell."""
+    return shlex.quote(str(args.known_hosts)) if args.known_hosts else USER_KNOWN_HOSTS
+
+
+class HostKeyPolicy:
+    """Refuses a host key that is not known, which paramiko asks it about, or has changed; says how to accept it."""
+
+    def __init__(self, args):
+        self.args = args
+
+    def missing_host_key(self, _client, _name, key):
+        raise UserError(f"The host key of {self.args.server} is not known: compare its fingerprint "
+                        f"{key.algorithm_name} {key.fingerprint} with the one its owner gives you, and accept it with "
+                        f"`{self.keyscan()}`.")
+
+    def changed(self, error):
+        """UserError for a paramiko BadHostKeyException."""
+        args = self.args
+        name = args.server if args.port == 22 else f"[{args.server}]:{args.port}"
+        return UserError(
+            f"The host key of {args.server} is {error.key.algorithm_name} {error.key.fingerprint} and no longer "
+            f"{error.expected_key.algorithm_name} {error.expected_key.fingerprint}, so this may be another server: if "
+            f"its owner confirms the new fingerprint, accept it with "
+            f"`ssh-keygen -f {known_hosts_file(args)} -R {shlex.quote(name)}; {self.keyscan()}`.")
+
+    def keyscan(self):
+        """The command that accepts the key that the server has now."""
+        return f"ssh-keyscan -p {self.args.port} {shlex.quote(self.args.server)} >> {known_hosts_file(self.args)}"
+
+
+def read_key(file, password):
+    """A private key, decrypted with the password where it is encrypted. Raises UserError when it cannot be read."""
+    import paramiko
+
+    try:
+        try:
+            return paramiko.PKey.from_path(file)
+        except TypeError:  # it is encrypted
+            return paramiko.PKey.from_path(file, (password or "").encode())
+    except OSError as error:
+        raise UserError(f"--key {file} cannot be read ({error.strerror}).") from None
+    except (ValueError, TypeError, paramiko.SSHException, paramiko.UnknownKeyType):
+        raise UserError(f"--key {file} is no private key, or ${PASSWORD_VARIABLE} is not its passphrase.") from None
+
+
+def reason(error):
+    """What went wrong, in a few words."""
+    return getattr(error, "strerror", None) or str(error) or "no answer"
+
+
+class Connection:
+    """One SFTP session, opened on first use and again after it was lost."""
+
+    def __init__(self, args, key, password):
+        self.args, self.key, self.password = args, key, password
+        self.client = self.sftp = None
+
+    def run(self, action):
+        """Return action(sftp: paramiko.SFTPClient), tried again with a new session when the connection is lost.
+
+        Raises UserError when it is lost again and again, and what action raises for other reasons.
+        """
+        import paramiko
+
+        for attempt in range(ATTEMPTS):
+            time.sleep(PAUSE * attempt)
+            try:
+                return action(self.sftp or self.open())
+            except (OSError, EOFError, paramiko.SSHException) as error:
+                if not self._is_lost(error):
+                    raise
+                self.close()
+                lost = reason(error)
+        raise UserError(f"The connection to {self.args.server} was lost {ATTEMPTS} times in a row ({lost}): what has "
+                        "arrived is kept, so run the same command again later.")
+
+    def _is_lost(self, error):
+        refused = isinstance(error, OSError) and not isinstance(error, (TimeoutError, ConnectionError))
+        return self.sftp is None or not refused or self.sftp.get_channel().closed
+
+    def open(self):
+        """Connect, check the host key and log in; returns the session.
+
+        Raises UserError for what trying again does not mend, else OSError, EOFError or paramiko.SSHException.
+        """
+        import paramiko
+
+        args, policy = self.args, HostKeyPolicy(self.args)
+        self.client = paramiko.SSHClient()
+        self.client.set_missing_host_key_policy(policy)
+        self._load_host_keys()
+        line = socket.create_connection((args.server, args.port), args.timeout)
+        # Requests are small packets: without this each waits up to 40 ms for the answer to the one before.
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self.client.connect(args.server, args.port, args.username, self.password, self.key, sock=line,
+                                timeout=args.timeout, banner_timeout=args.timeout, auth_timeout=args.timeout,
+                                channel_timeout=args.timeout, allow_agent=not self.key, look_for_keys=not self.key)
+            self.sftp = self._open_sftp()
+        except paramiko.BadHostKeyException as error:
+            raise policy.changed(error) from None
+        except paramiko.SSHException as error:
+            if self._is_rejected(error):
+                raise UserError(self._rejected()) from None
+            raise
+        finally:
+            if self.sftp is None:
+                line.close()
+                self.close()
+        return self.sftp
+
+    def _load_host_keys(self):
+        import paramiko
+
+        for file in (SYSTEM_KNOWN_HOSTS, self.args.known_hosts or Path(USER_KNOWN_HOSTS).expanduser()):
+            try:
+                self.client.get_host_keys().load(file)
+            except FileNotFoundError:
+                pass
+            except (OSError, ValueError, paramiko.hostkeys.InvalidHostKey) as error:
+                raise UserError(f"The known host keys in {file} cannot be read ({reason(error)}).") from None
+
+    def _open_sftp(self):
+        # paramiko waits without end for the server to start the session, unless the connection is closed.
+        watchdog = threading.Timer(self.args.timeout, self.client.close)
+        watchdog.start()
+        try:
+            sftp = self.client.open_sftp()
+        finally:
+            watchdog.cancel()
+        sftp.get_channel().settimeout(self.args.timeout)
+        return sftp
+
+    def _is_rejected(self, error):
+        """Whether the login failed, rather than the connection on the way."""
+        import paramiko
+
+        told = isinstance(error, paramiko.AuthenticationException) or "authentication methods" in str(error)
+        return told and self.client.get_transport().is_active() and "timeout" not in str(error)
+
+    def _rejected(self):
+        tried = f"--key {self.args.key}" if self.key else "the SSH agent and the keys in ~/.ssh"
+        tried += f" and the password in ${PASSWORD_VARIABLE}" if self.password else ""
+        return (f"{self.args.server} does not let {self.args.username or getpass.getuser()} in with {tried}: check "
+                f"--username, and name another --key or set ${PASSWORD_VARIABLE}.")
+
+    def close(self):
+        if self.client:
+            self.client.close()
+        self.client = self.sftp = None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+def download(sftp, remote, target):
+    """Fetch the remote file as target, going on with <target>.part where that is the beginning of the same file.
+
+    Raises OSError when the file is gone, may not be read or changes meanwhile, and when target cannot be written.
+    """
+    part = target.with_name(f"{target.name}.part")
+    # Not in a with statement: leaving one after the connection was lost would wait for an answer once more.
+    source = sftp.open(remote, "rb")
+    wanted = source.stat()
+    try:
+        with part.open("ab") as copy:
+            left = os.fstat(copy.fileno())
+            if left.st_mtime != wanted.st_mtime or left.st_size > wanted.st_size:
+                copy.seek(copy.truncate(0))
+            source.seek(copy.tell())
+            while copy.tell() < wanted.st_size and (block := source.read(BLOCK)):
+                copy.write(block)
+    finally:
+        os.utime(part, (wanted.st_mtime, wanted.st_mtime))  # tells the next try which file this is the beginning of
+    source.close()
+    if part.stat().st_size != wanted.st_size:
+        raise OSError("it changed while it was fetched")
+    part.replace(target)
+
+
+def listing(sftp, folder):
+    """The entries of a remote folder, {name: paramiko.SFTPAttributes} sorted by name; links show what they lead to."""
+    entries = {}
+    for entry in sorted(sftp.listdir_attr(folder), key=lambda entry: entry.filename):
+        # A name that is a path could lead out of the folder that is downloaded into.
+        if entry.filename.startswith(".") or "/" in entry.filename or os.sep in entry.filename:
+            continue
+        entries[entry.filename] = entry
+        if stat.S_ISLNK(entry.st_mode):
+            try:
+                entries[entry.filename] = sftp.stat(posixpath.join(folder, entry.filename))
+            except (FileNotFoundError, PermissionError):
+                del entries[entry.filename]
+    return entries
+
+
+def skip(remote, error):
+    """Name a file or folder of the server that cannot be had."""
+    tqdm.write(f"Skipped {remote}: {reason(error)}.", file=sys.stderr)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Server
+
+
+class Server:
+    """A webcam archive <place>/<day>/*.jpg in a folder of an SFTP server. Use it in a with statement.
+
+    Everything raises UserError when the connection cannot be opened or stays lost.
+    """
+
+    def __init__(self, args):
+        self.host, self.root = args.server, args.server_path
+        logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints tracebacks of lost connections
+        password = os.environ.get(PASSWORD_VARIABLE)
+        key = read_key(args.key, password) if args.key else None
+        self._connections = [Connection(args, key, password) for _ in range(CONNECTIONS)]
+        self._idle = LifoQueue()
+        for connection in self._connections:
+            self._idle.put(connection)
+
+    def __enter__(self):
+        import paramiko
+
+        connection = self._connections[-1]
+        try:
+            connection.open()
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise UserError(f"{self.host} port {connection.args.port} cannot be reached ({reason(error)}).") from None
+        return self
+
+    def __exit__(self, *_):
+        for connection in self._connections:
+            connection.close()
+
+    def places(self):
+        """Sorted names of the places. Raises UserError when the folder does not exist or may not be read."""
+        return self._folders(self.root)
+
+    def fetch_day(self, place, folder, count, seed):
+        """Download up to count consecutive frames from noon on, of the bluest of some random days of a place.
+
+        They come to folder/<place>/<day>/; what is there already is not fetched again. Returns their sorted paths: none
+        for a place without frames. A day or file that cannot be had is named and skipped. Raises UserError when the
+        place cannot be listed or folder cannot be written.
+        """
+        days = np.random.default_rng(seed).permutation(self._folders(posixpath.join(self.root, place)))
+        listed = ((str(day), self._frames(posixpath.join(self.root, place, day))) for day in days)
+        candidates = list(islice(((day, frames) for day, frames in listed if frames), DAYS_TRIED))
+        if not candidates:
+            return []
+        day, frames = self._bluest(place, candidates)
+        target = writable_folder(Path(folder) / place / day)
+        return self._fetch([(*frame, target / posixpath.basename(frame[0])) for frame in frames[:count]], place)
+
+    def _bluest(self, place, candidates):
+        """Of candidates (day, frames) the one whose first frame is bluest."""
+        def score(frame):
+            try:
+                return blueness(read_picture(frame))
+            except UserError:
+                return -1
+
+        with tempfile.TemporaryDirectory() as folder:
+            first = [Path(folder) / f"{day}.jpg" for day, _ in candidates]
+            self._fetch([(*frames[0], file) for file, (_, frames) in zip(first, candidates, strict=True)],
+                        f"{place}, days")
+            scores = [score(file) for file in first]
+        return candidates[int(np.argmax(scores))]
+
+    def _frames(self, folder):
+        """The frames of a day from noon on: (full name on the server, size in bytes)."""
+        try:
+            entries = self._run(lambda sftp: listing(sftp, folder))
+        except OSError as error:
+            skip(folder, error)
+            return []
+        frames = [(posixpath.join(folder, name), entry.st_size) for name, entry in entries.items()
+                  if name.lower().endswith(FRAME_SUFFIXES) and stat.S_ISREG(entry.st_mode)]
+        return frames[noon_position([posixpath.basename(name) for name, _ in frames]):]
+
+    def _folders(self, folder):
+        try:
+            entries = self._run(lambda sftp: listing(sftp, folder))
+        except OSError as error:
+            raise UserError(f"The folder {folder} on {self.host} cannot be listed ({reason(error)}).") from None
+        return [name for name, entry in entries.items() if stat.S_ISDIR(entry.st_mode)]
+
+    def _fetch(self, frames, label):
+        """Download frames (full name on the server, size, path here), several at once; returns the paths that came."""
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            paths = pool.map(lambda frame: self._fetch_one(*frame), frames)
+            return [path for path in tqdm(paths, label, len(frames), unit="frame", disable=None, leave=False) if path]
+
+    def _fetch_one(self, remote, size, target):
+        if target.is_file() and target.stat().st_size == size:
+            return target
+        try:
+            self._run(lambda sftp: download(sftp, remote, target))
+        except OSError as error:
+            if error.errno not in (None, errno.ENOENT, errno.EACCES):
+                raise UserError(f"{target} cannot be written ({error.strerror}).") from None
+            skip(remote, error)
+            return None
+        return target
+
+    def _run(self, action):
+        """Return action(sftp) on a connection that is idle."""
+        connection = self._idle.get()
+        try:
+            return connection.run(action)
+        finally:
+            self._idle.put(connection)
