@@ -22,7 +22,7 @@ from build_network import (
     upscale,
 )
 from dataset import add_data_options, load_crops
-from diffusion import angle, clean_from_epsilon, clean_from_velocity, epsilon_from_clean, sample, velocity
+from diffusion import angle, clean_from_epsilon, clean_from_velocity, epsilon_from_clean, sample_with_detail, velocity
 from log_and_save import (
     Run,
     add_logging_options,
@@ -40,13 +40,14 @@ from utilities import ROOT, add_machine_options, command_parser, number, prepare
 FACTOR = 4
 PRESETS = {
     "default": {
-        "model": {"style": "local", "filters": [64, 96, 160], "blocks": 2, "schedule": "wide", "predicts": "v"},
+        "model": {"style": "local", "filters": [64, 96, 160], "blocks": 2, "schedule": "wide", "predicts": "v",
+                  "mean_share": 0.1},
         "img_size": 256, "images": 30_000, "batch_size": 8, "learning_rate": 5e-4, "schedule": "cosine",
         "weight_decay": 1e-4, "beta_2": 0.99, "ema": 0.998,
     },
     "thesis": {
         "model": {"style": "thesis", "filters": [32, 48, 64, 96, 160, 192, 256], "blocks": 3, "schedule": "thesis",
-                  "predicts": "noise"},
+                  "predicts": "noise", "mean_share": 0.0},
         "img_size": 512, "images": 700_000, "batch_size": 4, "learning_rate": 1e-3, "schedule": 0.5,
         "weight_decay": 1e-4, "beta_2": 0.999, "ema": 0.999,
     },
@@ -124,7 +125,8 @@ class SuperSampler(keras.Model):
     """Denoises edges. Trained on (sharp uint8 [B, 4h, 4w, 3], low uint8 [B, h, w, 3]).
 
     config: the "model" entry of a preset, with "edge_scale", the standard deviation of edges in [0, 1], by which they
-    are divided so that the network sees unit variance.
+    are divided so that the network sees unit variance. In "mean_share" of the training pictures the noisy edges are
+    zeros at time 1, which tells nothing of the picture, so that the estimate there is the mean of all that fit.
     """
 
     def __init__(self, config):
@@ -158,11 +160,12 @@ class SuperSampler(keras.Model):
         sharp, low = (ops.cast(part, "float32") / 127.5 - 1 for part in inputs)
         edges = (sharp - bicubic(low)) / (2 * self.config["edge_scale"])
         batch = ops.shape(edges)[0]
-        turned = angle(keras.random.uniform((batch, 1, 1, 1), dtype="float32", seed=self.seeds),
-                       self.config["schedule"])
+        time = keras.random.uniform((batch, 1, 1, 1), dtype="float32", seed=self.seeds)
+        of_mean = keras.random.uniform((batch, 1, 1, 1), dtype="float32", seed=self.seeds) < self.config["mean_share"]
+        turned = angle(ops.where(of_mean, 1.0, time), self.config["schedule"])
         signal, noise = ops.cos(turned), ops.sin(turned)
-        epsilon = keras.random.normal(ops.shape(edges), dtype="float32", seed=self.seeds)
-        noisy = signal * edges + noise * epsilon
+        epsilon = ops.where(of_mean, 0.0, keras.random.normal(ops.shape(edges), dtype="float32", seed=self.seeds))
+        noisy = ops.where(of_mean, 0.0, signal * edges + noise * epsilon)
         prediction = self.network([low, noisy, noise[:, :, 0, 0]], training=training)
         return prediction, edges, epsilon, noisy, signal, noise
 
@@ -210,19 +213,17 @@ def make_blurry(tokenizer):
     return lambda sharp: to_bytes(through(shrink(sharp)))
 
 
-def upscale_pictures(estimate, low, steps, schedule, edge_scale, seed=0, solver="dpm",
-                     detail=1.0):
+def upscale_pictures(estimate, low, steps, schedule, edge_scale, seed=0, solver="dpm", detail=1.0):
     """Sample sharp pictures, uint8 [B, 4h, 4w, 3], from low ones, uint8 [B, h, w, 3].
 
     estimate: function (low in [-1, 1], noisy edges, time) -> clean edges, e.g. SuperSampler.estimate.
-    detail: standard deviation of the noise to start from; 0 gives what is certain, nearer to the mean of all pictures
-    that fit, 1 a picture with as much fine structure as photographs have.
+    detail: of diffusion.sample_with_detail.
     """
     low = low.astype(np.float32) / 127.5 - 1
     base = np.asarray(bicubic(low))
-    start = np.float32(detail) * np.random.default_rng(seed).standard_normal(base.shape, np.float32)
-    edges = sample(lambda noisy, time: np.asarray(estimate(low, noisy, np.float32(time))), start, steps, schedule,
-                   solver)
+    start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
+    edges = sample_with_detail(lambda noisy, time: np.asarray(estimate(low, noisy, np.float32(time))), start, steps,
+                               schedule, detail, solver=solver)
     return to_bytes((base + 2 * edge_scale * edges) / 2 + 0.5)
 
 
@@ -234,11 +235,15 @@ def make_report(model, sharp, low, steps):
                 "bicubic_spectrum_db": spectrum_distance(plain, sharp)}
 
     def report():
-        result = np.concatenate([
-            upscale_pictures(estimate, low[start:start + 4], steps, model.config["schedule"],
-                             model.config["edge_scale"]) for start in range(0, len(low), 4)])
-        numbers = {"psnr": float(psnr(result, sharp).mean()), "spectrum_db": spectrum_distance(result, sharp)}
-        return numbers | baseline, {"upscaled": picture_grid([plain[:4], result[:4], sharp[:4]])}
+        numbers, rows = {}, []
+        for prefix, detail in (("mean_", 0.0), ("", 1.0)) if model.config["mean_share"] else (("", 1.0),):
+            result = np.concatenate([
+                upscale_pictures(estimate, low[start:start + 4], steps, model.config["schedule"],
+                                 model.config["edge_scale"], detail=detail) for start in range(0, len(low), 4)])
+            numbers |= {f"{prefix}psnr": float(psnr(result, sharp).mean()),
+                        f"{prefix}spectrum_db": spectrum_distance(result, sharp)}
+            rows.append(result[:4])
+        return numbers | baseline, {"upscaled": picture_grid([plain[:4], *rows, sharp[:4]])}
 
     return report
 

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from canvas import SCALE, border_weights, known_tokens, paste_picture, place_picture, remove_tint
-from diffusion import sample
+from diffusion import sample_with_detail
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from token_decoding import ORDERS, SCHEDULES, guided
 from utilities import (
@@ -91,7 +91,8 @@ def build_parser():
     group.add_argument("--diffusion_steps", type=number(int, 1, 1000), default=10, metavar="N",
                        help="steps of the super sampler")
     group.add_argument("--detail", type=number(float, 0, 2), default=DETAIL, metavar="D",
-                       help="fine structure that upscaling adds: 0 = what is certain, 1 = as in photographs")
+                       help="fine structure that upscaling adds: 0 = what is certain, 1 = as in photographs "
+                            "(always 1 with --preset thesis)")
     group.add_argument("--samples", type=number(float, 1, 8), default=2, metavar="N",
                        help="overlap of decoded windows, for tokenizers that need it (--preset thesis)")
     group.add_argument("--feather", type=number(int, 0, 4096), default=48, metavar="PX",
@@ -150,7 +151,7 @@ def upscale_canvas(low, estimate, bicubic, config, steps, detail, seed, batch_si
         bicubic: function float32 [B, h, w, 3] -> [B, 4h, 4w, 3].
         config: of the super sampler ("edge_scale", "schedule").
         steps: of the solver.
-        detail: standard deviation of the noise it starts from; less than 1 gives less fine structure.
+        detail: of sample_with_detail.
         seed: sequence of whole numbers.
         batch_size: tiles in one call; does not change the result.
         multiple: height and width of tiles are multiples of this.
@@ -183,8 +184,8 @@ def upscale_canvas(low, estimate, bicubic, config, steps, detail, seed, batch_si
         clean = blend(base.shape, tiles())
         return np.where(mask[..., None], known_edges, clean) if known is not None else clean
 
-    start = np.float32(detail) * np.random.default_rng(seed).standard_normal(base.shape, np.float32)
-    edges = sample(estimate_canvas, start, steps, config["schedule"], progress=progress)
+    start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
+    edges = sample_with_detail(estimate_canvas, start, steps, config["schedule"], detail, progress=progress)
     return np.clip(base + scale * edges, 0, 1)[:SCALE * height, :SCALE * width]
 
 
@@ -218,6 +219,7 @@ class Models:
             sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
             self.fingerprints["sharpen"] = config["fingerprint"]
             self.sharpen_config, self.multiple = sampler.config, sampler.multiple
+            self.detail = args.detail if sampler.config["mean_share"] else 1.0
             self.estimate, self.bicubic = compiled(sampler, sampler.estimate), bicubic
 
 
@@ -308,7 +310,7 @@ def grow(picture, models, args, bar):
             yield to_bytes(pasted / 255), None
             continue
         large = upscale_canvas(low, models.estimate, models.bicubic, models.sharpen_config,
-                               args.diffusion_steps, args.detail, (args.seed, attempt, 3), args.batch_size,
+                               args.diffusion_steps, models.detail, (args.seed, attempt, 3), args.batch_size,
                                models.multiple, known_pixels(canvas, low, args.feather), bar("upscaling"))
         large = remove_tint(large, low)[:height, :width]
         yield to_bytes(pasted / 255), to_bytes(paste_picture(255 * large, canvas, args.feather) / 255)

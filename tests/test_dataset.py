@@ -31,7 +31,7 @@ def clouds(rng, height=HEIGHT, width=WIDTH):
     """A bright gradient with blobs, neither dark nor monochrome, uint8 [height, width, 3]."""
     y, x = np.mgrid[:height, :width]
     waves = np.sin(y / rng.uniform(5, 9) + rng.uniform(0, 6)) * np.sin(x / rng.uniform(5, 9))
-    picture = np.stack([130 + 60 * waves, 150 + 50 * waves, 200 - 30 * y / height + 0 * x], axis=-1)
+    picture = np.stack([125 + 95 * waves, 145 + 45 * waves, 220 - 20 * y / height + 0 * x], axis=-1)
     return (picture + rng.normal(0, 4, picture.shape)).clip(0, 255).astype(np.uint8)
 
 
@@ -133,6 +133,7 @@ def test_landscape_is_noticed_and_skies_are_not():
 
 def test_one_in_ten_monochrome_crops_stays_and_all_are_counted():
     source = sky_sources.Source("flat", 8)
+    source.kind = "photographs"
     source.read = lambda numbers, per_picture, _: ((n, np.full((per_picture, 8, 8, 3), 128, np.uint8)) for n in numbers)
     kept = list(dataset.passing(source, range(1000), 2, [0]))
     assert 150 < len(kept) < 250

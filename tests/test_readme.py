@@ -32,7 +32,8 @@ def copy(tmp_path_factory):
     for file in ROOT.glob("*.py"):
         shutil.copy(file, folder)
     for part in ("outpaint", "masks", "models"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*_*"))
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns(
+            "tokenizer_*", "maskgit_*", "sharpen_*"))
     return folder
 
 
