@@ -213,7 +213,7 @@ class Models:
         self.window = maskgit.config["window"]
         self.position_local = tokenizer.position_local
         self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
-        self.context, self.guidance = maskgit.config["context"], args.guidance
+        self.guidance = args.guidance
         self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
         if args.generate_upsampled:
             sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
@@ -225,12 +225,15 @@ class Models:
 
     def network(self, tokens):
         """MaskGIT for the windows of one canvas int [H, W]: it knows the colours of all that is known there."""
+        def seeing(context):
+            return lambda windows: self.maskgit(windows, np.tile(context, (len(windows), 1)))
+
+        nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
         known = tokens[tokens != self.mask_token]
-        if not self.context or not len(known):
-            return lambda windows: self.maskgit(windows)
-        context = known[np.linspace(0, len(known) - 1, CONTEXT_TOKENS).round().astype(int)]
-        return guided(lambda windows: self.maskgit(windows, np.tile(context, (len(windows), 1))),
-                      lambda windows: self.maskgit(windows), self.guidance)
+        if not len(known):
+            return seeing(nothing)
+        chosen = np.linspace(0, len(known) - 1, CONTEXT_TOKENS).round().astype(int)
+        return guided(seeing(known[chosen]), seeing(nothing), self.guidance)
 
 
 def margins(args, window):

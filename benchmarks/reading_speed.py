@@ -1,0 +1,88 @@
+"""Crops per second that an archive's reader gives, against decoding whole frames and cropping after.
+
+  python benchmarks/reading_speed.py
+
+Both read the same frames of 1600x1200, drawn by simulate_webcam.py, in the same order, on all cores, and take as many
+crops of each frame: what training asks for at that scale. The plain way decodes with OpenCV, downscales with
+INTER_AREA, and crops. They take turns, and after a round to warm up all rounds count. The processor's time is given
+too, because other programs on the machine disturb it less.
+"""
+import os
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+from dataset import open_source  # noqa: E402
+from simulate_webcam import minutes_of_day, write_archive  # noqa: E402
+
+HEIGHT, WIDTH, FRAMES, PASSES, ROUNDS = 1200, 1600, 24, 4, 8
+CROPS = {4: 128, 1: 512}  # scale: side of the crops, as tokenizer and super sampler train on
+
+
+def plain_crops(path, corners, size, scale):
+    """Decode a whole frame, downscale it, and crop: uint8 [K, size, size, 3]."""
+    frame = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if scale > 1:
+        frame = cv2.resize(frame, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+    return np.stack([frame[row:row + size, column:column + size] for row, column in corners])
+
+
+def read_plainly(source, numbers, per_picture, rng):
+    """Yield the same number of crops as source.read, each frame decoded as a whole."""
+    places = [source.places[source.label_of[number]] for number in numbers]
+    paths = [place.path(number - source.begin[source.label_of[number]])
+             for place, number in zip(places, numbers, strict=True)]
+    corners = [place.corners[rng.integers(len(place.corners), size=per_picture)] for place in places]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(lambda path, at: plain_crops(path, at, source.size, source.scale_down), paths, corners)
+
+
+def measure(crops):
+    """Number, seconds and processor seconds of all crops of an iterator of uint8 [K, size, size, 3]."""
+    start = time.perf_counter(), time.process_time()
+    total = sum(map(len, crops))
+    return np.array([total, time.perf_counter() - start[0], time.process_time() - start[1]])
+
+
+def compare(source, numbers):
+    """Crops per second and processor milliseconds per crop, float [2, 2]: a row for plain, one for ours."""
+    sums = np.zeros((2, 3))
+    for turn in range(ROUNDS + 1):
+        plain = read_plainly(source, numbers, source.per_picture, np.random.default_rng(turn))
+        ours = (crops for _, crops in source.read(numbers, source.per_picture, [turn]))
+        measured = np.stack([measure(plain), measure(ours)])
+        sums += measured * (turn > 0)
+    return np.column_stack([sums[:, 0] / sums[:, 1], 1000 * sums[:, 2] / sums[:, 0]])
+
+
+def main():
+    cv2.setNumThreads(1)  # one frame a thread, as in the reader
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        write_archive(folder / "frames", folder, 2, 1, minutes_of_day("08:00", 30, FRAMES // 2), HEIGHT, WIDTH, 0)
+        print(f"{FRAMES} frames of {WIDTH}x{HEIGHT}, {os.cpu_count()} cores\n")
+        print("                             crops per second           processor ms per crop")
+        print("scale  crop  crops a frame   whole  reader  ratio      whole  reader  ratio")
+        for scale, size in CROPS.items():
+            args = Namespace(dataset_location=folder / "frames", masks=folder, zoom_out=1, exclude=None,
+                             scale_down=scale, dev_share=0)
+            source = open_source(args, size, folder)
+            numbers = np.tile(np.arange(FRAMES), PASSES)
+            plain, ours = compare(source, numbers)
+            speeds = f"{plain[0]:8.1f}{ours[0]:8.1f}{ours[0] / plain[0]:7.2f}"
+            costs = f"{plain[1]:11.2f}{ours[1]:8.2f}{plain[1] / ours[1]:7.2f}"
+            print(f"{scale:5}  {size:4}  {source.per_picture:13}{speeds}{costs}")
+
+
+if __name__ == "__main__":
+    main()
