@@ -32,6 +32,7 @@ FRAME_SUFFIXES = (".jpg", ".jpeg")
 MASK_ENDING = "_mask.png"
 MOST_CORNERS = 65536  # a place: more add no variety, and 94 places of full-size frames would fill memory
 NOT_A_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+SMEAR = 8  # pixels: half of the blocks in which JPEG usually keeps colours
 UNSETTLED = 2 * 10**9  # nanoseconds: a folder changed so recently may change again within the same time stamp
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -245,10 +246,15 @@ class Place:
         return self.folder / day / os.fsdecode(self.names[frame])
 
 
+def away_from_edges(sky):
+    """The sky, bool [H, W], without a band of SMEAR pixels along what is not sky: JPEG carries colours that far."""
+    return cv2.erode(sky.astype(np.uint8), np.ones((2 * SMEAR + 1,) * 2, np.uint8)).astype(bool)
+
+
 def read_place(folder, mask, size, scale_down, cache):
     """Read mask and frame names as Place. Raises UserError when the mask is not as large as the frames."""
     sky = read_picture(mask)[..., 0] > 127
-    corners = legal_corners(downscaled_sky(sky, scale_down), size)
+    corners = legal_corners(downscaled_sky(away_from_edges(sky), scale_down), size)
     if len(corners) > MOST_CORNERS:
         corners = np.random.default_rng(0).choice(corners, MOST_CORNERS, replace=False)
     place = Place(folder, sky.shape, corners, *place_index(folder, cache))
@@ -329,7 +335,8 @@ class Archive(Source):
         def decode(path, window, shape):
             content = tf.io.read_file(path)
             tf.debugging.assert_equal(tf.io.extract_jpeg_shape(content)[:2], shape, "not as large as the mask")
-            return tf.io.decode_and_crop_jpeg(content, window, channels=3, ratio=self.scale_down)
+            return tf.io.decode_and_crop_jpeg(content, window, channels=3, ratio=self.scale_down,
+                                              dct_method="INTEGER_ACCURATE")
 
         spec = [tf.TensorSpec(shape, kind) for shape, kind in (((), tf.string), (4, tf.int32), (2, tf.int32))]
         frames = tf.data.Dataset.from_generator(windows, output_signature=tuple(spec))
@@ -341,6 +348,8 @@ class Archive(Source):
             except StopIteration:
                 return
             except tf.errors.OpError as error:
+                if not plans:
+                    raise
                 self.report(plans.popleft()[1], error.message.splitlines()[0])
                 continue
             number, _, corners = plans.popleft()
