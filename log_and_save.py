@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -177,10 +178,11 @@ def save_model(folder, model, config):
         full, half = Path(scratch) / "full", Path(scratch) / "half"
         full.mkdir()
         half.mkdir()
-        if 4 * model.count_params() <= SHARD_BYTES:
-            model.save_weights(full / "model.weights.h5")
-        else:
-            model.save_weights(full / "model.weights.json", max_shard_size=SHARD_BYTES / 2**30)
+        with _without_optimizer(model):
+            if 4 * model.count_params() <= SHARD_BYTES:
+                model.save_weights(full / "model.weights.h5")
+            else:
+                model.save_weights(full / "model.weights.json", max_shard_size=SHARD_BYTES / 2**30)
         for file in full.iterdir():
             if file.suffix == ".json":
                 shutil.copy(file, half)
@@ -200,13 +202,22 @@ def weight_files(folder):
     return sorted(folder.glob("model*.weights.h5")) + sorted(folder.glob("model.weights.json"))
 
 
+@contextmanager
+def _without_optimizer(model):
+    """Inside this block Keras does not count the optimizer's variables among a compiled model's weights."""
+    optimizer = getattr(model, "optimizer", None)
+    model.optimizer = None
+    try:
+        yield
+    finally:
+        model.optimizer = optimizer
+
+
 def _copy_as_half(source, target):
     import h5py
 
     target.attrs.update(source.attrs)
     for name, item in source.items():
-        if name == "optimizer":
-            continue  # Keras adds it to a compiled model's weights
         if isinstance(item, h5py.Group):
             _copy_as_half(item, target.create_group(name))
         else:

@@ -38,9 +38,10 @@ def add_training_options(parser, presets):
 
 
 def with_preset(args, presets):
-    """The chosen preset as a dictionary, with --images, --batch_size and --learning_rate put in where given."""
+    """The chosen preset as a dictionary, with --images, --batch_size, --learning_rate and --start_from put in where
+    given."""
     chosen = dict(presets[args.preset])
-    for name in ("images", "batch_size", "learning_rate"):
+    for name in ("images", "batch_size", "learning_rate", "start_from"):
         if getattr(args, name) is not None:
             chosen[name] = getattr(args, name)
     return chosen

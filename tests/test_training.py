@@ -20,7 +20,7 @@ from training import WarmUpCosine
 METRICS = {
     "tokenizer": {"loss", "psnr", "codes_used", "perplexity"},
     "maskgit": {"loss", "accuracy", "one_step_loss", "one_step_accuracy", "full_loss", "full_accuracy"},
-    "sharpen": {"loss", "noise_loss", "image_loss", "psnr", "spectrum_db", "bicubic_psnr", "bicubic_spectrum_db"},
+    "sharpen": {"loss", "noise_loss", "image_loss", "psnr", "spectrum_db", "bicubic_psnr", "bicubic_spectrum_db", "mean_psnr", "mean_spectrum_db"},
 }
 SCRIPTS = {"tokenizer": "tokenizer", "maskgit": "maskgit", "sharpen": "diffusion_model_upscale"}
 PICTURES = {"tokenizer": "reconstructions", "maskgit": "decodings", "sharpen": "upscaled"}
@@ -168,7 +168,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_checkpoint(trai
     shutil.copytree(runs / "tokenizer_tiny", runs / "tokenizer_wild")
     before = (runs / "tokenizer_wild" / "checkpoint.npz").read_bytes()
     output = trained.tiny("tokenizer", "--run_name", "wild", "--images", 128, "--learning_rate", 1e30, status=2)
-    assert "the loss is no longer a number at image 72: the last good checkpoint is in " in output
+    assert "the loss is no longer a number at image 72, the last good checkpoint is that of image 64 (" in output
     assert "lower --learning_rate" in output
     assert "Traceback" not in output
     assert (runs / "tokenizer_wild" / "checkpoint.npz").read_bytes() == before
