@@ -1,0 +1,379 @@
+"""Location masks: where each fixed camera sees sky, from its own frames.
+
+  python segmentation.py --dataset_location /data/webcams
+  python segmentation.py --dataset_location /data/webcams --places brno praha --boxes 0,0,270,115 -250,0,250,250
+  python segmentation.py --server cameras.example.org --username me --server_path /archive --iterations 100
+  python segmentation.py --finalize --places brno --thresholds 3,10
+
+Frames are <place>/<day>/*.jpg; --dataset_location is the folder of the places, or of one. About 100 daylight frames,
+spread over all days, give statistics of where edges stand still, and these the mask, <masks>/<place>_mask.png (white =
+sky, black = not sky). runs/segmentation/<place>.png shows everything on one picture: look at it before you train.
+runs/segmentation/<place>.npz keeps the statistics, from which --finalize makes the mask again in a moment, with other
+thresholds or boxes.
+
+What a place needs for itself can stand in a file, --overrides places.toml:
+  [brno]
+  boxes = [[0, 0, 270, 115], [-250, 0, 250, 250]]
+  thresholds = [3, 10]
+"""
+import argparse
+import os
+import sys
+import tomllib
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
+from server import add_server_options, connect
+from sky_masks import (
+    PAIRS,
+    SkyMask,
+    Statistics,
+    camera_shift,
+    clipped_slopes,
+    frame_mask,
+    outlines,
+    sky_mask,
+    static_edges,
+    thesis_boxes,
+    thesis_mask,
+)
+from sky_sources import MASK_ENDING, NOT_A_PICTURE, day_folders, frame_names
+from utilities import ROOT, UserError, command_parser, number, replacing, run_command, save_picture, writable_folder
+
+DOWNLOADS = ROOT / "data" / "webcams"
+RESULTS = ROOT / "runs" / "segmentation"
+PREVIEWS = 4  # frames looked at for one that is used
+PREVIEW_SCALE = 8
+DARK = 0.2  # brightness of the sky in [0, 1]: night
+DAYLIGHT = 0.65  # of the brightness that a tenth of the frames exceeds
+FEWEST_FRAMES = 5
+TILE = 480  # pixels, width of the pictures in the overview
+OVERRIDES = {"boxes", "thresholds", "overlays"}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Frames
+
+
+def find_places(location):
+    """The places of an archive: {name: folder}. A folder that holds frames, or days that do, is itself one place."""
+    location = Path(location)
+    if not location.is_dir():
+        raise UserError(f"--dataset_location {location} is not a folder: name an archive <place>/<day>/*.jpg.")
+    if len(frame_names(location)) or any(len(frame_names(location / name)) for name in day_folders(location)):
+        return {location.resolve().name: location}
+    return {name: location / name for name in day_folders(location) if frame_paths(location / name)}
+
+
+def frame_paths(folder):
+    """Frames of a place, sorted by day and name: those in its folder and in the folders of its days."""
+    days = [folder, *(folder / name for name in day_folders(folder))]
+    return [day / os.fsdecode(name) for day in days for name in frame_names(day)]
+
+
+def evenly(items, count):
+    """At most this many of the items, evenly spread, in their order."""
+    return [items[place] for place in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
+
+
+def preview(path):
+    """Size (height, width) of a frame and the brightness of its upper third in [0, 1]; None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            shape = image.size[::-1]
+            image.draft("RGB", (shape[1] // PREVIEW_SCALE, shape[0] // PREVIEW_SCALE))
+            small = np.asarray(image.convert("RGB"))
+    except NOT_A_PICTURE:
+        return None
+    return shape, float(np.median(small[:1 + len(small) // 3].max(axis=2))) / 255
+
+
+def choose_frames(paths, count, pool, skipped):
+    """Choose daylight frames of one size: their size and their paths, at most count, spread over all.
+
+    Frames that cannot be read or are of another size than most are given to skipped(path, reason). Raises UserError
+    when fewer than FEWEST_FRAMES are left.
+    """
+    paths = evenly(paths, PREVIEWS * count)
+    previews = dict(zip(paths, pool.map(preview, paths), strict=True))
+    shapes = Counter(found[0] for found in previews.values() if found)
+    shape = shapes.most_common(1)[0][0] if shapes else None
+    for path, found in previews.items():
+        if not found:
+            skipped(path, "it cannot be read")
+        elif found[0] != shape:
+            skipped(path, f"it is {found[0][1]}x{found[0][0]} pixels, but most are {shape[1]}x{shape[0]}")
+    brightness = {path: found[1] for path, found in previews.items() if found and found[0] == shape}
+    least = max(DARK, DAYLIGHT * np.quantile(list(brightness.values()), 0.9)) if brightness else DARK
+    bright = [path for path, value in brightness.items() if value >= least]
+    if len(bright) < FEWEST_FRAMES:
+        raise UserError(f"{len(bright)} of {len(paths)} frames show daylight: at least {FEWEST_FRAMES} are needed.")
+    return shape, evenly(bright, count)
+
+
+def read_frame(path):
+    """A frame, uint8 [H, W, 3], or None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except NOT_A_PICTURE:
+        return None
+
+
+def analysed(path, shape, reference):
+    """What Statistics.add takes of a frame; None where it cannot be read. reference: outlines of the first frame."""
+    frame = read_frame(path)
+    if frame is None or frame.shape[:2] != shape:
+        return None
+    return frame, frame_mask(frame), *clipped_slopes(frame), camera_shift(reference, outlines(frame))
+
+
+def gather(paths, shape, pool, skipped, waiting=4):
+    """Statistics of frames of one size, read in parallel and added in their order; few are in memory at a time."""
+    statistics, jobs, paths = Statistics.empty(shape), deque(), deque(paths)
+    reference = next((outlines(frame) for frame in map(read_frame, paths) if frame is not None), None)
+    with tqdm(total=len(paths), desc="frames", unit="frame", disable=None, leave=False) as bar:
+        while paths or jobs:
+            while paths and len(jobs) < waiting:
+                jobs.append((paths[0], pool.submit(analysed, paths.popleft(), shape, reference)))
+            path, job = jobs.popleft()
+            found = job.result()
+            if found:
+                statistics.add(*found)
+            else:
+                skipped(path, "it cannot be read")
+            bar.update()
+    if statistics.frames < FEWEST_FRAMES:
+        raise UserError(f"{statistics.frames} frames can be read: at least {FEWEST_FRAMES} are needed.")
+    return statistics
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Results
+
+
+def overview(statistics, mask, boxes):
+    """One picture of everything, uint8: frames, statistics, the thesis's mask for each of PAIRS, the mask chosen."""
+    height, width = statistics.masked.shape
+    size = TILE, round(TILE * height / width)
+    best = f"{mask.pair[0]} frames, {mask.pair[1]:g} %" if mask.pair else "static edges alone"
+
+    def grey(values, highest):
+        values = np.clip(values * np.float32(255 / max(highest, 1e-6)), 0, 255).astype(np.uint8)
+        return cv2.resize(cv2.merge([values] * 3), size, interpolation=cv2.INTER_AREA)
+
+    small = cv2.resize(statistics.clearest, size, interpolation=cv2.INTER_AREA)
+
+    def overlaid(masked):
+        masked = cv2.resize(masked.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
+        return np.where(masked[..., None], small // 2 + np.uint8([127, 0, 0]), small)
+
+    edges = static_edges(statistics)
+    tiles = {f"brightest of {statistics.frames} frames": cv2.resize(statistics.brightest, size,
+                                                                    interpolation=cv2.INTER_AREA),
+             "share of the frames": grey(statistics.share, 1),
+             "longest run, white = 30 frames": grey(statistics.longest, 30),
+             "static edges, white = 5 times the noise": grey(edges, 5),
+             "clearest frame": small}
+    for frames, percent in PAIRS:
+        tiles[f"thesis: {frames} frames, {percent} %"] = overlaid(thesis_mask(statistics, (frames, percent), boxes))
+    tiles[f"chosen: {best}, {(~mask.masked).mean():.1%} sky"] = overlaid(mask.masked)
+    tiles = [captioned(tile, caption) for caption, tile in tiles.items()]
+    return picture_grid([tiles[row:row + 4] for row in range(0, 12, 4)])
+
+
+def captioned(picture, caption):
+    """A picture uint8 [H, W, 3] with a line of text above it."""
+    strip = Image.new("RGB", (picture.shape[1], 22), "white")
+    ImageDraw.Draw(strip).text((4, 3), caption, "black", ImageFont.load_default(14))
+    return np.concatenate([np.asarray(strip), picture])
+
+
+def save_mask(path, masked):
+    """Write bool [H, W], True = not sky, as a picture of mode L: white = sky, black = not sky."""
+    with replacing(path) as temporary:
+        Image.fromarray(np.where(masked, 0, 255).astype(np.uint8)).save(temporary, optimize=True)
+
+
+def finish(place, statistics, settings, method, masks):
+    """Make and write the mask and the overview of a place; returns the overview and a line of text on the mask."""
+    shape = statistics.masked.shape
+    boxes = [each for box in settings["boxes"] for each in (thesis_boxes(shape) if box == "thesis" else [box])]
+    mask = sky_mask(statistics, boxes, settings["thresholds"], settings["overlays"])
+    if method == "thesis":
+        pair = mask.pair or PAIRS[-1]
+        mask = SkyMask(thesis_mask(statistics, pair, [*mask.overlays, *boxes]), pair, mask.overlays)
+    save_mask(masks / f"{place}{MASK_ENDING}", mask.masked)
+    picture = overview(statistics, mask, [*mask.overlays, *boxes])
+    save_picture(RESULTS / f"{place}.png", picture)
+    pair = f"thresholds {mask.pair[0]} frames, {mask.pair[1]:g} %" if mask.pair else "static edges alone"
+    return picture, (f"{place}: {(~mask.masked).mean():.1%} sky, {statistics.frames} frames, {pair}, "
+                     f"{len(mask.overlays)} overlays found")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Command
+
+
+def read_overrides(path):
+    """The settings of single places from a TOML file: {place: {name: value}}. Raises UserError for anything odd."""
+    try:
+        places = tomllib.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"--overrides {path} cannot be read: {error}.") from None
+    for place, settings in places.items():
+        if not isinstance(settings, dict) or settings.keys() - OVERRIDES:
+            raise UserError(f"--overrides {path}: [{place}] may hold {', '.join(sorted(OVERRIDES))} only.")
+        try:
+            if "boxes" in settings:
+                settings["boxes"] = [box(each if each == "thesis" else ",".join(map(str, each)))
+                                     for each in settings["boxes"]]
+            if "thresholds" in settings:
+                settings["thresholds"] = thresholds(",".join(map(str, settings["thresholds"])))
+        except (argparse.ArgumentTypeError, TypeError) as error:
+            raise UserError(f"--overrides {path}: [{place}] {error}.") from None
+        if not isinstance(settings.get("overlays", True), bool):
+            raise UserError(f"--overrides {path}: [{place}] overlays must be true or false.")
+    return places
+
+
+def box(text):
+    """An argparse type: LEFT,TOP,WIDTH,HEIGHT in whole pixels, or the word thesis."""
+    if text == "thesis":
+        return text
+    try:
+        left, top, width, height = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LEFT,TOP,WIDTH,HEIGHT in whole pixels") from None
+    if width <= 0 or height <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is empty: width and height must be at least 1")
+    return left, top, width, height
+
+
+def thresholds(text):
+    """An argparse type: FRAMES,PERCENT, or None for the word auto."""
+    if text == "auto":
+        return None
+    try:
+        frames, percent = text.split(",")
+        frames, percent = int(frames), float(percent)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor FRAMES,PERCENT, as in 5,20") from None
+    if frames < 0 or not 0 <= percent < 100:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: frames at least 0, percent from 0 to below 100")
+    return frames, percent
+
+
+def wanted(places, names):
+    """Those of the places {name: anything} that were asked for, or all. Raises UserError for an unknown one."""
+    for name in names or ():
+        if name not in places:
+            raise UserError(f"--places {name} is not there: known are {', '.join(sorted(places)) or 'none'}.")
+    return {name: places[name] for name in sorted(names or places)}
+
+
+def sources(args):
+    """Yield (place, function that returns its Statistics) for what the options name."""
+    if args.finalize:
+        stored = wanted({file.stem: file for file in RESULTS.glob("*.npz")}, args.places)
+        for place, file in stored.items():
+            yield place, lambda file=file: stored_statistics(file)
+    elif args.server:
+        with connect(args) as server:
+            folder = Path(args.dataset_location or DOWNLOADS)
+            for place in wanted({place: None for place in server.places()}, args.places):
+                yield place, lambda place=place: measured(
+                    place, server.fetch_day(place, folder, args.iterations, args.seed), args)
+    elif args.dataset_location:
+        for place, folder in wanted(find_places(args.dataset_location), args.places).items():
+            yield place, lambda place=place, folder=folder: measured(place, frame_paths(folder), args)
+    else:
+        raise UserError("Give --dataset_location, --server or --finalize: the frames to make masks from.")
+
+
+def stored_statistics(file):
+    """What an earlier run stored of a place. Raises UserError when it cannot be read."""
+    try:
+        return Statistics.load(file)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(f"{file} is damaged ({error}): make it again from the frames.") from None
+
+
+def measured(place, paths, args):
+    """Statistics of the frames of a place, stored for --finalize. Raises UserError when there are too few."""
+    def skipped(path, reason):
+        tqdm.write(f"Skipped {path}: {reason}.", file=sys.stderr)
+
+    with ThreadPoolExecutor(args.threads or os.cpu_count()) as pool:
+        shape, chosen = choose_frames(paths, args.iterations, pool, skipped)
+        statistics = gather(chosen, shape, pool, skipped, waiting=2 + (args.threads or os.cpu_count()))
+    with replacing(RESULTS / f"{place}.npz") as temporary:
+        statistics.save(temporary)
+    return statistics
+
+
+def main(args):
+    overrides = read_overrides(args.overrides) if args.overrides else {}
+    common = {"boxes": args.boxes, "thresholds": args.thresholds, "overlays": args.overlays}
+    masks, _ = writable_folder(args.masks), writable_folder(RESULTS)
+    log, made = None, 0
+    for place, statistics in sources(args):
+        try:
+            settings = {**common, **overrides.get(place, {})}
+            picture, text = finish(place, statistics(), settings, args.method, masks)
+        except UserError as error:
+            print(f"Left out {place}: {error}", file=sys.stderr)
+            continue
+        print(text)
+        made += 1
+        if args.wandb != "disabled":
+            log = log or start_wandb("segmentation", "masks", {"method": args.method}, args.wandb)
+            log.log({place: wandb_image(picture, text)})
+    if log:
+        log.finish()
+    if not made:
+        raise UserError("No mask was made: there are no places with enough frames <place>/<day>/*.jpg.")
+    print(f"{made} masks in {masks}; look at them on the pictures in {RESULTS}.")
+
+
+def make_parser():
+    parser = command_parser(__doc__)
+    group = parser.add_argument_group("frames")
+    group.add_argument("--dataset_location", metavar="FOLDER",
+                       help=f"archive <place>/<day>/*.jpg, or one place of it; with --server, where downloads go "
+                            f"(default then: {DOWNLOADS.relative_to(ROOT)})")
+    group.add_argument("--places", nargs="+", metavar="PLACE", help="only these places (default: all)")
+    group.add_argument("--finalize", action="store_true",
+                       help="read no frames: make the masks again from the statistics of earlier runs")
+    group = parser.add_argument_group("masks")
+    group.add_argument("--masks", default=ROOT / "masks", type=Path, metavar="FOLDER", help="where the masks go")
+    group.add_argument("--method", choices=["static", "thesis"], default="static",
+                       help="thesis = thresholds on how often and how long there are edges, alone; static = edges that "
+                            "stand still, and what the thresholds add to them")
+    group.add_argument("--thresholds", type=thresholds, default="auto", metavar="FRAMES,PERCENT",
+                       help="longest run and share of the frames with edges, above which a pixel is not sky; "
+                            "auto = the lowest of six pairs that mask no clouds")
+    group.add_argument("--boxes", nargs="+", type=box, default=[], metavar="L,T,W,H",
+                       help="overlays to mask: left, top, width, height in pixels, a negative left or top counts from "
+                            "the right or lower border; thesis = its logo and text, for this frame size")
+    group.add_argument("--overlays", action=argparse.BooleanOptionalAction, default=True,
+                       help="find overlays (logos, text, bars) that stand still in the sky, and mask them")
+    group.add_argument("--overrides", metavar="FILE.toml", help="boxes, thresholds and overlays of single places")
+    add_server_options(parser)
+    group = parser.add_argument_group("machine")
+    group.add_argument("--threads", type=number(int, 0), default=0, metavar="N",
+                       help="frames read at the same time, 0 = as many as there are cores")
+    group.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
+                       help="seed of the choice of days on a server")
+    add_logging_options(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main, make_parser())

@@ -1,0 +1,548 @@
+"""Sky masks of a fixed camera from the statistics of many frames: functions of arrays, for segmentation.py.
+
+A mask is bool [H, W], True = masked = not sky. The sky changes and the landscape stays, so an edge that is there in
+many frames is landscape. The thesis this project grew from counts how often and how long each pixel is near an edge
+(frame_mask, Statistics, thesis_mask); clouds, noise and haze make its thresholds hard to choose. Where an edge stands
+and which way it points says more: those of clouds point everywhere and cancel in the mean, or at least lie everywhere
+(static_edges). So what static edges outline is landscape, and the thesis's statistics confirm the weak ones (sky_mask).
+"""
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+
+REFERENCE_AREA = 1600 * 1200  # frames of the thesis; all areas and lengths below are for this size
+EDGE = 0.02  # of values in [0, 1]: a smaller gradient is no edge
+CLOSINGS = 5
+SMALLEST_SKY, SMALLEST_MASKED = 20_000, 300  # pixels
+EDGE_BLUR = 1.5  # pixels, standard deviation: evens out noise and shaking of the camera
+PAIRS = ((2, 5), (3, 10), (5, 20), (10, 30), (20, 40), (30, 50))  # longest run in frames, share in percent
+LOST_SKY = 0.01  # share of the sky that lower thresholds may take for safety
+NARROWEST_SKY, WIDE_SKY = 20, 40  # pixels: narrower tongues of sky may be leaks through a gap in the skyline
+SHARED_ROWS, SAME_COLOUR, SAME_LIVELINESS = 0.9, 0.05, 1.33  # see sky_below
+BESIDE = 3  # pixels beside an edge that it blurs
+GROWTH = 8  # pixels: blurred edges are about so wide on each side
+MARGIN = 2  # pixels: JPEG and the lens smear the landscape over its border
+RARE, ALWAYS = 0.05, 0.9  # shares of the frames
+SMALLEST_SHIFT, SHIFT_CERTAINTY = 3, 0.2  # pixels, and response of phase correlation
+STRONG_EDGE = 2  # times the noise threshold
+MOST_EXCESS = 1.5  # see evened
+CALMER, MOST_GAIN = 1.25, 1.1  # see sky_mask
+RIDGE = 15  # pixels: wider than the outline of anything
+NOISE_BANDS, NOISE_FACTOR = 16, 4  # see static_edges
+WEAKEST_EDGE = 0.05  # share of the frames in which a static edge must be seen at least
+BAR_HEIGHT = 0.12  # of the frame: what spans the width above this is a bar of text, not a skyline
+OVERLAY_WIDTH = 0.4  # of the frame: what is wider, and no bar, is landscape
+OVERLAY_HEIGHT = 0.08  # of the frame: overlays hang at least so high above the landscape
+OVERLAY_BORDER = 0.05  # of the frame: overlays so near to its border are masked up to it
+LETTER_GAP, TEXT_MARGIN = 20, 18  # pixels between parts of one overlay, and around text
+PANEL_SIDES, EDGE_WIDTH = 0.9, 3  # share of the sides with edges; pixels that static edges are wide to either side
+CORNER = 0.25  # of width and height of the frame: the corners where overlays may touch trees
+THESIS_BOXES = ((0, 0, 270, 115), (-250, 0, 250, 250))  # its logo and its text, at this size
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One frame
+
+
+def length_scale(shape):
+    """What lengths for 1600x1200 are multiplied with for this (height, width)."""
+    return (shape[0] * shape[1] / REFERENCE_AREA) ** 0.5
+
+
+def gradient_mask(frame, threshold=EDGE):
+    """Where |d/dx| + |d/dy| of uint8 [H, W, 3], averaged over the colours, is above threshold x 255. Bool [H, W].
+
+    Differences are to the next pixel; there is none in the last row and column. threshold: below 1/3.
+    """
+    total = np.zeros_like(frame)
+    cv2.absdiff(frame[:, 1:], frame[:, :-1], dst=total[:, :-1])
+    total[:-1] = cv2.add(total[:-1], cv2.absdiff(frame[1:], frame[:-1]))  # saturates above any threshold allowed
+    return cv2.transform(total, np.ones((1, 3), np.float32)) > 3 * 255 * threshold
+
+
+def closed(mask, times=CLOSINGS):
+    """Closing with a 3x3 square: dilated so many times, then eroded as often. Bool [H, W]."""
+    square = np.ones((3, 3), np.uint8)
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, square, iterations=times).astype(bool)
+
+
+def large_regions(mask, area, connectivity):
+    """The True regions of bool [H, W] with at least this area in pixels; connectivity 4 or 8."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
+    large = stats[:, cv2.CC_STAT_AREA] >= area
+    large[0] = False
+    return large[labels]
+
+
+def fill_small_sky(mask, area):
+    """Mask the unmasked regions (4-connected) of less than this area. Bool [H, W]."""
+    return ~large_regions(~mask, area, connectivity=4)
+
+
+def drop_small_masked(mask, area):
+    """Drop the masked regions (8-connected) of less than this area. Bool [H, W]."""
+    return large_regions(mask, area, connectivity=8)
+
+
+def mask_boxes(mask, boxes):
+    """Mask rectangles (left, top, width, height) in pixels; a negative left or top counts from the other border."""
+    mask = mask.copy()
+    height, width = mask.shape
+    for left, top, across, down in boxes:
+        left, top = left + width * (left < 0), top + height * (top < 0)
+        mask[max(0, top):max(0, top + down), max(0, left):max(0, left + across)] = True
+    return mask
+
+
+def thesis_boxes(shape):
+    """The logo and the text of the thesis's cameras, for frames of this (height, width)."""
+    scale = length_scale(shape)
+    return [tuple(round(number * scale) for number in box) for box in THESIS_BOXES]
+
+
+def frame_mask(frame, threshold=EDGE):
+    """Edges of uint8 [H, W, 3], closed, without small regions: the thesis's mask of one frame. Bool [H, W]."""
+    scale = length_scale(frame.shape)
+    return without_small_regions(closed(gradient_mask(frame, threshold), max(1, round(CLOSINGS * scale))))
+
+
+def without_small_regions(mask):
+    """fill_small_sky, then drop_small_masked, with the areas of the thesis."""
+    scale = length_scale(mask.shape)
+    return drop_small_masked(fill_small_sky(mask, SMALLEST_SKY * scale**2), SMALLEST_MASKED * scale**2)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Many frames
+
+
+@dataclass(eq=False)
+class Statistics:
+    """What is known of a camera after some frames; memory does not grow with their number."""
+
+    frames: int
+    masked: np.ndarray  # uint16 [H, W], number of frames in which a pixel was masked
+    run: np.ndarray  # uint16 [H, W], frames in the run that is going on
+    longest: np.ndarray  # uint16 [H, W], frames in the longest run
+    slope_x: np.ndarray  # int16 [H, W, 3], sum of differences to the right, each clipped to EDGE
+    slope_y: np.ndarray  # int16 [H, W, 3], the same downwards
+    steepness: np.ndarray  # float32 [H, W], sum of the absolute values of both over the colours
+    total: np.ndarray  # float32 [H, W, 3], sum of the frames
+    brightest: np.ndarray  # uint8 [H, W, 3], the brightest frame
+    clearest: np.ndarray  # uint8 [H, W, 3], the frame with the most edges
+    levels: np.ndarray  # float64 [2], brightness of the one and share of edges of the other
+    shifts: np.ndarray  # int [frames, 2], how far right and down each frame's landscape lies from where it first lay
+
+    @classmethod
+    def empty(cls, shape):
+        """Statistics of no frame yet, for frames of this (height, width)."""
+        counts = [np.zeros(shape, np.uint16) for _ in range(3)]
+        slopes = [np.zeros((*shape, 3), np.int16) for _ in range(2)]
+        frames = [np.zeros((*shape, 3), np.uint8) for _ in range(2)]
+        sums = np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32)
+        return cls(0, *counts, *slopes, *sums, *frames, np.full(2, -1.0), np.zeros((0, 2), int))
+
+    def add(self, frame, mask, slopes, steepness, shift=(0, 0)):
+        """Add the next frame: uint8 [H, W, 3], frame_mask(frame), what clipped_slopes(frame) returns, and its shift.
+
+        Everything but the mask is moved back by the shift first.
+        """
+        self.frames += 1
+        original = frame
+        self.shifts = np.vstack([self.shifts, shift])
+        if any(shift):
+            frame, steepness, *slopes = (moved(each, (-shift[0], -shift[1])) for each in (frame, steepness, *slopes))
+        self.masked += mask
+        self.run += 1
+        self.run *= mask
+        np.maximum(self.longest, self.run, out=self.longest)
+        cv2.accumulate(frame, self.total)
+        cv2.accumulate(steepness, self.steepness)
+        cv2.add(self.slope_x, slopes[0], dst=self.slope_x)
+        cv2.add(self.slope_y, slopes[1], dst=self.slope_y)
+        for turn, (name, level) in enumerate((("brightest", original[::4, ::4].mean()), ("clearest", mask.mean()))):
+            if level > self.levels[turn]:
+                self.levels[turn] = level
+                setattr(self, name, original)
+
+    @property
+    def share(self):
+        """Share of the frames in which each pixel was masked, float32 [H, W] in [0, 1]."""
+        return self.masked / np.float32(max(1, self.frames))
+
+    def save(self, path):
+        """Write everything as .npz."""
+        np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path):
+        """Read what save wrote. Raises OSError, ValueError or KeyError for anything else."""
+        with np.load(path) as stored:
+            arrays = {field.name: stored[field.name] for field in fields(cls)}
+        return cls(**{**arrays, "frames": int(arrays["frames"])})
+
+
+def outlines(frame):
+    """The edges of uint8 [H, W, 3] as camera_shift compares them, float32: a part of the frame, at half its size."""
+    height, width = frame.shape[:2]
+    grey = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    grey = grey[len(grey) // 4:len(grey) * 7 // 8].astype(np.float32)  # bars of text move with the frame
+    steep = np.minimum(cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)), 60)
+    return (steep - steep.mean()) * cv2.createHanningWindow(steep.shape[::-1], cv2.CV_32F)
+
+
+def camera_shift(reference, other):
+    """How far (right, down) in pixels the landscape lies in one frame from where it is in the reference, from outlines.
+
+    Phase correlation (Kuglin and Hines 1975, "The phase correlation image alignment method"). Small and doubtful shifts
+    are (0, 0): fog has no landscape, and blurred edges stand a little shaking.
+    """
+    (right, down), certainty = cv2.phaseCorrelate(reference, other)
+    shift = round(2 * right), round(2 * down)
+    height, width = reference.shape
+    likely = certainty > SHIFT_CERTAINTY and abs(shift[0]) < 0.1 * width and abs(shift[1]) < 0.1 * height
+    return shift if likely and max(map(abs, shift)) >= SMALLEST_SHIFT else (0, 0)
+
+
+def moved(values, shift):
+    """Values [H, W] or [H, W, N], moved (right, down) by a shift in pixels; the border repeats."""
+    height, width = values.shape[:2]
+    rows = np.clip(np.arange(height) - shift[1], 0, height - 1)
+    columns = np.clip(np.arange(width) - shift[0], 0, width - 1)
+    return np.ascontiguousarray(values[rows][:, columns])
+
+
+def clipped_slopes(frame, threshold=EDGE):
+    """Signed differences of uint8 [H, W, 3] to the right and downwards, clipped to +-threshold x 255.
+
+    Returns both, int16 [H, W, 3] and 0 in the last column or row, and the sum of their absolute values over the
+    colours, uint8 [H, W]. Clipped, a frame can only vote for an edge, however strong.
+    """
+    limit = int(255 * threshold)
+    slopes = np.zeros((2, *frame.shape), np.int16)
+    for slope, after, before in ((slopes[0, :, :-1], frame[:, 1:], frame[:, :-1]),
+                                 (slopes[1, :-1], frame[1:], frame[:-1])):
+        np.clip(cv2.subtract(after, before, dtype=cv2.CV_16S), -limit, limit, out=slope)
+    steepness = cv2.add(*(cv2.convertScaleAbs(slope) for slope in slopes))
+    return slopes, cv2.transform(steepness, np.ones((1, 3), np.float32))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The mask of the thesis
+
+
+def final_mask(share, longest, share_threshold, run_threshold):
+    """Masked where share (in [0, 1]) and longest run (in frames) both exceed their thresholds. Bool [H, W]."""
+    return (share > share_threshold) & (longest > run_threshold)
+
+
+def fill_below(mask):
+    """Mask everything below the masked regions that span the whole width. Bool [H, W]."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    spanning = np.intersect1d(labels[:, 0], labels[:, -1])
+    return mask | below(np.isin(labels, spanning[spanning > 0]))
+
+
+def below(mask):
+    """Every pixel of bool [H, W] with a True pixel above it in its column, and those themselves."""
+    return np.maximum.accumulate(mask, axis=0)
+
+
+def thesis_mask(statistics, pair, boxes=()):
+    """The mask of the thesis for a pair of thresholds (frames, percent), with boxes masked. Bool [H, W]."""
+    mask = final_mask(statistics.share, statistics.longest, pair[1] / 100, pair[0])
+    return fill_below(mask_boxes(drop_small_masked(mask, SMALLEST_MASKED * length_scale(mask.shape)**2), boxes))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Static edges
+
+
+def static_edges(statistics):
+    """Strength of the edges that stay where they are. Float32 [H, W], 0 or more; 1 is hardly reached by chance.
+
+    The larger of signed_edges and unsigned_edges, each in units of what it hardly exceeds in the sky. Clouds and noise
+    leave a rest in both that depends on the weather, the camera and the number of frames: NOISE_FACTOR times its median
+    in the band of rows where signed_edges has the lowest median, but at least WEAKEST_EDGE.
+    """
+    signed, unsigned = signed_edges(statistics), unsigned_edges(statistics)
+    bands = np.array_split(np.arange(len(signed)), NOISE_BANDS)
+    calmest = min(bands, key=lambda rows: np.median(signed[rows]))
+    return np.maximum(*(edges / np.float32(max(WEAKEST_EDGE, NOISE_FACTOR * np.median(edges[calmest])))
+                        for edges in (signed, unsigned)))
+
+
+def signed_edges(statistics):
+    """The mean over the frames of the clipped slopes, as a share of the frames with an edge. Float32 [H, W].
+
+    The edges of clouds point everywhere and cancel. Blurred by EDGE_BLUR, then as in gradient_mask summed over both
+    directions and averaged over the colours.
+    """
+    total = 0
+    for slope in (statistics.slope_x, statistics.slope_y):
+        slope = np.abs(cv2.GaussianBlur(slope.astype(np.float32), (0, 0), EDGE_BLUR))
+        total = total + cv2.transform(slope, np.full((1, 3), 1 / 3, np.float32))
+    return total / (statistics.frames * EDGE * 255)
+
+
+def unsigned_edges(statistics):
+    """How much steeper a pixel is than those around it in the mean over the frames, as a share. Float32 [H, W].
+
+    Snow and glass are brighter than the sky in some frames and darker in others, so that their outlines cancel in
+    signed_edges. The edges of clouds do not cancel here, but they lie everywhere: a top-hat (opening with a square of
+    RIDGE pixels subtracted) leaves the thin ridges.
+    """
+    steep = cv2.GaussianBlur(statistics.steepness / (statistics.frames * 3 * EDGE * 255), (0, 0), EDGE_BLUR)
+    return cv2.morphologyEx(steep, cv2.MORPH_TOPHAT, np.ones((RIDGE, RIDGE), np.uint8))
+
+
+def split_overlays(mask):
+    """Split the masked regions of bool [H, W] into landscape and overlays (logos, text, bars); both bool [H, W].
+
+    Landscape are regions that touch the lower border, or the sides below a third of the height, and wide ones, unless
+    they are bars along the upper border. What else begins near the upper border is an overlay, and so is what hangs
+    alone in the sky; what stands at most OVERLAY_HEIGHT above landscape (peaks, tree tops, cranes) belongs to that.
+    """
+    height = len(mask)
+    landscape = standing(mask)
+    seeds = np.zeros_like(mask)
+    seeds[:round(OVERLAY_BORDER * height)] = True
+    high = regions_with(spread(mask & ~landscape, LETTER_GAP), seeds) & mask & ~landscape
+    upwards = np.ones((2 * round(OVERLAY_HEIGHT * height) + 1, 1), np.uint8)
+    known = -1
+    while known < (known := landscape.sum()):
+        near = cv2.dilate(below(landscape).astype(np.uint8), upwards).astype(bool)
+        landscape = regions_with(mask & ~high, near) | landscape
+    return landscape, mask & ~landscape
+
+
+def standing(mask):
+    """The regions of bool [H, W] that touch the lower border, or a side below a third of the height, and wide ones."""
+    height, width = mask.shape
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    _, top, across, down, _ = stats.T
+    keep = (across > OVERLAY_WIDTH * width) & (top + down > BAR_HEIGHT * height)
+    keep[np.concatenate([labels[-1], labels[height // 3:, 0], labels[height // 3:, -1]])] = True
+    keep[0] = False
+    return keep[labels]
+
+
+def spread(mask, reach):
+    """Bool [H, W], dilated by a square that reaches so many pixels at 1600x1200 to each side."""
+    size = 2 * round(reach * length_scale(mask.shape)) + 1
+    return cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)).astype(bool)
+
+
+def regions_with(mask, seeds):
+    """The regions (8-connected) of mask that hold a seed; both bool [H, W]."""
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    keep = np.zeros(labels.max() + 1, bool)
+    keep[labels[seeds]] = True
+    keep[0] = False
+    return keep[labels]
+
+
+def overlay_boxes(overlays):
+    """Rectangles (left, top, width, height) around the overlays of bool [H, W].
+
+    Letters side by side share a rectangle. A rectangle with edges along its sides is a panel; else it is text, and gets
+    a margin. Sides near the border of the frame reach it.
+    """
+    height, width = overlays.shape
+    scale = length_scale(overlays.shape)
+    deep = GROWTH + round(GROWTH * scale)
+    count, labels = cv2.connectedComponents(spread(overlays, LETTER_GAP).astype(np.uint8), connectivity=8)
+    boxes = []
+    for label in range(1, count):
+        found = overlays & (labels == label)
+        if found.sum() < SMALLEST_MASKED * scale**2:
+            continue
+        rows, columns = (np.flatnonzero(found.any(axis=axis)) for axis in (1, 0))
+        left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        found = found[top:bottom, left:right]
+        inner = {"left": left >= OVERLAY_BORDER * width, "top": top >= OVERLAY_BORDER * height,
+                 "right": right <= (1 - OVERLAY_BORDER) * width, "bottom": bottom <= (1 - OVERLAY_BORDER) * height}
+        strips = {"left": found[:, :deep].any(axis=1), "top": found[:deep].any(axis=0),
+                  "right": found[:, -deep:].any(axis=1), "bottom": found[-deep:].any(axis=0)}
+        covered = [strips[side].mean() for side in strips if inner[side]]
+        margin = -EDGE_WIDTH if covered and np.mean(covered) > PANEL_SIDES else round(TEXT_MARGIN * scale)
+        left, top = (left - margin) * inner["left"], (top - margin) * inner["top"]
+        right = right + margin if inner["right"] else width
+        bottom = bottom + margin if inner["bottom"] else height
+        boxes.append(tuple(map(int, (left, top, right - left, bottom - top))))
+    return boxes
+
+
+def corner_boxes(landscape):
+    """Rectangles (left, top, width, height) around landscape, bool [H, W], that reaches the top in an upper corner.
+
+    An overlay that touches a tree below it is landscape for split_overlays, and sky would be seen around its letters.
+    """
+    height, width = landscape.shape
+    down, across = round(CORNER * height), round(CORNER * width)
+    boxes = []
+    for first in (0, width - across):
+        corner = landscape[:down, first:first + across]
+        if corner[:round(OVERLAY_BORDER * height)].any():
+            columns, rows = np.flatnonzero(corner.any(axis=0)), np.flatnonzero(corner.any(axis=1))
+            left = 0 if first == 0 else first + columns[0]
+            right = width if first else columns[-1] + 1
+            boxes.append((int(left), 0, int(right - left), int(rows[-1] + 1)))
+    return boxes
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The mask
+
+
+@dataclass(eq=False)
+class SkyMask:
+    """A finished mask and how it came about."""
+
+    masked: np.ndarray  # bool [H, W]
+    pair: tuple | None  # the thresholds (frames, percent) used; None: static edges alone
+    overlays: list  # rectangles found, (left, top, width, height)
+
+
+def sky_mask(statistics, boxes=(), pair=None, find_overlays=True):
+    """The mask of a camera.
+
+    boxes: rectangles (left, top, width, height) to mask besides the overlays found. pair: thresholds (frames, percent)
+    of the thesis's statistics, chosen by choose_pair where it is None.
+    """
+    edges = static_edges(statistics)
+    pair = pair or choose_pair(statistics)
+    confirmed = confirmed_by(statistics, pair)
+    landscape, overlays = split_overlays(landscape_edges(edges, confirmed))
+
+    # A stricter look, where the noise is known by height: what it adds to the sky was noise, unless that is a gap in
+    # the skyline, or so much that it must be landscape.
+    calm = evened(edges, ~below(landscape)) / CALMER
+    fewer, others = split_overlays(landscape_edges(calm, confirmed))
+    if (~below(fewer)).mean() <= MOST_GAIN * (~below(landscape)).mean():
+        gaps = below(landscape) & ~opened(~below(fewer), WIDE_SKY)
+        edges, landscape, overlays = calm, fewer | (landscape & gaps), others
+
+    shifts = usual_shifts(statistics.shifts)
+    if len(shifts) > 1:  # moved back, overlays are smeared
+        overlays = split_overlays(statistics.share > ALWAYS)[1]
+    found = [*overlay_boxes(overlays), *corner_boxes(landscape)] if find_overlays else []
+    boxes = [*found, *boxes]
+    sky = ~mask_boxes(below(landscape), boxes)
+    sky |= sky_below(statistics, sky, ~mask_boxes(landscape, boxes))
+    sky = grown(opened(sky, NARROWEST_SKY), edges)
+    masked = np.any([moved(~sky, shift) for shift in shifts], axis=0)
+    return SkyMask(with_margin(mask_boxes(masked, boxes)), pair, found)
+
+
+def usual_shifts(shifts):
+    """The different shifts, int [K, 2], among those of all frames, int [N, 2], without the RARE outermost ones.
+
+    The mask holds for all of them, because a camera that moves does not say so.
+    """
+    low, high = np.quantile(shifts, [RARE, 1 - RARE], axis=0, method="nearest")
+    return np.unique(shifts[((shifts >= low) & (shifts <= high)).all(axis=1)], axis=0)
+
+
+def sky_below(statistics, sky, free):
+    """Sky below thin landscape (wires, crowns of trees) by its likeness to the sky beside it. Bool [H, W].
+
+    Regions of free, bool [H, W], that are not sky yet are sky where most of their rows show sky elsewhere, of about the
+    same colour in the mean over the frames, and as lively: clouds pass through both. A smooth wall is calmer.
+    """
+    scale = length_scale(sky.shape)
+    inside = ~spread(~free | sky, BESIDE)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=4)
+    looks = np.dstack([statistics.total, statistics.steepness]) / np.float32(statistics.frames)
+    found = np.zeros(len(stats), bool)
+    for region in 1 + np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= SMALLEST_SKY * scale**2):
+        rows = slice(stats[region, 1], stats[region, 1] + stats[region, 3])
+        here, there = (row_means(looks[rows], mask) for mask in (labels[rows] == region, sky[rows]))
+        both = np.isfinite(here[:, 0] + there[:, 0])
+        if both.sum() >= SHARED_ROWS * np.isfinite(here[:, 0]).sum():
+            here, there = here[both].mean(axis=0), there[both].mean(axis=0)
+            alike = np.abs(here - there)[:3].max() <= SAME_COLOUR * 255
+            found[region] = alike and max(here[3] / there[3], there[3] / here[3]) <= SAME_LIVELINESS
+    return spread(found[labels], BESIDE)
+
+
+def row_means(values, mask):
+    """Mean of values [H, W, N] over the True pixels of each row of mask, bool [H, W]; NaN for fewer than 20. [H, N]."""
+    count = mask.sum(axis=1)[:, None]
+    return np.where(count >= 20, np.einsum("hwn,hw->hn", values, mask) / np.maximum(count, 1), np.nan)
+
+
+def confirmed_by(statistics, pair):
+    """Where share and longest run exceed a pair of thresholds, bool [H, W]; nowhere for no pair."""
+    if pair is None:
+        return np.zeros(statistics.masked.shape, bool)
+    return final_mask(statistics.share, statistics.longest, pair[1] / 100, pair[0])
+
+
+def evened(edges, sky):
+    """Static edges float32 [H, W] divided by how much noisier than elsewhere the sky, bool [H, W], is at that height.
+
+    Clouds crowd near the horizon. At most MOST_EXCESS, and 1 in bands of rows with hardly any sky.
+    """
+    bands = np.array_split(np.arange(len(edges)), 2 * NOISE_BANDS)
+    noise = [float(np.median(edges[rows][sky[rows]])) if sky[rows].mean() > 0.05 else 0.0 for rows in bands]
+    least = min((level for level in noise if level), default=1.0)
+    factors = [min(max(level / least, 1.0), MOST_EXCESS) for level in noise]
+    centres = [rows.mean() for rows in bands]
+    return edges / np.interp(np.arange(len(edges)), centres, factors).astype(np.float32)[:, None]
+
+
+def landscape_edges(edges, confirmed):
+    """Regions of static edges float32 [H, W] that are not there by chance, closed. Bool [H, W].
+
+    Weak edges count where they lead to a strong one (hysteresis: Canny 1986, "A computational approach to edge
+    detection", section VIII-A), or where the thesis's statistics confirm most of their region: bool [H, W].
+    """
+    scale = length_scale(edges.shape)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((edges > 1).astype(np.uint8), connectivity=8)
+    keep = np.zeros(len(stats), bool)
+    keep[labels[edges > STRONG_EDGE]] = True
+    keep |= 2 * np.bincount(labels[confirmed], minlength=len(stats)) > stats[:, cv2.CC_STAT_AREA]
+    keep[0] = False
+    return drop_small_masked(closed(keep[labels], max(1, round(CLOSINGS * scale))), SMALLEST_MASKED * scale**2)
+
+
+def choose_pair(statistics):
+    """The most cautious of PAIRS that masks no clouds, or None if all do.
+
+    The lower the thresholds, the more clouds are masked; the higher, the more landscape is missed. The upper quarter of
+    a frame is sky at most cameras, with overlays and tree tops that all pairs mask: a pair may mask LOST_SKY of it more
+    than the highest, and that at most half.
+    """
+    upper = slice(len(statistics.masked) // 4)
+    lost = [float(confirmed_by(statistics, pair)[upper].mean()) for pair in PAIRS]
+    if statistics.frames <= PAIRS[-1][0] or lost[-1] > 0.5:
+        return None
+    return next(pair for pair, share in zip(PAIRS, lost, strict=True) if share <= lost[-1] + LOST_SKY)
+
+
+def opened(sky, diameter):
+    """The sky, bool [H, W], as far as a ball of this diameter in pixels at 1600x1200 reaches."""
+    diameter = 2 * round(diameter * length_scale(sky.shape) / 2) + 1
+    ball = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
+    return cv2.morphologyEx(sky.astype(np.uint8), cv2.MORPH_OPEN, ball).astype(bool)
+
+
+def grown(sky, edges, steps=GROWTH):
+    """Let the sky, bool [H, W], climb static edges float32 [H, W] to their ridge, the skyline, in so many steps.
+
+    A pixel joins the sky where its edge is stronger than that of all sky beside it.
+    """
+    square = np.ones((3, 3), np.uint8)
+    for _ in range(steps):
+        sky = sky.astype(np.uint8)
+        beside = cv2.dilate(sky, square) > sky
+        sky = (sky > 0) | (beside & (edges > cv2.dilate(edges * sky, square)))
+    return sky
+
+
+def with_margin(mask):
+    """Mask also small regions of sky, and a margin. Bool [H, W]."""
+    scale = length_scale(mask.shape)
+    mask = cv2.dilate(mask.astype(np.uint8), np.ones((2 * MARGIN + 1,) * 2, np.uint8)) > 0
+    return fill_small_sky(mask, SMALLEST_SKY * scale**2)
