@@ -1,30 +1,14 @@
 """Keras, imported without the greetings that its backends' C++ libraries print while they load."""
 import os
-import sys
-from contextlib import contextmanager
 
-
-@contextmanager
-def quiet_stderr():
-    """Drop what is written to file descriptor 2, which Python's own sys.stderr does not control."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with open(os.devnull, "w") as sink:
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
-
+from utilities import quiet_stderr
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with quiet_stderr():
     import keras
     from keras import layers, ops
 
-__all__ = ["compiled", "keras", "layers", "ops", "quiet_stderr"]
+__all__ = ["compiled", "keras", "layers", "ops"]
 
 
 def compiled(model, function):

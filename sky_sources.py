@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from utilities import UserError, picture_files, read_picture, replacing, writable_folder
+from utilities import UserError, import_tensorflow, picture_files, read_picture, replacing, writable_folder
 
 READERS = min(4, os.cpu_count() or 1)
 FRAME_SUFFIXES = (".jpg", ".jpeg")
@@ -318,8 +318,7 @@ class Archive(Source):
 
         Of each frame only the window that holds its crops is decoded. seed: a list of whole numbers.
         """
-        import tensorflow as tf
-
+        tf = import_tensorflow()
         plans = deque()
 
         def windows():

@@ -95,7 +95,7 @@ def prepare_machine(args):
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
     else:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(args.use_gpu))
-    from backend import keras, quiet_stderr
+    from backend import keras
 
     with quiet_stderr():
         if keras.backend.backend() == "tensorflow":
@@ -116,6 +116,29 @@ def prepare_machine(args):
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     keras.utils.set_random_seed(args.seed)
     return precision
+
+
+@contextmanager
+def quiet_stderr():
+    """Drop what is written to file descriptor 2, which Python's own sys.stderr does not control."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "w") as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def import_tensorflow():
+    """The module tensorflow, imported without its greetings."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with quiet_stderr():
+        import tensorflow
+    return tensorflow
 
 
 def processor_has_amx():

@@ -13,7 +13,8 @@ COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.m
             for line in block.splitlines()]
 FEWER = {"tokenizer.py": ["--images", "16", "--tick", "8"], "maskgit.py": ["--images", "16", "--token_crops", "16"],
          "diffusion_model_upscale.py": ["--images", "8", "--diffusion_steps", "2"],
-         "draw_sky.py": ["--count", "24", "--size", "256x232"],
+         "simulate_webcam.py": ["--places", "2", "--frames", "12", "--interval", "30", "--size", "640x480"],
+         "segmentation.py": ["--wandb", "disabled"], "dataset.py": ["--scale_down", "1", "--wandb", "disabled"],
          "outpainting.py": ["--outpaint_range", "0.25", "--maskgit_steps", "2", "--diffusion_steps", "2",
                             "--example_count", "1"]}
 
@@ -53,9 +54,9 @@ def test_the_first_command_grows_the_samples(copy):
 
 
 def test_the_training_commands_lead_to_a_grown_sky(copy):
-    training = [line for line in COMMANDS if re.match(r"python (draw_sky|dataset|tokenizer|maskgit|diffusion)", line)]
+    training = [line for line in COMMANDS if re.match(r"python (simulate|segmentation|dataset|tokenizer|maskgit|diffusion)", line)]
     training += [line for line in COMMANDS if "--maskgit_run my" in line]
-    assert len(training) == 6
+    assert len(training) == 7
     for command in training:
         run(command, copy, FEWER.get(command.split()[1], []))
     assert list((copy / "wandb").glob("offline-run-*"))

@@ -20,7 +20,8 @@ from training import WarmUpCosine
 METRICS = {
     "tokenizer": {"loss", "psnr", "codes_used", "perplexity"},
     "maskgit": {"loss", "accuracy", "one_step_loss", "one_step_accuracy", "full_loss", "full_accuracy"},
-    "sharpen": {"loss", "noise_loss", "image_loss", "psnr", "spectrum_db", "bicubic_psnr", "bicubic_spectrum_db", "mean_psnr", "mean_spectrum_db"},
+    "sharpen": {"loss", "noise_loss", "image_loss", "psnr", "spectrum_db", "mean_psnr", "mean_spectrum_db",
+                "bicubic_psnr", "bicubic_spectrum_db"},
 }
 SCRIPTS = {"tokenizer": "tokenizer", "maskgit": "maskgit", "sharpen": "diffusion_model_upscale"}
 PICTURES = {"tokenizer": "reconstructions", "maskgit": "decodings", "sharpen": "upscaled"}
