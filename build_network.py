@@ -78,8 +78,8 @@ class RotaryAttention(layers.Layer):
     def call(self, x):
         _, height, width, channels = ops.shape(x)
         positions = height * width
-        qkv = ops.reshape(self.project_in(x), (-1, positions, 3, self.heads, self.size))
-        query, key, value = (qkv[:, :, index] for index in range(3))
+        parts = ops.reshape(self.project_in(x), (-1, positions, 3 * self.heads, self.size))
+        query, key, value = ops.split(parts, 3, axis=2)
         cos, sin = self._turns(height, width, query.dtype)
         query = _turn(self.query_norm(query), cos, sin)
         key = _turn(self.key_norm(key), cos, sin)

@@ -73,20 +73,25 @@ class Crops:
     size: int
     dev: np.ndarray  # uint8 [M, size, size, 3] of pictures that never train; M is 0 if there is but one picture or day
     description: dict  # for config.json; description["dropped"] counts on while crops are drawn
-    stream: Callable  # (seed, start) -> endless iterator of uint8 [size, size, 3]
+    class_names: list  # kinds of sky that are told apart
+    stream: Callable  # (seed, start) -> endless iterator of (uint8 [size, size, 3], number of its class or -1)
 
     def batches(self, batch_size, seed, start=0):
-        """Yield uint8 [batch_size, size, size, 3] without end, mirrored left to right at random.
+        """The crops of labelled_batches alone."""
+        return (crops for crops, _ in self.labelled_batches(batch_size, seed, start))
+
+    def labelled_batches(self, batch_size, seed, start=0):
+        """Yield (uint8 [batch_size, size, size, 3], classes int [batch_size]) without end, mirrored at random.
 
         start: images already seen. A pack goes on exactly where it stopped; the others go on in a new random order.
         """
         crops = self.stream(seed, start)
         rng = np.random.Generator(np.random.PCG64(seed).advance(start))
         while True:
-            batch = np.stack(list(islice(crops, batch_size)))
+            batch, classes = map(np.stack, zip(*islice(crops, batch_size), strict=True))
             mirrored = rng.random(batch_size) < 0.5
             batch[mirrored] = batch[mirrored, :, ::-1]
-            yield batch
+            yield batch, classes
 
 
 def load_crops(args, size, dev_count=256, cache=ROOT / "data"):
@@ -99,7 +104,8 @@ def load_crops(args, size, dev_count=256, cache=ROOT / "data"):
     dev = islice(passing(source, repeated(development(source), dev_count), 1, [DEV_SEED]), dev_count)
     dev = [crop for _, crop in dev]
     source.dropped.update(dark=0, landscape=0, monochrome=0)
-    return Crops(size, as_array(dev, size), describe(source), lambda seed, start: source_stream(source, seed, start))
+    return Crops(size, as_array(dev, size), describe(source), source.class_names,
+                 lambda seed, start: source_stream(source, seed, start))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -168,19 +174,20 @@ def passing(source, numbers, per_picture, seed):
 
 
 def source_stream(source, seed, start):
-    """Endless crops of the training pictures: every epoch visits each picture once, in its own order."""
+    """Endless crops of the training pictures with their classes: every epoch visits each picture once, in its own
+    order."""
     crops = epochs(source, seed, start)
     return crops if source.per_picture == 1 else shuffled(crops, SHUFFLED_CROPS, np.random.default_rng([seed, start]))
 
 
 def epochs(source, seed, start):
-    """The crops of source_stream, those of one picture side by side."""
+    """What source_stream gives, the crops of one picture side by side."""
     numbers = training(source)
     for epoch in count():
         key = [seed, start, epoch]
         order = np.random.default_rng(key).permutation(numbers)
-        for _, crop in at_least_one(source, passing(source, order, source.per_picture, key)):
-            yield crop
+        for picture, crop in at_least_one(source, passing(source, order, source.per_picture, key)):
+            yield crop, source.class_of(picture)
 
 
 def at_least_one(source, crops):
@@ -242,27 +249,32 @@ def pack_crops(path, size, zoom_out, dev_count):
     if rows.shape[1] < size:
         raise UserError(f"--pack {path} holds crops of {rows.shape[1]} pixels: at least {size} are needed.")
 
+    classes = description.get("training_classes", [-1] * len(rows))
+
     def stream(seed, start):
         rng = np.random.Generator(np.random.PCG64([seed, 1]).advance(3 * start))
         for image in count(start):
             epoch, place = divmod(image, len(rows))
             if place == 0 or image == start:
                 order = np.random.default_rng([seed, epoch]).permutation(len(rows))
-            yield random_crop(rows[order[place]], size, zoom_out, rng)
+            yield random_crop(rows[order[place]], size, zoom_out, rng), classes[order[place]]
 
     rng = np.random.default_rng(DEV_SEED)
     dev = [random_crop(row, size, zoom_out, rng) for row in dev_rows[:dev_count]]
-    description = {key: value for key, value in description.items() if not key.endswith("_labels")}
-    return Crops(size, as_array(dev, size), {"kind": "pack", "name": path.stem, "made_from": description}, stream)
+    made_from = {key: value for key, value in description.items() if not key.endswith(("_labels", "_classes"))}
+    return Crops(size, as_array(dev, size), {"kind": "pack", "name": path.stem, "made_from": made_from},
+                 description.get("class_names", []), stream)
 
 
 def write_pack(path, source, options, per_picture=1, limit=None, seed=0):
     """Write the crops of a source as a pack; limit: at most so many training crops. Returns the pack's description.
 
-    training_labels and development_labels say of every row which of label_names it has.
+    training_labels and development_labels say of every row which of label_names it has, training_classes and
+    development_classes which of class_names, or -1.
     """
     files = pack_files(path)
-    result = {**describe(source), "options": options, "label_names": list(map(str, source.label_names))}
+    result = {**describe(source), "options": options, "label_names": list(map(str, source.label_names)),
+              "class_names": source.class_names}
     dev_limit = limit and max(1, round(limit * source.held_back.mean()))
     parts = [("training", training(source), limit), ("development", development(source), dev_limit)]
     for turn, (part, numbers, most) in enumerate(parts):
@@ -271,7 +283,8 @@ def write_pack(path, source, options, per_picture=1, limit=None, seed=0):
         crops = islice(passing(source, order, per_picture, [seed, turn]), most)
         crops = at_least_one(source, crops) if part == "training" else crops
         rows = write_rows(files[turn], crops, source.size, rng)
-        result |= {part: counts(source, rows), f"{part}_labels": source.label_of[rows].tolist()}
+        result |= {part: counts(source, rows), f"{part}_labels": source.label_of[rows].tolist(),
+                   f"{part}_classes": [source.class_of(number) for number in rows]}
     with replacing(files[2]) as temporary:
         temporary.write_text(json.dumps(result))
     return result

@@ -76,7 +76,7 @@ def measure_tokenizer(tokenizer, crops):
 def measure_maskgit(maskgit, tokens, contexts, training_tokens, steps):
     """Scores on the hidden tokens of int [N, h, w], which have int [N, C] around them, beside the unigram and the copy
     of the nearest known token."""
-    network = compiled(maskgit, lambda *x: maskgit(x, training=False))
+    network = compiled(maskgit, lambda *x: maskgit((*x, None), training=False))
     hidden = dev_masks(len(tokens), tokens.shape[1])
     seen = np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
     one_step = np.concatenate([log_softmax(network(*part)) for part in zip(

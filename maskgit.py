@@ -8,7 +8,7 @@ The crops are tokenised once; the model lands in models/maskgit_<run_name>, metr
 runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
 """
 import math
-from itertools import count
+from itertools import count, islice
 
 import numpy as np
 from tqdm import tqdm
@@ -43,19 +43,19 @@ from windows import in_batches
 PRESETS = {
     "default": {
         "model": {"style": "local", "window": 16, "width": 320, "blocks": 5, "heads": 5, "masks": "rectangles",
-                  "mask_ratio": 0.5, "context": 64},
+                  "mask_ratio": 0.5, "context": 64, "classes": []},
         "images": 100_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
         "beta_2": 0.98, "ema": 0.998,
     },
     "thesis": {
         "model": {"style": "thesis", "window": 32, "width": 256, "blocks": 8, "heads": 4, "masks": "thesis",
-                  "mask_ratio": 0.5, "context": 0},
+                  "mask_ratio": 0.5, "context": 0, "classes": []},
         "images": 8_800_000, "batch_size": 32, "learning_rate": 1e-4, "schedule": 0.8, "weight_decay": 0.0,
         "beta_2": 0.999, "ema": 0.999,
     },
 }
 DECODE_STEPS = 12
-CONTEXT_DROPPED = 0.2  # share of training windows that see nothing of their picture's other parts
+DROPPED = 0.2  # share of training windows that see nothing of their picture's other parts, and of those without class
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -232,9 +232,10 @@ def build_thesis_body(config):
 class MaskGIT(keras.Model):
     """Tokens int [B, h, w], hidden ones equal to mask_token -> logits float32 [B, h, w, codes].
 
-    Called with (tokens, context), it also knows tokens from elsewhere in the picture, int [B, N] in any order, which
-    keep the colours of a sky far from what is known; mask_token where there is none. With training=True it hides
-    tokens itself and returns (logits, hidden bool [B, h, w]).
+    Called with (tokens, context, classes), it also knows tokens from elsewhere in the picture, int [B, N] in any order,
+    which keep the colours of a sky far from what is known, mask_token where there is none; and the kind of sky, int
+    [B], one of config["classes"] or -1. With training=True it hides tokens itself and returns (logits, hidden bool
+    [B, h, w]).
     """
 
     def __init__(self, config, codes, code_size):
@@ -243,6 +244,9 @@ class MaskGIT(keras.Model):
         self.embedding = TokenEmbedding(codes, code_size, config["width"], config["style"] == "local")
         self.embedding.build()
         self.pooling = ContextPooling(config["width"], name="context") if config["context"] else None
+        self.classes = layers.Embedding(len(config["classes"]), config["width"], "zeros") if config["classes"] else None
+        if self.classes:
+            self.classes.build()
         self.body = build_thesis_body(config) if config["style"] == "thesis" else build_body(config)
         self.seeds = keras.random.SeedGenerator(0)
         self.accuracy = keras.metrics.Mean("accuracy")
@@ -265,11 +269,14 @@ class MaskGIT(keras.Model):
         return hide(regions(uniform(batch, 7), height, width), uniform(batch), uniform(batch, height, width))
 
     def call(self, inputs, training=False):
-        tokens, context = inputs if isinstance(inputs, (tuple, list)) else (inputs, None)
+        tokens, context, classes = inputs if isinstance(inputs, (tuple, list)) else (inputs, None, None)
         hidden = self.hidden(tokens) if training else None
         x = self.embedding(ops.where(hidden, self.mask_token, tokens) if training else tokens)
         if self.pooling and context is not None:
             x = x + self.pooling(self.embedding(context), ops.not_equal(context, self.mask_token))
+        if self.classes and classes is not None:
+            known = ops.cast(classes >= 0, x.dtype)[:, None, None, None]
+            x = x + known * self.classes(ops.maximum(classes, 0))[:, None, None]
         logits = self.embedding.logits(self.body(x, training=training))
         return (logits, hidden) if training else logits
 
@@ -299,18 +306,20 @@ def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
 
 
 def extract_tokens(tokenizer, crops, number_of_crops, seed, path):
-    """Tokens of training crops, uint16 [number_of_crops, h, w], kept in `path` (.npy) for when the run is resumed."""
+    """Tokens of training crops, uint16 [number_of_crops, h, w], and their classes, int [number_of_crops], -1 where
+    unknown. Kept in `path` (.npz) for when the run is resumed."""
     if path.exists():
-        return np.load(path, mmap_mode="r")
+        with np.load(path) as stored:
+            return stored["tokens"], stored["classes"]
     batch_size = 16
     encode = compiled(tokenizer, tokenizer.encode)
-    batches, grids = crops.batches(batch_size, seed), []
-    for _ in tqdm(range(math.ceil(number_of_crops / batch_size)), desc="tokenising", unit_scale=batch_size, unit="img"):
-        grids.append(np.asarray(encode(next(batches))).astype(np.uint16))
-    tokens = np.concatenate(grids)[:number_of_crops]
+    batches = islice(crops.labelled_batches(batch_size, seed), math.ceil(number_of_crops / batch_size))
+    bar = tqdm(batches, "tokenising", math.ceil(number_of_crops / batch_size), unit_scale=batch_size, unit="img")
+    pairs = [(np.asarray(encode(batch)).astype(np.uint16), classes) for batch, classes in bar]
+    tokens, classes = (np.concatenate(part)[:number_of_crops] for part in zip(*pairs, strict=True))
     with replacing(path) as temporary:
-        np.save(temporary, tokens)
-    return tokens
+        np.savez(temporary, tokens=tokens, classes=classes)
+    return tokens, classes
 
 
 def outside_tokens(grid, row, column, window, context, mask_token, rng):
@@ -320,11 +329,11 @@ def outside_tokens(grid, row, column, window, context, mask_token, rng):
     return rng.choice(grid[outside], context) if outside.any() else np.full(context, mask_token)
 
 
-def token_windows(tokens, window, batch_size, seed, start, context=0, mask_token=-1):
-    """Endless batches cut at random from grids int [N, h, w], going on at image `start`.
+def token_windows(tokens, classes, window, batch_size, seed, start, context=0, mask_token=-1):
+    """Endless batches cut at random from grids int [N, h, w] of these classes, int [N], going on at image `start`.
 
-    Yields (windows int32 [batch_size, window, window], int32 [batch_size, context] from around each window, or
-    mask_token in CONTEXT_DROPPED of the rows).
+    Yields (windows int32 [batch_size, window, window], int32 [batch_size, context] from around each window, its class
+    int32 [batch_size]). In DROPPED of the rows the context is mask_token, and in as many the class -1.
     """
     _, height, width = tokens.shape
     for image in count(start, batch_size):
@@ -336,8 +345,9 @@ def token_windows(tokens, window, batch_size, seed, start, context=0, mask_token
         windows = [tokens[grid, row:row + window, column:column + window] for grid, row, column in places]
         contexts = np.stack([outside_tokens(tokens[grid], row, column, window, context, mask_token, rng)
                              for grid, row, column in places]).astype(np.int32)
-        contexts[rng.random(batch_size) < CONTEXT_DROPPED] = mask_token
-        yield np.stack(windows).astype(np.int32), contexts
+        dropped = rng.random((2, batch_size)) < DROPPED
+        contexts[dropped[0]] = mask_token
+        yield np.stack(windows).astype(np.int32), contexts, np.where(dropped[1], -1, classes[grids]).astype(np.int32)
 
 
 def corner_windows(grids, window, context, mask_token):
@@ -362,7 +372,7 @@ def hidden_scores(log_probabilities, tokens, hidden):
 def make_report(model, tokenizer, tokens, contexts):
     """The function that measures MaskGIT at every tick on held-back tokens int [N, window, window] and what lies around
     them, int [N, context]."""
-    network = compiled(model, lambda *x: model(x, training=False))
+    network = compiled(model, lambda *x: model((*x, None), training=False))
     decode = compiled(tokenizer, tokenizer.decode)
     hidden = dev_masks(len(tokens), tokens.shape[1])
     seen = np.where(hidden, model.mask_token, tokens).astype(np.int32)
@@ -417,13 +427,15 @@ def main(args):
     window = settings["model"]["window"] = min(window, tokenizer_config["img_size"] // downscale) // 2 * 2
     img_size = max(args.img_size or downscale * (window + window // 4), downscale * window) // downscale * downscale
     crops = load_crops(args, img_size)
+    if settings["model"]["style"] == "local":
+        settings["model"]["classes"] = crops.class_names
     dev = held_back(crops)
     config = {"kind": "maskgit", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
     run = Run("maskgit", args.run_name, config, args.wandb)
-    tokens = extract_tokens(tokenizer, crops, args.token_crops, args.seed, run.folder / "tokens.npy")
+    tokens, classes = extract_tokens(tokenizer, crops, args.token_crops, args.seed, run.folder / "tokens.npz")
     encode = compiled(tokenizer, tokenizer.encode)
     dev = np.concatenate([np.asarray(encode(dev[start:start + 16])) for start in range(0, len(dev), 16)])
     model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
@@ -431,7 +443,7 @@ def main(args):
     start_weights(args, "maskgit", model)
 
     def batches(start):
-        return ((batch,) for batch in token_windows(tokens, window, settings["batch_size"], args.seed, start,
+        return ((batch,) for batch in token_windows(tokens, classes, window, settings["batch_size"], args.seed, start,
                                                     settings["model"]["context"], model.mask_token))
 
     dev = corner_windows(dev, window, settings["model"]["context"], model.mask_token)

@@ -22,6 +22,7 @@ from log_and_save import add_logging_options, model_folder, start_wandb, wandb_i
 from token_decoding import ORDERS, SCHEDULES, guided
 from utilities import (
     ROOT,
+    UserError,
     add_machine_options,
     command_parser,
     number,
@@ -77,8 +78,10 @@ def build_parser():
                        help="decoding steps in each window (joint: for each ring)")
     group.add_argument("--temperature", type=number(float, 0, 10), default=0.7, metavar="T",
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
+    group.add_argument("--label", metavar="NAME",
+                       help="kind of sky to continue with, such as cumulus; one that is not known lists them all")
     group.add_argument("--guidance", type=number(float, 0, 10), default=0.0, metavar="W",
-                       help="how much tokens that suit this sky are preferred to common ones: 0 = as learned")
+                       help="how much tokens that suit the picture and --label are preferred to others: 0 = as learned")
     group.add_argument("--generation_temp", type=number(float, 0, 1000), default=4.0, metavar="T",
                        help="noise on --order confidence: 1 gives few details, 10 strange clouds")
     group.add_argument("--order", choices=ORDERS, default="halton",
@@ -214,6 +217,7 @@ class Models:
         self.position_local = tokenizer.position_local
         self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
         self.guidance = args.guidance
+        self.label = class_number(args.label, maskgit.config["classes"], folders[1])
         self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
         if args.generate_upsampled:
             sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
@@ -224,16 +228,27 @@ class Models:
 
 
     def network(self, tokens):
-        """MaskGIT for the windows of one canvas int [H, W]: it knows the colours of all that is known there."""
-        def seeing(context):
-            return lambda windows: self.maskgit(windows, np.tile(context, (len(windows), 1)))
+        """MaskGIT for the windows of one canvas int [H, W]: it knows the colours of all that is known there, and the
+        kind of sky that was asked for."""
+        def knowing(context, label):
+            return lambda windows: self.maskgit(windows, np.tile(context, (len(windows), 1)),
+                                                np.full(len(windows), label, np.int32))
 
         nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
         known = tokens[tokens != self.mask_token]
-        if not len(known):
-            return seeing(nothing)
         chosen = np.linspace(0, len(known) - 1, CONTEXT_TOKENS).round().astype(int)
-        return guided(seeing(known[chosen]), seeing(nothing), self.guidance)
+        return guided(knowing(known[chosen], self.label), knowing(nothing, -1), self.guidance)
+
+
+def class_number(label, names, folder):
+    """Which of the names a --label is; -1 for None. Raises UserError."""
+    if label is None:
+        return -1
+    if not names:
+        raise UserError(f"--label {label}: {folder} was trained without labels.")
+    if label.lower() not in names:
+        raise UserError(f"--label {label}: {folder} knows {', '.join(names)}.")
+    return names.index(label.lower())
 
 
 def margins(args, window):

@@ -5,6 +5,7 @@ many frames is landscape. The thesis this project grew from counts how often and
 (frame_mask, Statistics, thesis_mask); clouds, noise and haze make its thresholds hard to choose. Where an edge stands
 and which way it points says more: those of clouds point everywhere and cancel in the mean, or at least lie everywhere
 (static_edges). So what static edges outline is landscape, and the thesis's statistics confirm the weak ones (sky_mask).
+What is left of the sky behind branches, wires and roofs looks like the sky around it over the frames (sky_between).
 """
 from dataclasses import dataclass, fields
 
@@ -18,11 +19,16 @@ SMALLEST_SKY, SMALLEST_MASKED = 20_000, 300  # pixels
 EDGE_BLUR = 1.5  # pixels, standard deviation: evens out noise and shaking of the camera
 PAIRS = ((2, 5), (3, 10), (5, 20), (10, 30), (20, 40), (30, 50))  # longest run in frames, share in percent
 LOST_SKY = 0.01  # share of the sky that lower thresholds may take for safety
-NARROWEST_SKY, WIDE_SKY = 20, 40  # pixels: narrower tongues of sky may be leaks through a gap in the skyline
-SHARED_ROWS, SAME_COLOUR, SAME_LIVELINESS = 0.9, 0.05, 1.33  # see sky_below
-BESIDE = 3  # pixels beside an edge that it blurs
+NARROWEST_SKY = 20  # pixels: narrower tongues of sky may be leaks through a gap in the skyline
+AROUND = 120, 25  # pixels to the sides and up and down: standard deviations of what counts as the sky around
+SKY_AROUND = 0.01  # share of sky that is enough there
+ALIKE, UNLIKE = 0.05, 0.12  # looks that differ less from those of the sky around may be sky, more cannot be
+RIM, RIM_SHARE = 8, 0.8  # pixels from a gap to what is unlike sky, and share of its rim where that must be near
+SMALLEST_GAP = 100  # pixels: smaller sky between landscape is masked
+CALMEST = 0.5  # of the steepness of the sky beside it: what is calmer is a wall or snow
+BESIDE = 3  # pixels beside the landscape that it blurs
 GROWTH = 8  # pixels: blurred edges are about so wide on each side
-MARGIN = 2  # pixels: JPEG and the lens smear the landscape over its border
+MARGIN = 1  # pixels: JPEG and the lens smear the landscape over its border
 RARE, ALWAYS = 0.05, 0.9  # shares of the frames
 SMALLEST_SHIFT, SHIFT_CERTAINTY = 3, 0.2  # pixels, and response of phase correlation
 STRONG_EDGE = 2  # times the noise threshold
@@ -128,6 +134,7 @@ class Statistics:
     slope_y: np.ndarray  # int16 [H, W, 3], the same downwards
     steepness: np.ndarray  # float32 [H, W], sum of the absolute values of both over the colours
     total: np.ndarray  # float32 [H, W, 3], sum of the frames
+    squares: np.ndarray  # float32 [H, W, 3], sum of their squares
     brightest: np.ndarray  # uint8 [H, W, 3], the brightest frame
     clearest: np.ndarray  # uint8 [H, W, 3], the frame with the most edges
     levels: np.ndarray  # float64 [2], brightness of the one and share of edges of the other
@@ -139,7 +146,7 @@ class Statistics:
         counts = [np.zeros(shape, np.uint16) for _ in range(3)]
         slopes = [np.zeros((*shape, 3), np.int16) for _ in range(2)]
         frames = [np.zeros((*shape, 3), np.uint8) for _ in range(2)]
-        sums = np.zeros(shape, np.float32), np.zeros((*shape, 3), np.float32)
+        sums = np.zeros(shape, np.float32), *(np.zeros((*shape, 3), np.float32) for _ in range(2))
         return cls(0, *counts, *slopes, *sums, *frames, np.full(2, -1.0), np.zeros((0, 2), int))
 
     def add(self, frame, mask, slopes, steepness, shift=(0, 0)):
@@ -157,6 +164,7 @@ class Statistics:
         self.run *= mask
         np.maximum(self.longest, self.run, out=self.longest)
         cv2.accumulate(frame, self.total)
+        cv2.accumulateSquare(frame, self.squares)
         cv2.accumulate(steepness, self.steepness)
         cv2.add(self.slope_x, slopes[0], dst=self.slope_x)
         cv2.add(self.slope_y, slopes[1], dst=self.slope_y)
@@ -164,6 +172,13 @@ class Statistics:
             if level > self.levels[turn]:
                 self.levels[turn] = level
                 setattr(self, name, original)
+
+    @property
+    def looks(self):
+        """How each pixel looks over the frames, float32 [H, W, 6]: mean and deviation of its colours in [0, 1]."""
+        mean = self.total / np.float32(255 * self.frames)
+        deviation = np.sqrt(np.maximum(self.squares / np.float32(255**2 * self.frames) - mean**2, 0))
+        return np.dstack([mean, deviation])
 
     @property
     def share(self):
@@ -415,24 +430,79 @@ def sky_mask(statistics, boxes=(), pair=None, find_overlays=True):
     confirmed = confirmed_by(statistics, pair)
     landscape, overlays = split_overlays(landscape_edges(edges, confirmed))
 
-    # A stricter look, where the noise is known by height: what it adds to the sky was noise, unless that is a gap in
-    # the skyline, or so much that it must be landscape.
+    # A stricter look, where the noise is known by height: what it adds to the sky was noise, unless that is a wall, or
+    # so much that it must be landscape.
     calm = evened(edges, ~below(landscape)) / CALMER
     fewer, others = split_overlays(landscape_edges(calm, confirmed))
     if (~below(fewer)).mean() <= MOST_GAIN * (~below(landscape)).mean():
-        gaps = below(landscape) & ~opened(~below(fewer), WIDE_SKY)
-        edges, landscape, overlays = calm, fewer | (landscape & gaps), others
+        added = opened(below(landscape) & ~below(fewer), NARROWEST_SKY)
+        walls = calm_regions(added, statistics.steepness, ~below(landscape))
+        edges, landscape, overlays = calm, fewer | walls, others
 
     shifts = usual_shifts(statistics.shifts)
     if len(shifts) > 1:  # moved back, overlays are smeared
         overlays = split_overlays(statistics.share > ALWAYS)[1]
     found = [*overlay_boxes(overlays), *corner_boxes(landscape)] if find_overlays else []
     boxes = [*found, *boxes]
-    sky = ~mask_boxes(below(landscape), boxes)
-    sky |= sky_below(statistics, sky, ~mask_boxes(landscape, boxes))
-    sky = grown(opened(sky, NARROWEST_SKY), edges)
+    sky = grown(opened(~mask_boxes(below(landscape), boxes), NARROWEST_SKY), edges)
+    sky = large_regions(sky, SMALLEST_SKY * length_scale(sky.shape)**2, connectivity=4)
+    looks, outside = statistics.looks, ~mask_boxes(np.zeros_like(sky), boxes)
+    for _ in range(3):  # what one turn finds is the sky around for the next
+        sky |= sky_between(looks, statistics.steepness, sky, outside)
+    sky &= ~(spread(~sky, BESIDE) & (np.abs(unlikeness(looks, sky)).max(axis=2) > ALIKE))
     masked = np.any([moved(~sky, shift) for shift in shifts], axis=0)
     return SkyMask(with_margin(mask_boxes(masked, boxes)), pair, found)
+
+
+def sky_between(looks, steepness, sky, outside):
+    """Sky seen through the landscape, between branches, wires and roofs, that sky does not hold yet. Bool [H, W].
+
+    Regions that look like the sky around them, still more so on average, and end at what looks quite different:
+    mountains that haze or clouds hide look like the sky too, but so does what is next to them. outside: bool [H, W],
+    False in the overlays.
+    """
+    scale = length_scale(sky.shape)
+    square, reach = np.ones((3, 3), np.uint8), 2 * round(RIM * scale) + 1
+    differences = unlikeness(looks, sky)
+    unlike = np.abs(differences).max(axis=2)
+    alike = cv2.morphologyEx((((unlike < ALIKE) & outside) | sky).astype(np.uint8), cv2.MORPH_OPEN, square)
+    rim = alike > cv2.erode(alike, square)
+    ends = rim & (cv2.dilate(np.where(outside, unlike, 0), np.ones((reach, reach), np.uint8)) > UNLIKE)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(alike * ~sky, connectivity=4)
+    areas, inside = stats[:, cv2.CC_STAT_AREA], labels > 0
+    rims, ends = (np.bincount(labels[part], minlength=count) for part in (rim, ends))
+    means = [np.bincount(labels[inside], each, count) / areas for each in differences[inside].T]
+    keep = (areas >= SMALLEST_GAP * scale**2) & (np.abs(means).max(axis=0) < ALIKE / 2)
+    keep &= (ends >= RIM_SHARE * rims) & (rims > 0)
+    keep[0] = False
+    return keep[labels] & ~calm_regions(keep[labels], steepness, sky)
+
+
+def calm_regions(regions, steepness, sky):
+    """The regions (4-connected) too calm to be sky: clouds pass there, but not over smooth walls and snow. Bool [H, W].
+
+    Their median of steepness, float32 [H, W], is less than CALMEST of that of the sky in the same rows, or anywhere
+    where there is none. regions and sky: bool [H, W].
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(regions.astype(np.uint8), connectivity=4)
+    keep = np.zeros(count, bool)
+    for region in range(1, count):
+        left, top, across, down, _ = stats[region]
+        rows, part = np.s_[top:top + down], np.s_[top:top + down, left:left + across]
+        beside = steepness[rows][sky[rows]] if sky[rows].any() else steepness[sky]
+        keep[region] = np.median(steepness[part][labels[part] == region]) < CALMEST * np.median(beside)
+    return keep[labels]
+
+
+def unlikeness(looks, sky):
+    """Looks, float32 [H, W, N], minus their mean over the sky, bool [H, W], around; infinite where there is none."""
+    size = sky.shape[1] // 4, sky.shape[0] // 4
+    across, down = (reach * length_scale(sky.shape) / 4 for reach in AROUND)
+    total, weight = (cv2.GaussianBlur(cv2.resize(part, size, interpolation=cv2.INTER_AREA), (0, 0), across, sigmaY=down)
+                     for part in (looks * sky[..., None], sky.astype(np.float32)))
+    near = cv2.resize((weight > SKY_AROUND).astype(np.uint8), sky.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    around = cv2.resize(total / np.maximum(weight, SKY_AROUND)[..., None], sky.shape[::-1]).reshape(looks.shape)
+    return np.where(near[..., None], looks - around, np.float32(np.inf))
 
 
 def usual_shifts(shifts):
@@ -442,34 +512,6 @@ def usual_shifts(shifts):
     """
     low, high = np.quantile(shifts, [RARE, 1 - RARE], axis=0, method="nearest")
     return np.unique(shifts[((shifts >= low) & (shifts <= high)).all(axis=1)], axis=0)
-
-
-def sky_below(statistics, sky, free):
-    """Sky below thin landscape (wires, crowns of trees) by its likeness to the sky beside it. Bool [H, W].
-
-    Regions of free, bool [H, W], that are not sky yet are sky where most of their rows show sky elsewhere, of about the
-    same colour in the mean over the frames, and as lively: clouds pass through both. A smooth wall is calmer.
-    """
-    scale = length_scale(sky.shape)
-    inside = ~spread(~free | sky, BESIDE)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=4)
-    looks = np.dstack([statistics.total, statistics.steepness]) / np.float32(statistics.frames)
-    found = np.zeros(len(stats), bool)
-    for region in 1 + np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= SMALLEST_SKY * scale**2):
-        rows = slice(stats[region, 1], stats[region, 1] + stats[region, 3])
-        here, there = (row_means(looks[rows], mask) for mask in (labels[rows] == region, sky[rows]))
-        both = np.isfinite(here[:, 0] + there[:, 0])
-        if both.sum() >= SHARED_ROWS * np.isfinite(here[:, 0]).sum():
-            here, there = here[both].mean(axis=0), there[both].mean(axis=0)
-            alike = np.abs(here - there)[:3].max() <= SAME_COLOUR * 255
-            found[region] = alike and max(here[3] / there[3], there[3] / here[3]) <= SAME_LIVELINESS
-    return spread(found[labels], BESIDE)
-
-
-def row_means(values, mask):
-    """Mean of values [H, W, N] over the True pixels of each row of mask, bool [H, W]; NaN for fewer than 20. [H, N]."""
-    count = mask.sum(axis=1)[:, None]
-    return np.where(count >= 20, np.einsum("hwn,hw->hn", values, mask) / np.maximum(count, 1), np.nan)
 
 
 def confirmed_by(statistics, pair):
@@ -542,7 +584,7 @@ def grown(sky, edges, steps=GROWTH):
 
 
 def with_margin(mask):
-    """Mask also small regions of sky, and a margin. Bool [H, W]."""
+    """Mask also a margin, and the tiny regions of sky that are left. Bool [H, W]."""
     scale = length_scale(mask.shape)
     mask = cv2.dilate(mask.astype(np.uint8), np.ones((2 * MARGIN + 1,) * 2, np.uint8)) > 0
-    return fill_small_sky(mask, SMALLEST_SKY * scale**2)
+    return fill_small_sky(mask, SMALLEST_GAP * scale**2)

@@ -4,6 +4,8 @@ Both sources have the same interface:
   kind          "photographs" or "archive"
   name, size    name of the folder; side of the crops in pixels
   label_names   sorted labels (sub-folders) or places;  label_of: int [N], which of them each picture has
+  class_names   sorted kinds of sky that are told apart: labels in words, or hours;  class_of(number): which of them a
+                picture shows, -1 if that is not known
   held_back     bool [N], the pictures that are for development only
   per_picture   how many crops of a picture are worth its decoding
   dropped       Counter of what was left out, by reason
@@ -11,6 +13,7 @@ Both sources have the same interface:
 """
 import hashlib
 import os
+import re
 import sys
 import time
 import zipfile
@@ -33,6 +36,9 @@ MASK_ENDING = "_mask.png"
 MOST_CORNERS = 65536  # a place: more add no variety, and 94 places of full-size frames would fill memory
 NOT_A_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 SMEAR = 8  # pixels: half of the blocks in which JPEG usually keeps colours
+GENERA = {"ac": "altocumulus", "as": "altostratus", "cb": "cumulonimbus", "cc": "cirrocumulus", "ci": "cirrus",
+          "cs": "cirrostratus", "ct": "contrail", "cu": "cumulus", "ns": "nimbostratus", "sc": "stratocumulus",
+          "st": "stratus"}  # abbreviations of the World Meteorological Organization, and ct for contrails
 UNSETTLED = 2 * 10**9  # nanoseconds: a folder changed so recently may change again within the same time stamp
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -101,6 +107,13 @@ class Source:
 # Photographs
 
 
+def class_name(label):
+    """The kind of sky that a sub-folder stands for: its last part in lower case, without a number before it, genera in
+    full ("gcd/1_cumulus" and "ccsn/Cu" are both "cumulus"). Empty for the folder itself, "."."""
+    name = label.rsplit("/", 1)[-1].lower().lstrip("0123456789_-. ")
+    return GENERA.get(name, name)
+
+
 class Photographs(Source):
     """The pictures of a folder, of any depth, that are large enough for a crop; their sub-folders are the labels."""
 
@@ -118,7 +131,13 @@ class Photographs(Source):
         root = Path(folder)
         labels = [file.parent.relative_to(root).as_posix() for file in self.files]
         self.label_names, self.label_of = np.unique(labels, return_inverse=True)
+        classes = [class_name(label) for label in self.label_names]
+        self.class_names = sorted({*classes} - {""})
+        self._class_of_label = [self.class_names.index(name) if name else -1 for name in classes]
         self.held_back = held_back(labels, [file.name for file in self.files], dev_share)
+
+    def class_of(self, number):
+        return self._class_of_label[self.label_of[number]]
 
     def read(self, numbers, per_picture, seed):
         """Yield (number, uint8 [K, size, size, 3]) for these pictures; a broken one is named on stderr and left out.
@@ -267,6 +286,12 @@ def read_place(folder, mask, size, scale_down, cache):
     return place
 
 
+def hour_of(stem):
+    """The hour of a frame whose name begins with HHMM, HH-MM or the like; -1 for other names."""
+    found = re.match(r"([01]\d|2[0-3])[-_:.h]?[0-5]\d(?!\d)", stem)
+    return int(found[1]) if found else -1
+
+
 def frame_shape(path):
     """Height and width of a picture file, or None where it cannot be read."""
     try:
@@ -283,6 +308,7 @@ class Archive(Source):
     """
 
     kind = "archive"
+    class_names = [f"{hour:02}h" for hour in range(24)]
 
     def __init__(self, location, masks, size, scale_down, dev_share, cache):
         super().__init__(location, size)
@@ -313,6 +339,14 @@ class Archive(Source):
         groups, names, lengths = zip(*days, strict=True)
         self.held_back = np.repeat(held_back(groups, names, dev_share), lengths)
 
+    def path(self, number):
+        """Full name of a frame."""
+        label = self.label_of[number]
+        return self.places[label].path(number - self.begin[label])
+
+    def class_of(self, number):
+        return hour_of(self.path(number).stem)
+
     def read(self, numbers, per_picture, seed):
         """Yield (number, uint8 [per_picture, size, size, 3]) for these frames; names a broken one and leaves it out.
 
@@ -324,8 +358,7 @@ class Archive(Source):
         def windows():
             rng = np.random.default_rng(seed)
             for number in numbers:
-                place = self.places[self.label_of[number]]
-                path = place.path(number - self.begin[self.label_of[number]])
+                place, path = self.places[self.label_of[number]], self.path(number)
                 corners = place.corners[rng.integers(len(place.corners), size=per_picture)]
                 start = corners.min(0)
                 plans.append((number, path, corners - start))

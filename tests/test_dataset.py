@@ -226,6 +226,24 @@ def test_archive_is_split_by_day_and_described(archive):
     assert np.array_equal(crops.dev, archive_crops(archive).dev)
 
 
+@pytest.mark.parametrize(("stem", "hour"), [
+    ("0000", 0), ("2359", 23), ("07-30", 7), ("1205_cam", 12), ("2400", -1), ("1260", -1), ("frame_1200", -1),
+    ("20240512_1200", -1), ("", -1)])
+def test_the_hour_of_a_frame_is_read_from_its_name(stem, hour):
+    assert sky_sources.hour_of(stem) == hour
+
+
+def test_the_class_of_a_frame_is_its_hour(archive):
+    day = archive / "frames" / "tower" / "2020-01-01"
+    (day / "0002.jpg").rename(day / "1430.jpg")
+    source = archive_source(archive, 32, 1)
+    last, = np.flatnonzero([source.path(number).name == "1430.jpg" for number in range(len(source.label_of))])
+    assert source.class_names[source.class_of(last)] == "14h"
+    assert {source.class_names[source.class_of(number)] for number in range(last)} == {"00h"}
+    batches = archive_crops(archive, scale_down=2).labelled_batches(400, 0)
+    assert set(next(batches)[1]) == {0, 14}
+
+
 @pytest.mark.parametrize("scale", [1, 2])
 def test_archive_streams_without_end(archive, scale):
     crops = archive_crops(archive, scale_down=scale)
@@ -331,6 +349,23 @@ def test_a_changed_mask_counts_at_once(archive):
 # Photographs
 
 
+@pytest.mark.parametrize(("label", "name"), [
+    ("cumulus", "cumulus"), ("gcd/1_cumulus", "cumulus"), ("ccsn/Cu", "cumulus"), ("Ci", "cirrus"),
+    ("2024/Storm at sea", "storm at sea"), (".", ""), ("12", "")])
+def test_folders_say_what_kind_of_sky_they_hold(label, name):
+    assert sky_sources.class_name(label) == name
+
+
+def test_photographs_of_no_sub_folder_have_no_class(tmp_path):
+    for name in ("a.png", "Cu/b.png", "1_cumulus/c.png"):
+        save(tmp_path / name, clouds(np.random.default_rng(0), 40, 40))
+    source = sky_sources.Photographs(tmp_path, 32)
+    assert source.class_names == ["cumulus"]
+    names = [file.name for file in source.files]
+    assert {name: source.class_of(number) for number, name in enumerate(names)} == {
+        "a.png": -1, "b.png": 0, "c.png": 0}
+
+
 def test_photographs_have_labels_and_a_split(photographs):
     crops = load_crops(options(dataset_location=str(photographs)), 32, dev_count=10)
     found = crops.description
@@ -418,7 +453,9 @@ def test_a_pack_holds_the_crops_and_says_what_they_are(pack):
     assert len(rows) + len(dev) == 80
     assert len(found["training_labels"]) == len(rows) == sum(found["training"].values())
     assert len(found["development_labels"]) == len(dev) == sum(found["development"].values())
-    assert found["label_names"] == ["cirrus", "cumulus"]
+    assert found["label_names"] == found["class_names"] == ["cirrus", "cumulus"]
+    assert found["training_classes"] == found["training_labels"]
+    assert found["development_classes"] == found["development_labels"]
     assert sorted(path.name for path in pack.parent.iterdir()) == ["small.dev.npy", "small.json", "small.npy"]
     assert (pack.parents[1] / "runs" / "dataset" / "examples.png").is_file()
 

@@ -16,8 +16,8 @@ from maskgit import (
 
 CODES = 20
 LOCAL = {"style": "local", "window": 8, "width": 16, "blocks": 2, "heads": 2, "masks": "rectangles",
-         "mask_ratio": 0.5, "context": 5}
-THESIS = {**LOCAL, "style": "thesis", "masks": "thesis", "context": 0}
+         "mask_ratio": 0.5, "context": 5, "classes": ["cirrus", "cumulus"]}
+THESIS = {**LOCAL, "style": "thesis", "masks": "thesis", "context": 0, "classes": []}
 
 
 def uniforms(*rows):
@@ -158,7 +158,7 @@ def test_the_loss_counts_hidden_tokens_only(model):
     hidden = rng.random((2, 4, 4)) < 0.4
 
     def loss(tokens, hidden=hidden):
-        return float(model.compute_loss(x=(tokens, None), y_pred=(logits, hidden)))
+        return float(model.compute_loss(x=(tokens, None, None), y_pred=(logits, hidden)))
 
     probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     of_true = np.take_along_axis(probabilities, tokens[..., None], axis=-1)[..., 0]
@@ -175,7 +175,7 @@ def test_the_accuracy_counts_hidden_tokens_only(model):
     logits = np.eye(CODES, dtype=np.float32)[tokens]
     logits[:, 0] = -logits[:, 0]
     model.accuracy.reset_state()
-    model.compute_loss(x=(tokens, None), y_pred=(logits, hidden))
+    model.compute_loss(x=(tokens, None, None), y_pred=(logits, hidden))
     assert float(model.accuracy.result()) == 0.5
 
 
@@ -203,7 +203,7 @@ def test_context_changes_what_is_expected_but_not_by_its_order():
     nothing = np.full_like(context, model.mask_token)
 
     def logits(*inputs):
-        return np.asarray(model(inputs))
+        return np.asarray(model((*inputs, None)))
 
     without = np.asarray(model(tokens))
     assert np.array_equal(logits(tokens, context), without), "it is zero before training"
@@ -215,13 +215,29 @@ def test_context_changes_what_is_expected_but_not_by_its_order():
     np.testing.assert_allclose(logits(tokens, context), logits(tokens, padded), atol=1e-4)
 
 
+def test_the_kind_of_sky_changes_what_is_expected():
+    model = MaskGIT(LOCAL, CODES, 4)
+    tokens = np.repeat(grids(1, 8, 8), 3, axis=0)
+
+    def logits(*classes):
+        return np.asarray(model((tokens, None, np.array(classes, np.int32))))
+
+    without = np.asarray(model(tokens))
+    assert np.array_equal(logits(-1, 0, 1), without), "it is zero before training"
+    model.classes.embeddings.assign(np.random.default_rng(0).normal(size=(2, 16)))
+    unknown, cirrus, cumulus = logits(-1, 0, 1)
+    assert np.array_equal(unknown, without[0])
+    assert np.abs(cirrus - unknown).max() > 1e-3
+    assert np.abs(cumulus - cirrus).max() > 1e-3
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Windows and scores
 
 
 def test_windows_are_cut_from_the_grids():
     tokens = np.arange(5 * 9 * 11).reshape(5, 9, 11).astype(np.uint16)
-    cut, _ = next(token_windows(tokens, 8, 200, 0, 0))
+    cut, _, classes = next(token_windows(tokens, np.arange(5), 8, 200, 0, 0))
     assert cut.shape == (200, 8, 8)
     assert cut.dtype == np.int32
     first = cut[:, 0, 0]
@@ -229,27 +245,31 @@ def test_windows_are_cut_from_the_grids():
     for window, *place in zip(cut, grid, row, column, strict=True):
         assert np.array_equal(window, tokens[place[0], place[1]:place[1] + 8, place[2]:place[2] + 8])
     assert set(grid) == set(range(5))
+    dropped = classes == -1
+    assert 0.1 < dropped.mean() < 0.3
+    assert np.array_equal(classes[~dropped], grid[~dropped])
     assert set(row) == {0, 1}
     assert set(column) == {0, 1, 2, 3}
 
 
 def test_windows_go_on_where_they_stopped():
-    tokens = grids(50, 12, 12)
-    windows = token_windows(tokens, 8, 4, 3, 0, 5, 1024)
-    whole = [next(windows) for _ in range(6)]
-    for part in range(2):
-        assert np.array_equal(whole[0][part], next(token_windows(tokens, 8, 4, 3, 0, 5, 1024))[part])
-        assert not np.array_equal(whole[0][part], next(token_windows(tokens, 8, 4, 2, 0, 5, 1024))[part])
-    again = token_windows(tokens, 8, 4, 3, 16, 5, 1024)
-    for window, context in whole[4:]:
-        resumed = next(again)
-        assert np.array_equal(window, resumed[0])
-        assert np.array_equal(context, resumed[1])
+    def windows(seed, start):
+        return token_windows(grids(50, 12, 12), np.arange(50), 8, 4, seed, start, 5, 1024)
+
+    stream = windows(3, 0)
+    whole = [next(stream) for _ in range(6)]
+    for part in range(3):
+        assert np.array_equal(whole[0][part], next(windows(3, 0))[part])
+        assert not np.array_equal(whole[0][part], next(windows(2, 0))[part])
+    again = windows(3, 16)
+    for expected in whole[4:]:
+        for part, resumed in zip(expected, next(again), strict=True):
+            assert np.array_equal(part, resumed)
 
 
 def test_contexts_come_from_around_the_window():
     tokens = np.arange(3 * 81).reshape(3, 9, 9).astype(np.uint16)
-    windows, contexts = next(token_windows(tokens, 8, 400, 0, 0, 6, 999))
+    windows, contexts, _ = next(token_windows(tokens, np.zeros(3), 8, 400, 0, 0, 6, 999))
     dropped = (contexts == 999).all(axis=1)
     assert 0.1 < dropped.mean() < 0.3
     for window, context in zip(windows[~dropped], contexts[~dropped], strict=True):

@@ -54,7 +54,8 @@ def test_the_first_command_grows_the_samples(copy):
 
 
 def test_the_training_commands_lead_to_a_grown_sky(copy):
-    training = [line for line in COMMANDS if re.match(r"python (simulate|segmentation|dataset|tokenizer|maskgit|diffusion)", line)]
+    steps = r"python (simulate|segmentation|dataset|tokenizer|maskgit|diffusion)"
+    training = [line for line in COMMANDS if re.match(steps, line)]
     training += [line for line in COMMANDS if "--maskgit_run my" in line]
     assert len(training) == 7
     for command in training:

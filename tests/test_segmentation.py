@@ -14,6 +14,7 @@ from sky_masks import (
     PAIRS,
     Statistics,
     below,
+    calm_regions,
     choose_pair,
     clipped_slopes,
     closed,
@@ -26,12 +27,14 @@ from sky_masks import (
     grown,
     mask_boxes,
     overlay_boxes,
-    sky_below,
+    sky_between,
     sky_mask,
     split_overlays,
     static_edges,
     thesis_boxes,
     thesis_mask,
+    unlikeness,
+    with_margin,
 )
 from utilities import UserError
 
@@ -243,7 +246,7 @@ def test_statistics_come_back_from_disk(tmp_path, camera):
     camera.save(tmp_path / "place.npz")
     loaded = Statistics.load(tmp_path / "place.npz")
     assert loaded.frames == 40
-    for name in ("masked", "longest", "slope_x", "steepness", "total", "brightest"):
+    for name in ("masked", "longest", "slope_x", "steepness", "total", "squares", "brightest"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(camera, name))
 
 
@@ -326,20 +329,55 @@ def test_corners_are_masked_where_landscape_reaches_the_border():
     assert not sky_masks.corner_boxes(landscape & (np.arange(HEIGHT)[:, None] > 30))
 
 
-def test_sky_below_a_wire_is_found_and_a_smooth_wall_is_not():
-    statistics = Statistics.empty((HEIGHT, WIDTH))
-    statistics.frames = 10
-    statistics.total[:] = 1500
-    statistics.steepness[:] = 20
-    statistics.steepness[100:220, 200:300] = 4
-    sky = np.ones((HEIGHT, WIDTH), bool)
-    sky[100:, 20:120] = sky[100:, 200:300] = False
-    free = np.ones_like(sky)
-    free[98:102] = False
-    found = sky_below(statistics, sky, free)
-    assert found[110:230, 25:115].all() and not found[:, 200:300].any()
-    statistics.total[100:, 20:120] = 2000
-    assert not sky_below(statistics, sky, free).any()
+def test_looks_are_mean_and_deviation_of_the_colours():
+    frames = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), np.uint8)
+    looks = statistics_of(frames).looks
+    np.testing.assert_allclose(looks, np.dstack([frames.mean(axis=0), frames.std(axis=0)]) / 255, atol=1e-4)
+
+
+def test_unlikeness_is_to_the_sky_around():
+    sky = np.zeros((HEIGHT, WIDTH), bool)
+    sky[:60] = True
+    looks = np.full((HEIGHT, WIDTH, 2), 0.5, np.float32)
+    looks[62:64] = 0.4, 0.8
+    looks[:, 200:] += np.float32(0.2)  # to the right of the frame the sky looks different
+    found = unlikeness(looks, sky)
+    assert np.abs(found[50, [20, 300]]).max() < 0.02 and found[190:].min() == np.inf
+    np.testing.assert_allclose(found[63, 20], [-0.1, 0.3], atol=0.02)
+
+
+def test_calm_regions_are_measured_by_the_sky_beside_them():
+    steepness = np.float32([[9] * 8, [4] * 8, [4] * 8])
+    regions = array("........ #..#.... ...##.##")
+    steepness[1, 0], steepness[2, 6:] = 1, 1.9
+    sky = array("######## .....### ........")
+    np.testing.assert_array_equal(calm_regions(regions, steepness, sky), array("........ #....... ......##"))
+
+
+def test_sky_between_is_like_the_sky_around_and_ends_at_what_is_not():
+    looks, steepness = np.full((HEIGHT, WIDTH, 6), 0.5, np.float32), np.full((HEIGHT, WIDTH), 20, np.float32)
+    sky, outside = np.ones((HEIGHT, WIDTH), bool), np.ones((HEIGHT, WIDTH), bool)
+    sky[100:] = False
+    looks[100:] = 0.9
+    looks[101:112, 200:250] = 0.57  # haze: what is next to it is hardly different
+    places = {name: np.s_[104:109, left:left + 30]
+              for name, left in {"gap": 20, "wall": 65, "overlay": 110, "snow": 155, "haze": 210}.items()}
+    for place in (*places.values(), np.s_[104:105, 280:283]):
+        looks[place] = 0.52
+    looks[places["snow"]] = 0.54
+    steepness[places["wall"]] = 4
+    outside[places["overlay"]] = False
+    expected = np.zeros_like(sky)
+    expected[places["gap"]] = True
+    np.testing.assert_array_equal(sky_between(looks, steepness, sky, outside), expected)
+    assert not sky_between(looks, steepness, np.zeros_like(sky), outside).any()
+
+
+def test_the_margin_surrounds_the_mask_and_fills_tiny_gaps():
+    mask = np.ones((HEIGHT, WIDTH), bool)
+    mask[20:30, 20:50] = mask[100:103, 100:103] = False
+    found = ~with_margin(mask)
+    assert found[21:29, 21:49].all() and found.sum() == 8 * 28
 
 
 def test_the_chosen_pair_is_the_lowest_that_masks_no_clouds():

@@ -199,13 +199,13 @@ def test_a_pack_without_development_crops_is_refused_in_one_sentence(workshop):
 def test_the_presets_of_the_thesis_train(workshop):
     options = ("--pack", "sky.npy", "--preset", "thesis", "--run_name", "thesis", *QUIET)
     own = ("--tokenizer_run", "thesis", *options)
-    workshop.run("eager.py", "tokenizer.py", *options, "--img_size", 64, "--images", 4, "--batch_size", 2)
-    workshop.run("eager.py", "maskgit.py", *own, "--images", 4, "--batch_size", 2, "--token_crops", 4)
-    workshop.run("eager.py", "diffusion_model_upscale.py", *own, "--images", 2, "--batch_size", 1, "--img_size", 256,
+    workshop.run("eager.py", "tokenizer.py", *options, "--img_size", 64, "--images", 2, "--batch_size", 2)
+    workshop.run("eager.py", "maskgit.py", *own, "--images", 2, "--batch_size", 2, "--token_crops", 2)
+    workshop.run("eager.py", "diffusion_model_upscale.py", *own, "--images", 1, "--batch_size", 1, "--img_size", 128,
                  "--diffusion_steps", 1)
     for kind in SCRIPTS:
         row, = stats(workshop.folder / "runs" / f"{kind}_thesis")
-        assert set(row) == METRICS[kind] | {"images", "images_per_second"}
+        assert set(row) == METRICS[kind] - {"mean_psnr", "mean_spectrum_db"} | {"images", "images_per_second"}
     assert_usable(workshop.folder / "models", "thesis")
 
 
@@ -223,7 +223,7 @@ def test_models_train_on_jax_without_tensorflow_and_load_with_it(workshop):
         assert [row["images"] for row in stats(workshop.folder / "runs" / f"{kind}_jax")] == [8, 16]
     assert_usable(workshop.folder / "models", "jax")
     tokenizer, _, _ = load_tokenizer(folder=workshop.folder / "models" / "tokenizer_jax")
-    made_by_jax = np.load(workshop.folder / "runs" / "maskgit_jax" / "tokens.npy")
+    made_by_jax = np.load(workshop.folder / "runs" / "maskgit_jax" / "tokens.npz")["tokens"]
     parser = argparse.ArgumentParser()
     add_data_options(parser, scale_down=4)
     crops = load_crops(parser.parse_args(["--pack", str(workshop.folder / "sky.npy")]), 80)
