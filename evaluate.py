@@ -3,32 +3,41 @@
   python evaluate.py --pack skies.npy
   python evaluate.py --pack skies.npy --label gcd --kinds tokenizer
   python evaluate.py --pack highres.npy --kinds sharpen --img_size 512 --json scores.json
+  python evaluate.py --pack skies.npy --kinds outpainting --img_size 224 --count 128 --attempts 2
 
 The held-back crops of a pack come from pictures that no model has trained on.
 """
 import json
+import shlex
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from backend import compiled
 from dataset import pack_files
 from diffusion_model_upscale import bicubic, load_super_sampler, make_blurry, upscale_pictures
+from distributions import FEATURES
 from log_and_save import model_folder, write_json
 from maskgit import corner_windows, dev_masks, hidden_scores, load_maskgit
-from metrics import code_statistics, psnr, spectrum_distance
+from metrics import code_statistics, high_frequencies_kept, psnr, spectrum_distance, ssim
+from outpainting_scores import measure_outpainting
 from sky_sources import random_crop
 from token_decoding import decoding_steps, log_softmax
 from tokenizer import load_tokenizer, reconstruct
 from utilities import UserError, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
 from windows import in_batches
 
-KINDS = ("tokenizer", "maskgit", "sharpen")
+KINDS = ("tokenizer", "maskgit", "sharpen", "outpainting")
+MASK_KINDS = ("half", "known corner", "hidden corner", "hole", "everything")
 
 
 def held_back_crops(path, label, size, count):
-    """Deterministic uint8 [N, size, size, 3] of a pack's development crops whose label starts with `label`."""
+    """The same crops every time of a pack's development crops whose label starts with `label`.
+
+    Returns: uint8 [N, size, size, 3]; the names of their classes, N strings or None.
+    """
     _, dev_file, info_file = pack_files(Path(path))
     if not dev_file.exists():
         raise UserError(f"{dev_file} does not exist: write the pack with dataset.py --pack.")
@@ -40,8 +49,10 @@ def held_back_crops(path, label, size, count):
         raise UserError(f"--label {label}: the held-back labels are {', '.join(sorted(set(labels)))}.")
     if size > crops.shape[1]:
         raise UserError(f"--img_size {size}: the crops of {path} have {crops.shape[1]} pixels.")
-    rng = np.random.default_rng(0)
-    return np.stack([random_crop(crops[index], size, 1.0, rng) for index in chosen[:count]])
+    rng, chosen = np.random.default_rng(0), chosen[:count]
+    classes = info.get("development_classes", [-1] * len(labels))
+    names = [info["class_names"][classes[index]] if classes[index] >= 0 else None for index in chosen]
+    return np.stack([random_crop(crops[index], size, 1.0, rng) for index in chosen]), names
 
 
 def nearest_known(tokens, hidden):
@@ -51,7 +62,22 @@ def nearest_known(tokens, hidden):
         return tokens
     grid = np.stack(np.meshgrid(*map(np.arange, tokens.shape), indexing="ij"), axis=-1)
     distance = ((grid[:, :, None] - known) ** 2).sum(axis=-1)
-    return tokens[tuple(known[distance.argmin(axis=-1)].T)].reshape(tokens.shape)
+    return tokens[tuple(np.moveaxis(known[distance.argmin(axis=-1)], -1, 0))]
+
+
+def mask_of_kind(kind, size):
+    """Hidden positions, bool [size, size], of one of MASK_KINDS."""
+    hidden, half, quarter = np.zeros((size, size), bool), size // 2, size // 4
+    if kind == "half":
+        hidden[:, half:] = True
+    elif kind == "hidden corner":
+        hidden[half:, half:] = True
+    elif kind == "hole":
+        hidden[quarter:-quarter, quarter:-quarter] = True
+    else:
+        hidden[:] = True
+        hidden[:half, :half] = kind == "everything"
+    return hidden
 
 
 def mixed_with_copies(tokens, hidden, share, frequencies):
@@ -69,24 +95,40 @@ def measure_tokenizer(tokenizer, crops):
     decoded, tokens = reconstruct(tokenizer, crops)
     used, perplexity = code_statistics(tokens, tokenizer.config["codes"])
     return {"psnr_db": float(psnr(decoded, crops).mean()), "codes_used": used, "perplexity": perplexity,
+            "ssim": ssim(decoded, crops), "high_frequencies_kept": high_frequencies_kept(decoded, crops),
             "bits_per_pixel": np.log2(tokenizer.config["codes"]) / tokenizer.config["downscale"] ** 2,
             "spectrum_db": spectrum_distance(decoded, crops)}
 
 
-def measure_maskgit(maskgit, tokens, contexts, training_tokens, steps):
-    """Scores on the hidden tokens of int [N, h, w], which have int [N, C] around them, beside the unigram and the copy
-    of the nearest known token."""
-    network = compiled(maskgit, lambda *x: maskgit((*x, None), training=False))
+def measure_maskgit(maskgit, tokens, contexts, classes, training_tokens, steps):
+    """Scores on the hidden tokens of int [N, h, w], which have int [N, C] around them and these classes, int [N].
+
+    Beside them the unigram and the copy of the nearest known token. Only the score that says so uses the classes.
+    """
+    network = compiled(maskgit, lambda *x: maskgit(x, training=False))
+    unknown = np.full(len(tokens), -1, np.int32)
+
+    def one_step_scores(hidden, classes=unknown):
+        seen = np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
+        result = np.concatenate([log_softmax(network(*part)) for part in zip(
+            *(in_batches(each, 16) for each in (seen, contexts, classes)), strict=True)])
+        return result, *hidden_scores(result, tokens, hidden)
+
     hidden = dev_masks(len(tokens), tokens.shape[1])
     seen = np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
-    one_step = np.concatenate([log_softmax(network(*part)) for part in zip(
-        in_batches(seen, 16), in_batches(contexts, 16), strict=True)])
+    one_step, loss, accuracy = one_step_scores(hidden)
+    kinds = {}
+    for kind in MASK_KINDS:
+        whole = np.broadcast_to(mask_of_kind(kind, tokens.shape[1]), tokens.shape)
+        _, kinds[f"one_step_loss, {kind}"], kinds[f"one_step_accuracy, {kind}"] = one_step_scores(whole)
+    if (classes >= 0).any():
+        _, kinds["one_step_loss, labels known"], _ = one_step_scores(hidden, classes)
     full = np.empty_like(one_step)
     for batch in tqdm(in_batches(np.arange(len(seen)), 16), desc="decoding", leave=False):
         seeds = [(0, int(index)) for index in batch]
         for _, decided, logits in decoding_steps(
-                seen[batch], lambda grid, around=contexts[batch]: network(grid, around), maskgit.mask_token, seeds,
-                steps):
+                seen[batch], lambda grid, around=contexts[batch]: network(grid, around, unknown[:len(around)]),
+                maskgit.mask_token, seeds, steps):
             rows, *places = np.nonzero(decided)
             full[(batch[rows], *places)] = log_softmax(logits[decided])
     codes = maskgit.mask_token
@@ -96,18 +138,20 @@ def measure_maskgit(maskgit, tokens, contexts, training_tokens, steps):
     training_hidden = dev_masks(len(training_tokens), tokens.shape[1], seed=1)
     right = [(nearest_known(grid, mask) == grid)[mask].mean()
              for grid, mask in zip(training_tokens, training_hidden, strict=True) if not mask.all()]
-    loss, accuracy = hidden_scores(one_step, tokens, hidden)
     full_loss, full_accuracy = hidden_scores(full, tokens, hidden)
     return {"one_step_loss": loss, "one_step_accuracy": accuracy,
             "full_loss": full_loss, "full_accuracy": full_accuracy,
             "unigram_loss": -float(np.log(frequencies[tokens])[hidden].mean()),
             "unigram_accuracy": float((tokens == frequencies.argmax())[hidden].mean()),
             "copy_loss": mixed_with_copies(tokens, hidden, float(np.mean(right)), frequencies),
-            "copy_accuracy": float((copies == tokens)[partly].mean())}
+            "copy_accuracy": float((copies == tokens)[partly].mean()), **kinds}
 
 
 def measure_sharpen(sampler, tokenizer, crops, steps, details):
-    """Scores of upscaling uint8 crops [N, S, S, 3] that were shrunk and tokenised, beside bicubic upscaling."""
+    """Scores of upscaling uint8 crops [N, S, S, 3] that were shrunk and tokenised, beside bicubic upscaling.
+
+    low_psnr_db says how well the result, shrunk again, fits what it was made from.
+    """
     blurry, estimate = make_blurry(tokenizer), compiled(sampler, sampler.estimate)
     low = np.concatenate([blurry(part) for part in in_batches(crops, 2)])
     results = {"bicubic": to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255)))}
@@ -116,7 +160,28 @@ def measure_sharpen(sampler, tokenizer, crops, steps, details):
             upscale_pictures(estimate, part, steps, sampler.config["schedule"], sampler.config["edge_scale"],
                              detail=detail) for part in tqdm(in_batches(low, 2), f"detail {detail:g}", leave=False)])
     return {f"{name}_{measure}": value for name, result in results.items() for measure, value in (
-        ("psnr_db", float(psnr(result, crops).mean())), ("spectrum_db", spectrum_distance(result, crops)))}
+        ("psnr_db", float(psnr(result, crops).mean())), ("ssim", ssim(result, crops)),
+        ("spectrum_db", spectrum_distance(result, crops)),
+        ("low_psnr_db", float(psnr(np.stack([shrunk(picture, low.shape[1]) for picture in result]), low).mean())))}
+
+
+def shrunk(picture, size):
+    """uint8 [S, S, 3] at a smaller size."""
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def print_scores(scores):
+    """Print {name: value}, or {method: {mark: value or (value, low, high)}} as one table for each mark."""
+    if not isinstance(next(iter(scores.values())), dict):
+        for name, value in scores.items():
+            print(f"  {name:<34} {value:9.4f}")
+        return
+    for mark in {mark: None for marks in scores.values() for mark in marks}:
+        print(f"  {mark}")
+        for method, marks in scores.items():
+            if mark in marks:
+                value, *interval = np.atleast_1d(marks[mark])
+                print(f"    {method:<20} {value:9.4f}" + ("  ({:.4f} to {:.4f})".format(*interval) if interval else ""))
 
 
 def build_parser():
@@ -132,6 +197,9 @@ def build_parser():
         group.add_argument(f"--{kind}_run", metavar="NAME", help=f"use models/{kind}_NAME")
     group.add_argument("--maskgit_steps", type=number(int, 1), default=12, metavar="N", help="steps of full decoding")
     group.add_argument("--diffusion_steps", type=number(int, 1), default=10, metavar="N", help="steps of upscaling")
+    group.add_argument("--attempts", type=number(int, 1), default=1, metavar="N", help="results for each picture")
+    group.add_argument("--outpainting_options", type=shlex.split, default=[], metavar="'OPTIONS'",
+                       help="of outpainting.py, in one pair of quotes: '--temperature 1 --decoding full'")
     group.add_argument("--detail", type=number(float, 0, 2), nargs="+", default=[0.0, 0.5, 0.8, 1.0], metavar="D",
                        help="amounts of detail to upscale with")
     parser.add_argument_group("result").add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
@@ -140,7 +208,7 @@ def build_parser():
 
 
 def main(args):
-    crops = held_back_crops(args.pack, args.label, args.img_size, args.count)
+    crops, labels = held_back_crops(args.pack, args.label, args.img_size, args.count)
     prepare_machine(args)
     tokenizer, tokenizer_config, folder = load_tokenizer(args.tokenizer_run)
     scores = {"crops": len(crops)}
@@ -152,15 +220,19 @@ def main(args):
         window = maskgit.config["window"]
         grids, training_grids = (reconstruct(tokenizer, part)[1] for part in (crops, training))
         windows, contexts = corner_windows(grids, window, maskgit.config["context"], maskgit.mask_token)
-        scores["maskgit"] = measure_maskgit(maskgit, windows, contexts, training_grids[:, :window, :window],
+        known = maskgit.config["classes"]
+        classes = np.array([known.index(name) if name in known else -1 for name in labels], np.int32)
+        scores["maskgit"] = measure_maskgit(maskgit, windows, contexts, classes, training_grids[:, :window, :window],
                                             args.maskgit_steps)
     if "sharpen" in args.kinds:
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
         scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps, args.detail)
+    if "outpainting" in args.kinds:
+        scores["outpainting"] = measure_outpainting(crops[::2], crops[1::2], tokenizer, args, args.outpainting_options)
+        scores["features"] = FEATURES
     for kind in args.kinds:
         print(kind)
-        for name, value in scores[kind].items():
-            print(f"  {name:<22} {value:9.4f}")
+        print_scores(scores[kind])
     if args.json:
         write_json(args.json, scores)
 

@@ -8,6 +8,15 @@ def psnr(pictures, references):
     return 10 * np.log10(255**2 / np.maximum(np.mean(difference**2, axis=(1, 2, 3)), 1e-3))
 
 
+def ssim(pictures, references):
+    """Mean structural similarity of uint8 [B, H, W, 3] pairs. Wang et al. 2004, "Image quality assessment"."""
+    from skimage.metrics import structural_similarity
+
+    return float(np.mean([structural_similarity(*pair, channel_axis=-1, gaussian_weights=True, sigma=1.5,
+                                                use_sample_covariance=False)
+                          for pair in zip(pictures, references, strict=True)]))
+
+
 def code_statistics(tokens, codes):
     """(share of codes used, perplexity = exp of the entropy of their frequencies) of an int array."""
     share = np.bincount(np.ravel(tokens), minlength=codes) / np.size(tokens)
@@ -30,6 +39,12 @@ def radial_spectrum(pictures):
     inside = (radius >= 1) & (radius <= size // 2)
     power = power.mean(axis=(0, 3))
     return np.bincount(radius[inside], power[inside])[1:] / np.bincount(radius[inside])[1:]
+
+
+def high_frequencies_kept(pictures, references):
+    """Power of the upper half of the spatial frequencies, as a share of that of the references."""
+    upper = [radial_spectrum(each) for each in (pictures, references)]
+    return float(np.divide(*(each[len(each) // 2:].sum() for each in upper)))
 
 
 def spectrum_distance(pictures, references):

@@ -1,0 +1,175 @@
+"""Judging outpainting: hide all but the middle of photographs, continue it, and compare with what was hidden.
+
+The sets are compared as distributions, because there are many right answers. The reference are other photographs than
+those that are continued, so a method gains nothing by copying, and real photographs mark the floor.
+"""
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from backend import compiled
+from dataset import MONOCHROME_DEVIATION
+from distributions import (
+    PATCH,
+    colour_histogram,
+    frechet_distance,
+    histogram_distance,
+    kernel_distance,
+    patch_descriptors,
+    random_features,
+    seam_score,
+    sliced_wasserstein,
+    token_entropy,
+)
+from outpainting import Models, grow
+from outpainting import build_parser as outpainting_parser
+
+PATCHES = 64  # of each picture and level
+BOOTSTRAPS = 30
+INTERVAL = 0.05, 0.95
+
+
+def middle(size, unit):
+    """(first, end) of the middle half of a side, in whole units."""
+    units = size // unit
+    margin = units // 4
+    return margin * unit, (units - margin) * unit
+
+
+def replicated(picture, margin, middle):
+    """The pixels of the border of uint8 [h, w, 3], drawn outwards."""
+    return cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_REPLICATE)
+
+
+def mirrored(picture, margin, middle):
+    """The picture, mirrored at its borders."""
+    return cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_REFLECT)
+
+
+def inpainted(picture, margin, middle):
+    """OpenCV's inpainting. Telea 2004, "An image inpainting technique based on the fast marching method"."""
+    canvas = replicated(picture, margin, middle)
+    hidden = np.full(canvas.shape[:2], 255, np.uint8)
+    hidden[margin:-margin, margin:-margin] = 0
+    return cv2.inpaint(canvas, hidden, 5, cv2.INPAINT_TELEA)
+
+
+BASELINES = {"edge replication": replicated, "mirroring": mirrored, "OpenCV inpainting": inpainted}
+
+
+def continued(pictures, args, options):
+    """uint8 [N, S, S, 3] made by outpainting.py from the middles of such pictures, in args.attempts attempts.
+
+    options: more options of outpainting.py, a list. Returns a list of the attempts.
+    """
+    words = [f"--attempt_count={args.attempts}", "--no-generate_upsampled", "--wandb=disabled", f"--seed={args.seed}",
+             f"--threads={args.threads}", f"--use_gpu={args.use_gpu}", f"--precision={args.precision}", *options]
+    words += [f"--{kind}_run={name}" for kind in ("tokenizer", "maskgit") if (name := getattr(args, f"{kind}_run"))]
+    own = outpainting_parser().parse_args(words)
+    models = Models(own)
+    first, end = middle(pictures.shape[1], models.downscale)
+    own.img_size = end - first
+    own.outpaint_range = first / models.downscale / models.window / own.outpaint_step
+    results = [[low for low, _ in grow(picture[first:end, first:end], models, own, lambda _: iter)]
+               for picture in tqdm(pictures, "outpainting", unit="picture", leave=False)]
+    return [np.stack(attempt) for attempt in zip(*results, strict=True)]
+
+
+class Judge:
+    """Measures sets of pictures, uint8 [N, S, S, 3], around their middle, against a reference set."""
+
+    def __init__(self, reference, encode, unit, codes):
+        self.encode, self.codes = encode, codes
+        size = reference.shape[1]
+        self.first, self.end = middle(size, unit)
+        self.outer = np.ones((size, size), bool)
+        self.outer[self.first:self.end, self.first:self.end] = False
+        self.levels = 1 + int(np.log2(self.first / PATCH))  # coarser ones are narrower than a patch
+        self.outer_tokens = self.outer[::unit, ::unit]
+        self.reference = self.observe(reference)
+
+    def observe(self, pictures):
+        """What the distances are computed from, for each picture: a dictionary of arrays of N rows."""
+        rng = np.random.default_rng(0)
+        size, quarter = pictures.shape[1], pictures.shape[1] // 4
+        places = [(row, column) for row in range(0, size - quarter + 1, quarter)
+                  for column in range(0, size - quarter + 1, quarter)
+                  if self.outer[row:row + quarter, column:column + quarter].mean() > 0.9]
+        tiles = [random_features(pictures[:, row:row + quarter, column:column + quarter]) for row, column in places]
+        grids = np.concatenate([np.asarray(self.encode(pictures[start:start + 16]))
+                                for start in range(0, len(pictures), 16)])
+        tokens = grids[:, self.outer_tokens]
+        outer = pictures[:, self.outer].astype(np.float32)
+        return {
+            "patches": patch_descriptors(pictures, self.outer, self.levels, PATCHES, rng),
+            "features": np.stack(tiles, axis=1),
+            "colours": np.stack([colour_histogram(picture[self.outer]) for picture in pictures]),
+            "tokens": np.stack([np.bincount(row, minlength=self.codes) for row in tokens]),
+            "entropy": np.array([token_entropy(row) for row in tokens]),
+            "seam": np.array([seam_score(picture, *[(self.first, self.end)] * 2) for picture in pictures]),
+            "deviation": np.abs(outer - outer.mean(axis=1, keepdims=True)).mean(axis=(1, 2)) / 255,
+        }
+
+    def distances(self, seen, chosen):
+        """Marks of the chosen pictures, int [K], of what observe gave for a set."""
+        reference = self.reference
+        marks = {f"swd_{2**level}x": sliced_wasserstein(pooled(patches, chosen), pooled(others))
+                 for level, (patches, others) in enumerate(zip(seen["patches"], reference["patches"], strict=True))}
+        marks["swd"] = float(np.mean(list(marks.values())))
+        others = pooled(reference["features"])
+        scale = others.std(axis=0).mean()
+        features = pooled(seen["features"], chosen) / scale, others / scale
+        marks["frechet"], marks["kernel"] = frechet_distance(*features), kernel_distance(*features)
+        for name in ("colours", "tokens"):
+            marks[name] = histogram_distance(seen[name][chosen].sum(axis=0), reference[name].sum(axis=0))
+        marks["entropy_bits"] = float(seen["entropy"][chosen].mean())
+        marks["seam"] = float(seen["seam"][chosen].mean())
+        return marks
+
+
+def pooled(values, chosen=slice(None)):
+    """The rows of the chosen pictures together: float [N, K, D] -> [len(chosen) * K, D]."""
+    return values[chosen].reshape(-1, values.shape[-1])
+
+
+def with_intervals(judge, seen, rng):
+    """{mark: (value, low, high)}: marks of a set and what INTERVAL of resampled sets of its pictures give."""
+    count = len(seen["seam"])
+    value = judge.distances(seen, np.arange(count))
+    again = [judge.distances(seen, rng.integers(0, count, count)) for _ in range(BOOTSTRAPS)]
+    return {name: (value[name], *np.quantile([each[name] for each in again], INTERVAL).tolist()) for name in value}
+
+
+def measure_outpainting(pictures, reference, tokenizer, args, options=()):
+    """Marks of outpainting.py, of the baselines and of real photographs, {method: {mark: value or (value, low, high)}}.
+
+    Args:
+        pictures: uint8 [N, S, S, 3], whose middle half is continued.
+        reference: uint8 [M, S, S, 3] of other photographs.
+        tokenizer: Tokenizer.
+        args: attempts, seed, machine options, tokenizer_run, maskgit_run.
+        options: of outpainting.py, a list.
+    """
+    judge = Judge(reference, compiled(tokenizer, tokenizer.encode), tokenizer.config["downscale"],
+                  tokenizer.config["codes"])
+    first, end = judge.first, judge.end
+    attempts = continued(pictures, args, options)
+    sets = {"outpainting.py": attempts[0]}
+    for name, method in BASELINES.items():
+        sets[name] = np.stack([method(picture[first:end, first:end], first, end) for picture in pictures])
+    sets["real photographs"] = pictures
+    inputs = pictures[:, first:end, first:end].reshape(len(pictures), -1, 3).astype(np.float32)
+    cloudy = np.abs(inputs - inputs.mean(axis=1, keepdims=True)).mean(axis=(1, 2)) / 255 > MONOCHROME_DEVIATION
+    rng, scores = np.random.default_rng(0), {}
+    for name, results in tqdm(sets.items(), "comparing", unit="set", leave=False):
+        seen = judge.observe(results)
+        scores[name] = with_intervals(judge, seen, rng)
+        error = (results[:, judge.outer].astype(np.float32) - pictures[:, judge.outer]) ** 2
+        scores[name]["rms_error"] = float(np.sqrt(error.mean()))
+        scores[name]["collapsed"] = float((seen["deviation"][cloudy] < MONOCHROME_DEVIATION / 4).mean())
+    if len(attempts) > 1:
+        outer = [each[:, judge.outer].astype(np.float32) for each in attempts]
+        between = [np.abs(a - b).mean() for index, a in enumerate(outer) for b in outer[index + 1:]]
+        real = pictures[:, judge.outer].astype(np.float32)
+        scores["outpainting.py"]["diversity"] = float(np.mean(between) / np.abs(real - np.roll(real, 1, axis=0)).mean())
+    return scores
