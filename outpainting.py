@@ -39,7 +39,7 @@ from windows import blend, even_starts, grid_windows, in_batches
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
-DETAIL = 0.8
+DETAIL = 0.6
 
 
 def build_parser():
@@ -71,9 +71,9 @@ def build_parser():
                        help="shorter side of the picture in low-resolution pixels; the result is four times as large")
 
     group = parser.add_argument_group("tokens")
-    group.add_argument("--decoding", choices=["joint", "full", "simple"], default="joint",
-                       help="joint = the whole canvas at once, full = ring by ring (thesis), simple = ring by ring, "
-                            "one pass with the most probable tokens")
+    group.add_argument("--decoding", choices=["full", "joint", "simple"], default="full",
+                       help="full = ring by ring (thesis), joint = the whole canvas at once, simple = ring by ring in "
+                            "one pass, with the most probable tokens")
     group.add_argument("--maskgit_steps", type=number(int, 1, 1000), default=12, metavar="N",
                        help="decoding steps in each window (joint: for each ring)")
     group.add_argument("--temperature", type=number(float, 0, 10), default=0.7, metavar="T",

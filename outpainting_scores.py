@@ -36,19 +36,19 @@ def middle(size, unit):
     return margin * unit, (units - margin) * unit
 
 
-def replicated(picture, margin, middle):
+def replicated(picture, margin):
     """The pixels of the border of uint8 [h, w, 3], drawn outwards."""
     return cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_REPLICATE)
 
 
-def mirrored(picture, margin, middle):
+def mirrored(picture, margin):
     """The picture, mirrored at its borders."""
     return cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_REFLECT)
 
 
-def inpainted(picture, margin, middle):
+def inpainted(picture, margin):
     """OpenCV's inpainting. Telea 2004, "An image inpainting technique based on the fast marching method"."""
-    canvas = replicated(picture, margin, middle)
+    canvas = replicated(picture, margin)
     hidden = np.full(canvas.shape[:2], 255, np.uint8)
     hidden[margin:-margin, margin:-margin] = 0
     return cv2.inpaint(canvas, hidden, 5, cv2.INPAINT_TELEA)
@@ -156,7 +156,7 @@ def measure_outpainting(pictures, reference, tokenizer, args, options=()):
     attempts = continued(pictures, args, options)
     sets = {"outpainting.py": attempts[0]}
     for name, method in BASELINES.items():
-        sets[name] = np.stack([method(picture[first:end, first:end], first, end) for picture in pictures])
+        sets[name] = np.stack([method(picture[first:end, first:end], first) for picture in pictures])
     sets["real photographs"] = pictures
     inputs = pictures[:, first:end, first:end].reshape(len(pictures), -1, 3).astype(np.float32)
     cloudy = np.abs(inputs - inputs.mean(axis=1, keepdims=True)).mean(axis=(1, 2)) / 255 > MONOCHROME_DEVIATION

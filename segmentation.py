@@ -214,7 +214,7 @@ def finish(place, statistics, settings, method, masks):
     save_picture(RESULTS / f"{place}.png", picture)
     pair = f"thresholds {mask.pair[0]} frames, {mask.pair[1]:g} %" if mask.pair else "static edges alone"
     return picture, (f"{place}: {(~mask.masked).mean():.1%} sky, {statistics.frames} frames, {pair}, "
-                     f"{len(mask.overlays)} overlays found")
+                     f"overlays found: {len(mask.overlays)}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

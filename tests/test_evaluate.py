@@ -30,7 +30,7 @@ def test_the_middle_is_half_of_each_side_in_whole_tokens():
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_keep_the_middle(name):
     picture = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
-    result = BASELINES[name](picture, 10, None)
+    result = BASELINES[name](picture, 10)
     assert result.shape == (40, 40, 3)
     assert np.array_equal(result[10:30, 10:30], picture)
 

@@ -102,7 +102,8 @@ def test_the_same_seed_gives_the_same_picture_whatever_else_is_computed(folder, 
 
 @pytest.mark.parametrize(("options", "size"), [
     (["--sides_only", "--outpaint_range", "0.5", "--decoding", "simple"], (128 + 2 * 32, 128)),
-    (["--left", "0.25", "--top", "0.5", "--decoding", "full"], (128 + 16, 128 + 32))])
+    (["--left", "0.25", "--top", "0.5", "--decoding", "joint", "--label", "Cumulus", "--guidance", "1"],
+     (128 + 16, 128 + 32))])
 def test_sides_and_decodings(folder, tmp_path, options, size):
     finished = run("--input", folder / "exact.png", "--output", tmp_path, "--maskgit_steps", 2,
                    "--no-generate_upsampled", "--wandb", "disabled", *options)
@@ -145,6 +146,7 @@ def unwritable(tmp_path):
     (lambda _: ("--tokenizer_run", "unknown"), "no tokenizer run named unknown"),
     (lambda _: ("--sharpen_run", "unknown"), "no sharpen run named unknown"),
     (lambda _: ("--dataset_location", "nowhere"), "does not exist"),
+    (lambda _: ("--label", "snow"), "knows altocumulus, "),
     (lambda _: ("--wandb", "online"), "wandb login"),
 ])
 def test_wrong_input_is_one_sentence_and_status_2(tmp_path, monkeypatch, arguments, hint):

@@ -1,0 +1,55 @@
+"""train_all.py: three tiny models one after another, and going on where it was stopped."""
+import json
+
+import numpy as np
+import pytest
+from conftest import Workshop
+from tiny import TINY
+
+SECONDS = {"TRIAL_MINUTES, TRIAL_TICK = 1, 64": "TRIAL_MINUTES, TRIAL_TICK = 0.02, 4",
+           "SHARES = {": 'SHARES = dict.fromkeys(SCRIPTS, 0.001) or {'}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, skies):
+    """A workshop whose scripts train tiny models by default."""
+    workshop = Workshop(tmp_path_factory.mktemp("small"))
+    for script, changes in TINY.items():
+        path = workshop.folder / f"{script}.py"
+        path.write_text(path.read_text().replace(
+            'if __name__ == "__main__":', f'PRESETS["default"]["model"].update({changes!r})\n'
+            'PRESETS["default"].update(batch_size=2)\nif __name__ == "__main__":'))
+    path = workshop.folder / "train_all.py"
+    text = path.read_text()
+    for old, new in SECONDS.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    for part, seed in (("", 0), (".dev", 1)):
+        np.save(workshop.folder / f"sky{part}.npy", skies(6, 128, seed)[:6 if not part else 2])
+    (workshop.folder / "sky.json").write_text("{}")
+    return workshop
+
+
+def test_three_models_are_trained_in_the_time_and_the_same_command_goes_on(small):
+    command = ("train_all.py", "--pack", "sky.npy", "--run_name", "quick", "--minutes", 3)
+    small.run(*command, WANDB_MODE="disabled")
+    for kind in ("tokenizer", "maskgit", "sharpen"):
+        images = int((small.folder / "runs" / f"{kind}_quick.images").read_text())
+        config = json.loads((small.folder / "models" / f"{kind}_quick" / "config.json").read_text())
+        assert images > 0
+        assert config["images"] >= images
+        assert not (small.folder / "models" / f"{kind}_quick_trial").exists()
+    (small.folder / "sky.npy").rename(small.folder / "other.npy")
+    assert small.run(*command, status=2).count("Traceback") == 0
+    (small.folder / "other.npy").rename(small.folder / "sky.npy")
+    assert small.run(*command).count("is finished") == 3
+
+
+@pytest.mark.parametrize(("options", "hint"), [
+    ((), "Give --dataset_location or --pack"), (("--pack", "no.npy"), "cannot be read"),
+    (("--pack", "sky.npy", "--dataset_location", "."), "not both"), (("--minutes", 1), "out of range")])
+def test_wrong_input_is_one_sentence(small, options, hint):
+    output = small.run("train_all.py", *options, status=2, IMAGE_OUTPAINTING_DATASET_LOCATION="")
+    assert hint in output
+    assert "Traceback" not in output
