@@ -142,6 +142,20 @@ def _only_coarse(difference, share):
                       interpolation=cv2.INTER_CUBIC)
 
 
+def limit_specks(detail, most=2.0, reach=24):
+    """Scale down what sticks out of sampled detail, float32 [..., H, W, C]: its size at a pixel becomes no more than
+    `most` times the geometric mean of the sizes around, within about `reach` pixels.
+
+    The super sampler paints specks on flat sky, like dust on a lens. They hardly change a geometric mean, and detail
+    that is everywhere, as in clouds, stays.
+    """
+    if detail.ndim > 3:
+        return np.stack([limit_specks(part, most, reach) for part in detail])
+    size = np.sqrt((detail**2).mean(axis=-1)) + np.float32(1e-6)
+    usual = np.exp(cv2.GaussianBlur(np.log(size), (0, 0), reach))
+    return detail * np.minimum(1, most * usual / size)[..., None]
+
+
 def remove_tint(result, low, factor=16):
     """Shift a sampled picture so that its averages over factor x factor pixels follow the low-resolution picture.
 

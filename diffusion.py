@@ -91,16 +91,17 @@ def sample(estimate, start, steps, schedule, solver="dpm", progress=iter):
     return clean
 
 
-def sample_with_detail(estimate, start, steps, schedule, detail, **options):
+def sample_with_detail(estimate, start, steps, schedule, detail, limit=None, **options):
     """mean + detail * (sample - mean): 0 gives the mean of all that fits, 1 one picture with as much detail as it has.
 
     The squared error is that of the mean plus detail**2 times the variance of samples, so that detail trades one for
-    the other. estimate must know the mean: it is asked for it with an array of zeros at time 1. The other arguments
-    are those of sample.
+    the other. estimate must know the mean: it is asked for it with an array of zeros at time 1. limit: function of
+    sample - mean that is applied to it first. The other arguments are those of sample.
     """
-    if detail == 1:
+    if detail == 1 and limit is None:
         return sample(estimate, start, steps, schedule, **options)
     mean = estimate(np.zeros_like(start), 1.0)
     if detail == 0:
         return mean
-    return mean + np.float32(detail) * (sample(estimate, start, steps, schedule, **options) - mean)
+    difference = sample(estimate, start, steps, schedule, **options) - mean
+    return mean + np.float32(detail) * (limit(difference) if limit else difference)

@@ -213,17 +213,17 @@ def make_blurry(tokenizer):
     return lambda sharp: to_bytes(through(shrink(sharp)))
 
 
-def upscale_pictures(estimate, low, steps, schedule, edge_scale, seed=0, solver="dpm", detail=1.0):
+def upscale_pictures(estimate, low, steps, schedule, edge_scale, seed=0, solver="dpm", detail=1.0, limit=None):
     """Sample sharp pictures, uint8 [B, 4h, 4w, 3], from low ones, uint8 [B, h, w, 3].
 
     estimate: function (low in [-1, 1], noisy edges, time) -> clean edges, e.g. SuperSampler.estimate.
-    detail: of diffusion.sample_with_detail.
+    detail, limit: of diffusion.sample_with_detail.
     """
     low = low.astype(np.float32) / 127.5 - 1
     base = np.asarray(bicubic(low))
     start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
     edges = sample_with_detail(lambda noisy, time: np.asarray(estimate(low, noisy, np.float32(time))), start, steps,
-                               schedule, detail, solver=solver)
+                               schedule, detail, limit, solver=solver)
     return to_bytes((base + 2 * edge_scale * edges) / 2 + 0.5)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from backend import compiled
+from canvas import limit_specks
 from dataset import pack_files
 from diffusion_model_upscale import bicubic, load_super_sampler, make_blurry, upscale_pictures
 from distributions import FEATURES
@@ -155,10 +156,12 @@ def measure_sharpen(sampler, tokenizer, crops, steps, details):
     blurry, estimate = make_blurry(tokenizer), compiled(sampler, sampler.estimate)
     low = np.concatenate([blurry(part) for part in in_batches(crops, 2)])
     results = {"bicubic": to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255)))}
+    limit = limit_specks if sampler.config["mean_share"] else None
     for detail in details:
+        bar = tqdm(in_batches(low, 2), f"detail {detail:g}", leave=False)
         results[f"detail_{detail:g}"] = np.concatenate([
             upscale_pictures(estimate, part, steps, sampler.config["schedule"], sampler.config["edge_scale"],
-                             detail=detail) for part in tqdm(in_batches(low, 2), f"detail {detail:g}", leave=False)])
+                             detail=detail, limit=limit) for part in bar])
     return {f"{name}_{measure}": value for name, result in results.items() for measure, value in (
         ("psnr_db", float(psnr(result, crops).mean())), ("ssim", ssim(result, crops)),
         ("spectrum_db", spectrum_distance(result, crops)),

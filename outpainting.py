@@ -16,7 +16,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from canvas import SCALE, border_weights, known_tokens, paste_picture, place_picture, remove_tint
+from canvas import (
+    SCALE,
+    border_weights,
+    known_tokens,
+    limit_specks,
+    paste_picture,
+    place_picture,
+    remove_tint,
+)
 from diffusion import sample_with_detail
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from token_decoding import ORDERS, SCHEDULES, guided
@@ -39,7 +47,7 @@ from windows import blend, even_starts, grid_windows, in_batches
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
-DETAIL = 0.6
+DETAIL = 0.8
 
 
 def build_parser():
@@ -188,7 +196,8 @@ def upscale_canvas(low, estimate, bicubic, config, steps, detail, seed, batch_si
         return np.where(mask[..., None], known_edges, clean) if known is not None else clean
 
     start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
-    edges = sample_with_detail(estimate_canvas, start, steps, config["schedule"], detail, progress=progress)
+    edges = sample_with_detail(estimate_canvas, start, steps, config["schedule"], detail,
+                               limit_specks if config["mean_share"] else None, progress=progress)
     return np.clip(base + scale * edges, 0, 1)[:SCALE * height, :SCALE * width]
 
 

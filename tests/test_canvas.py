@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from canvas import SCALE, border_weights, known_tokens, paste_picture, place_picture, remove_tint
+from canvas import (
+    SCALE,
+    border_weights,
+    known_tokens,
+    limit_specks,
+    paste_picture,
+    place_picture,
+    remove_tint,
+)
 
 MASK = 99
 
@@ -90,3 +98,16 @@ def test_remove_tint_keeps_detail_and_restores_averages():
     assert abs(corrected.mean() - 0.5) < 1e-3
     assert np.std(corrected) == pytest.approx(np.std(detail), rel=0.05)
     assert SCALE * low.shape[0] == corrected.shape[0]
+
+
+def test_specks_are_limited_and_texture_is_kept():
+    detail = np.random.default_rng(0).normal(0, 0.05, (128, 160, 3)).astype(np.float32)
+    specks = detail.copy()
+    specks[40, 50], specks[90, 100] = 1, -2
+    limited = limit_specks(specks)
+    assert np.abs(limited[[40, 90], [50, 100]]).max() < 0.4
+    elsewhere = np.ones(detail.shape[:2], bool)
+    elsewhere[[40, 90], [50, 100]] = False
+    assert np.abs(limited - detail)[elsewhere].mean() < 0.001
+    assert np.array_equal(limit_specks(np.stack([specks, detail]))[0], limited)
+    assert not limit_specks(np.zeros((8, 8, 3), np.float32)).any()
