@@ -53,8 +53,10 @@ def sliced_wasserstein(first, second, projections=64, seed=0):
     directions = rng.standard_normal((first.shape[1], projections)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=0)
     scale = max(float(second.std()), 1e-6)
-    places = np.linspace(0, 1, max(len(first), len(second)))
-    first, second = (np.quantile(each @ directions, places, axis=0) for each in (first, second))
+    first, second = (np.sort(np.ascontiguousarray((each @ directions).T)) for each in (first, second))
+    if first.shape != second.shape:
+        places = np.linspace(0, 1, max(first.shape[1], second.shape[1]))
+        first, second = (np.quantile(each, places, axis=1) for each in (first, second))
     return float(np.abs(first - second).mean() / scale)
 
 

@@ -88,8 +88,9 @@ def build_parser():
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
     group.add_argument("--label", metavar="NAME",
                        help="kind of sky to continue with, such as cumulus; one that is not known lists them all")
-    group.add_argument("--guidance", type=number(float, 0, 10), default=0.0, metavar="W",
-                       help="how much tokens that suit the picture and --label are preferred to others: 0 = as learned")
+    group.add_argument("--guidance", type=number(float, 0, 10), default=1.0, metavar="W",
+                       help="how much tokens that suit the picture and --label are preferred: 0 = as learned, "
+                            "in half the time")
     group.add_argument("--generation_temp", type=number(float, 0, 1000), default=4.0, metavar="T",
                        help="noise on --order confidence: 1 gives few details, 10 strange clouds")
     group.add_argument("--order", choices=ORDERS, default="halton",
