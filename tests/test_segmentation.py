@@ -446,7 +446,7 @@ def test_finalize_needs_no_frames_and_heeds_thresholds_boxes_and_overrides(archi
     run("--finalize", "--masks", results / "masks", "--overrides", file, "--places", "north")
     values = np.asarray(Image.open(results / "masks" / "north_mask.png"))
     assert (values[:60, -60:] == 0).all() and values[10, 100] == 255
-    assert "thresholds 3 frames, 10 %, 0 overlays" in capsys.readouterr().out
+    assert "thresholds 3 frames, 10 %, overlays found: 0" in capsys.readouterr().out
     run("--finalize", "--masks", results / "masks", "--method", "thesis", "--thresholds", "5,20", "--boxes", "thesis")
     assert (np.asarray(Image.open(results / "masks" / "north_mask.png"))[:20, :50] == 0).all()
 
