@@ -109,14 +109,16 @@ def measure_maskgit(maskgit, tokens, contexts, classes, training_tokens, steps):
     network = compiled(maskgit, lambda *x: maskgit(x, training=False))
     unknown = np.full(len(tokens), -1, np.int32)
 
+    def masked(hidden):
+        return np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
+
     def one_step_scores(hidden, classes=unknown):
-        seen = np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
         result = np.concatenate([log_softmax(network(*part)) for part in zip(
-            *(in_batches(each, 16) for each in (seen, contexts, classes)), strict=True)])
+            *(in_batches(each, 16) for each in (masked(hidden), contexts, classes)), strict=True)])
         return result, *hidden_scores(result, tokens, hidden)
 
     hidden = dev_masks(len(tokens), tokens.shape[1])
-    seen = np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
+    seen = masked(hidden)
     one_step, loss, accuracy = one_step_scores(hidden)
     kinds = {}
     for kind in MASK_KINDS:
@@ -231,7 +233,7 @@ def main(args):
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
         scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps, args.detail)
     if "outpainting" in args.kinds:
-        scores["outpainting"] = measure_outpainting(crops[::2], crops[1::2], tokenizer, args, args.outpainting_options)
+        scores["outpainting"] = measure_outpainting(crops[::2], crops[1::2], args, args.outpainting_options)
         scores["features"] = FEATURES
     for kind in args.kinds:
         print(kind)

@@ -437,7 +437,7 @@ def main(args):
     run = Run("maskgit", args.run_name, config, args.wandb)
     tokens, classes = extract_tokens(tokenizer, crops, args.token_crops, args.seed, run.folder / "tokens.npz")
     encode = compiled(tokenizer, tokenizer.encode)
-    dev = np.concatenate([np.asarray(encode(dev[start:start + 16])) for start in range(0, len(dev), 16)])
+    dev = np.concatenate([np.asarray(encode(part)) for part in in_batches(dev, 16)])
     model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
     model.set_codebook(tokenizer.quantizer.codebook)
     start_weights(args, "maskgit", model)

@@ -226,8 +226,9 @@ class Models:
         self.window = maskgit.config["window"]
         self.position_local = tokenizer.position_local
         self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
-        self.guidance = args.guidance
         self.label = class_number(args.label, maskgit.config["classes"], folders[1])
+        # Guidance asks the network a second time, in vain where both answers are the same.
+        self.guidance = args.guidance if maskgit.config["context"] or self.label >= 0 else 0.0
         self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
         if args.generate_upsampled:
             sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
@@ -235,7 +236,6 @@ class Models:
             self.sharpen_config, self.multiple = sampler.config, sampler.multiple
             self.detail = args.detail if sampler.config["mean_share"] else 1.0
             self.estimate, self.bicubic = compiled(sampler, sampler.estimate), bicubic
-
 
     def network(self, tokens):
         """MaskGIT for the windows of one canvas int [H, W]: it knows the colours of all that is known there, and the

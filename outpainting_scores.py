@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from backend import compiled
 from dataset import MONOCHROME_DEVIATION
 from distributions import (
     PATCH,
@@ -23,6 +22,7 @@ from distributions import (
 )
 from outpainting import Models, grow
 from outpainting import build_parser as outpainting_parser
+from windows import in_batches
 
 PATCHES = 64  # of each picture and level
 BOOTSTRAPS = 30
@@ -57,16 +57,19 @@ def inpainted(picture, margin):
 BASELINES = {"edge replication": replicated, "mirroring": mirrored, "OpenCV inpainting": inpainted}
 
 
-def continued(pictures, args, options):
-    """uint8 [N, S, S, 3] made by outpainting.py from the middles of such pictures, in args.attempts attempts.
-
-    options: more options of outpainting.py, a list. Returns a list of the attempts.
-    """
+def outpainting_options(args, options):
+    """What outpainting.py makes of args of evaluate.py and of more options, a list of words."""
     words = [f"--attempt_count={args.attempts}", "--no-generate_upsampled", "--wandb=disabled", f"--seed={args.seed}",
              f"--threads={args.threads}", f"--use_gpu={args.use_gpu}", f"--precision={args.precision}", *options]
     words += [f"--{kind}_run={name}" for kind in ("tokenizer", "maskgit") if (name := getattr(args, f"{kind}_run"))]
-    own = outpainting_parser().parse_args(words)
-    models = Models(own)
+    return outpainting_parser().parse_args(words)
+
+
+def continued(pictures, models, own):
+    """A list of uint8 [N, S, S, 3]: what outpainting.py makes of the middles of such pictures, in each attempt.
+
+    models: outpainting.Models. own: options of outpainting.py; those of the size are set here.
+    """
     first, end = middle(pictures.shape[1], models.downscale)
     own.img_size = end - first
     own.outpaint_range = first / models.downscale / models.window / own.outpaint_step
@@ -96,10 +99,8 @@ class Judge:
                   for column in range(0, size - quarter + 1, quarter)
                   if self.outer[row:row + quarter, column:column + quarter].mean() > 0.9]
         tiles = [random_features(pictures[:, row:row + quarter, column:column + quarter]) for row, column in places]
-        grids = np.concatenate([np.asarray(self.encode(pictures[start:start + 16]))
-                                for start in range(0, len(pictures), 16)])
+        grids = np.concatenate([np.asarray(self.encode(part)) for part in in_batches(pictures, 16)])
         tokens = grids[:, self.outer_tokens]
-        outer = pictures[:, self.outer].astype(np.float32)
         return {
             "patches": patch_descriptors(pictures, self.outer, self.levels, PATCHES, rng),
             "features": np.stack(tiles, axis=1),
@@ -107,7 +108,7 @@ class Judge:
             "tokens": np.stack([np.bincount(row, minlength=self.codes) for row in tokens]),
             "entropy": np.array([token_entropy(row) for row in tokens]),
             "seam": np.array([seam_score(picture, *[(self.first, self.end)] * 2) for picture in pictures]),
-            "deviation": np.abs(outer - outer.mean(axis=1, keepdims=True)).mean(axis=(1, 2)) / 255,
+            "deviation": colour_deviation(pictures[:, self.outer]),
         }
 
     def distances(self, seen, chosen):
@@ -127,6 +128,12 @@ class Judge:
         return marks
 
 
+def colour_deviation(pixels):
+    """Mean absolute deviation from the mean colour of each set of pixels, uint8 [N, P, 3] -> float [N] in [0, 1]."""
+    pixels = pixels.astype(np.float32)
+    return np.abs(pixels - pixels.mean(axis=1, keepdims=True)).mean(axis=(1, 2)) / 255
+
+
 def pooled(values, chosen=slice(None)):
     """The rows of the chosen pictures together: float [N, K, D] -> [len(chosen) * K, D]."""
     return values[chosen].reshape(-1, values.shape[-1])
@@ -140,26 +147,25 @@ def with_intervals(judge, seen, rng):
     return {name: (value[name], *np.quantile([each[name] for each in again], INTERVAL).tolist()) for name in value}
 
 
-def measure_outpainting(pictures, reference, tokenizer, args, options=()):
+def measure_outpainting(pictures, reference, args, options=()):
     """Marks of outpainting.py, of the baselines and of real photographs, {method: {mark: value or (value, low, high)}}.
 
     Args:
         pictures: uint8 [N, S, S, 3], whose middle half is continued.
         reference: uint8 [M, S, S, 3] of other photographs.
-        tokenizer: Tokenizer.
         args: attempts, seed, machine options, tokenizer_run, maskgit_run.
         options: of outpainting.py, a list.
     """
-    judge = Judge(reference, compiled(tokenizer, tokenizer.encode), tokenizer.config["downscale"],
-                  tokenizer.config["codes"])
+    own = outpainting_options(args, options)
+    models = Models(own)
+    judge = Judge(reference, models.encode, models.downscale, codes=models.mask_token)
     first, end = judge.first, judge.end
-    attempts = continued(pictures, args, options)
+    attempts = continued(pictures, models, own)
     sets = {"outpainting.py": attempts[0]}
     for name, method in BASELINES.items():
         sets[name] = np.stack([method(picture[first:end, first:end], first) for picture in pictures])
     sets["real photographs"] = pictures
-    inputs = pictures[:, first:end, first:end].reshape(len(pictures), -1, 3).astype(np.float32)
-    cloudy = np.abs(inputs - inputs.mean(axis=1, keepdims=True)).mean(axis=(1, 2)) / 255 > MONOCHROME_DEVIATION
+    cloudy = colour_deviation(pictures[:, ~judge.outer]) > MONOCHROME_DEVIATION
     rng, scores = np.random.default_rng(0), {}
     for name, results in tqdm(sets.items(), "comparing", unit="set", leave=False):
         seen = judge.observe(results)

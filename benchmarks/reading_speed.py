@@ -40,8 +40,7 @@ def plain_crops(path, corners, size, scale):
 def read_plainly(source, numbers, per_picture, rng):
     """Yield the same number of crops as source.read, each frame decoded as a whole."""
     places = [source.places[source.label_of[number]] for number in numbers]
-    paths = [place.path(number - source.begin[source.label_of[number]])
-             for place, number in zip(places, numbers, strict=True)]
+    paths = [source.path(number) for number in numbers]
     corners = [place.corners[rng.integers(len(place.corners), size=per_picture)] for place in places]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(lambda path, at: plain_crops(path, at, source.size, source.scale_down), paths, corners)

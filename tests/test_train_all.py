@@ -25,8 +25,8 @@ def small(tmp_path_factory, skies):
         assert old in text
         text = text.replace(old, new)
     path.write_text(text)
-    for part, seed in (("", 0), (".dev", 1)):
-        np.save(workshop.folder / f"sky{part}.npy", skies(6, 128, seed)[:6 if not part else 2])
+    for part, count, seed in (("", 6, 0), (".dev", 2, 1)):
+        np.save(workshop.folder / f"sky{part}.npy", skies(count, 128, seed))
     (workshop.folder / "sky.json").write_text("{}")
     return workshop
 
