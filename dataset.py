@@ -1,10 +1,11 @@
 """Sky crops for training, from a webcam archive, a folder of photographs, or a pack.
 
-Run as a command, it counts the pictures, shows example crops, and writes a pack: a file of ready crops that every
-training script reads with --pack, on machines without TensorFlow as well.
+Run as a command, it counts the pictures, shows example crops, and writes a pack: ready crops that every training
+script reads with --pack, on machines without TensorFlow as well. OUT.npy holds raw crops, of any number, since they
+stay on disk; OUT.zip holds JPEGs, easy to carry, and training scripts decode them all into memory.
 
   python dataset.py --dataset_location /data/webcams --scale_down 4
-  python dataset.py --dataset_location photographs --crop 224 --zoom_out 1.8 --pack skies.npy
+  python dataset.py --dataset_location photographs --crop 224 --zoom_out 1.8 --pack skies.zip
   python dataset.py --dataset_location photographs --exclude 'web_*' --crop 640 --crops_per_picture 6 --pack big.npy
 
 A webcam archive holds frames as <place>/<day>/*.jpg. Places with a mask masks/<place>_mask.png (white = sky, black =
@@ -13,9 +14,14 @@ as labels. Dark crops, nine in ten crops of one colour, and photographs that sho
 an archive, or whole photographs, are held back for development.
 """
 import json
+import math
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -25,7 +31,7 @@ import numpy as np
 from tqdm import tqdm
 
 from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
-from sky_sources import Archive, Photographs, masked_places, random_crop
+from sky_sources import READERS, Archive, Photographs, masked_places, random_crop
 from utilities import (
     ROOT,
     UserError,
@@ -46,6 +52,11 @@ DEV_SEED = 0  # the development crops are the same whatever the seed of the run
 SHUFFLED_CROPS = 256  # of the crops of one picture, which are drawn together, hardly two then share a batch
 EXAMPLES, EXAMPLE_COLUMNS, EXAMPLE_SIZE = 64, 8, 128
 PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "exclude", "dev_share", "seed")
+MEMBER, DESCRIPTION = "{}/{:06}.jpg", "description.json"  # of a zipped pack
+NOT_A_PACK = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# Lossy WebP of that size, with colours at half the resolution, is 4 dB worse; lossless WebP is 2.6 times as large.
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_OPTIMIZE, 1,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 def add_data_options(parser, scale_down, pack=True):
@@ -54,7 +65,7 @@ def add_data_options(parser, scale_down, pack=True):
     group.add_argument("--dataset_location", metavar="FOLDER",
                        help=f"webcam archive or folder of photographs (default: ${LOCATION_VARIABLE})")
     if pack:
-        group.add_argument("--pack", metavar="FILE.npy", help="pack of crops to read instead, written by dataset.py")
+        group.add_argument("--pack", metavar="FILE", help="pack of crops to read instead, written by dataset.py")
     group.add_argument("--masks", default=ROOT / "masks", type=Path, metavar="FOLDER",
                        help="masks of an archive, <place>_mask.png, white = sky")
     group.add_argument("--scale_down", type=int, choices=[1, 2, 4, 8], default=scale_down,
@@ -96,8 +107,7 @@ class Crops:
 
 def load_crops(args, size, dev_count=256, cache=ROOT / "data"):
     """The crops of args.pack or args.dataset_location as Crops. Raises UserError when there is nothing to train on."""
-    if args.pack and args.dataset_location:
-        raise UserError("Give either --pack or --dataset_location, not both.")
+    refuse_both(args, "pack", "dataset_location")
     if args.pack:
         return pack_crops(Path(args.pack), size, args.zoom_out, dev_count)
     source = open_source(args, size, cache)
@@ -108,15 +118,27 @@ def load_crops(args, size, dev_count=256, cache=ROOT / "data"):
                  lambda seed, start: source_stream(source, seed, start))
 
 
+def refuse_both(args, first, second):
+    """Raise UserError when both of two options are given."""
+    if getattr(args, first) and getattr(args, second):
+        raise UserError(f"Give either --{first} or --{second}, not both.")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Sources
 
 
-def open_source(args, size, cache):
-    """Photographs or Archive, whichever the folder is: an archive has a mask for at least one of its sub-folders."""
+def location_of(args):
+    """The folder that --dataset_location or the environment names. Raises UserError when neither does."""
     location = args.dataset_location or os.environ.get(LOCATION_VARIABLE)
     if not location:
         raise UserError(f"Give --dataset_location or set {LOCATION_VARIABLE}: a webcam archive or photographs.")
+    return location
+
+
+def open_source(args, size, cache):
+    """Photographs or Archive, whichever the folder is: an archive has a mask for at least one of its sub-folders."""
+    location = location_of(args)
     if not Path(location).is_dir():
         raise UserError(f"--dataset_location {location} is not a folder: name a webcam archive or photographs.")
     if not masked_places(location, args.masks):
@@ -229,25 +251,73 @@ def as_array(crops, size):
 # Packs
 
 
-def pack_files(path):
-    """The three files of a pack: training crops, development crops, description."""
-    if path.suffix != ".npy":
-        raise UserError(f"--pack {path} must end in .npy.")
+def check_ending(path):
+    """Raise UserError unless the name of a pack says how it is stored."""
+    if path.suffix not in (".npy", ".zip"):
+        raise UserError(f"{path} must end in .npy or .zip, as a pack does.")
+
+
+def open_pack(path, training=None, development=None):
+    """The crops of a pack, at most so many as given: uint8 [N, S, S, 3], uint8 [M, S, S, 3]; and its description.
+
+    Those of a .npy are memory-mapped, those of a .zip decoded into memory. Raises UserError when they cannot be read.
+    """
+    check_ending(path)
+    try:
+        crops, dev_crops, description = (
+            read_zip(path, training, development) if path.suffix == ".zip" else read_npy(path))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} does not exist: write the pack with dataset.py --pack.") from None
+    except NOT_A_PACK as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops):
+        raise UserError(f"{path} holds {crops.dtype} {crops.shape}: expected uint8 [N, S, S, 3].")
+    return crops[:training], dev_crops[:development], description
+
+
+def npy_files(path):
+    """The three files of a .npy pack: training crops, development crops, description."""
     return path, path.with_suffix(".dev.npy"), path.with_suffix(".json")
 
 
+def read_npy(path):
+    """Training crops, development crops and description of a .npy pack."""
+    *files, text = npy_files(path)
+    return *(np.load(file, mmap_mode="r") for file in files), json.loads(text.read_text())
+
+
+def read_zip(path, *limits):
+    """Training crops, development crops and description of a .zip pack; limits: at most so many of each, or None."""
+    with zipfile.ZipFile(path) as archive:
+        description = json.loads(archive.read(DESCRIPTION))
+        parts = [decoded(archive, part, len(description[f"{part}_labels"][:most]), description["options"]["crop"])
+                 for part, most in zip(("training", "development"), limits, strict=True)]
+    return *parts, description
+
+
+def decoded(archive, part, number, size):
+    """The first crops of a part of an open .zip pack, uint8 [number, size, size, 3]."""
+    crops = np.empty((number, size, size, 3), np.uint8)
+
+    def decode(row):
+        name, crop = MEMBER.format(part, row), None
+        content = np.frombuffer(archive.read(name), np.uint8)
+        with suppress(cv2.error):
+            crop = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+        if crop is None or crop.shape != crops.shape[1:]:
+            raise ValueError(f"{name} is not a picture of {size}x{size} pixels")
+        crops[row] = crop
+
+    with ThreadPoolExecutor(READERS) as pool:
+        list(tqdm(pool.map(decode, range(number)), f"decoding {part}", number, unit="crop", disable=None, leave=False))
+    return crops
+
+
 def pack_crops(path, size, zoom_out, dev_count):
-    """Crops of a pack, memory-mapped. Raises UserError when a file is missing or its crops are too small."""
-    rows, dev_rows, text = pack_files(path)
-    try:
-        rows, dev_rows = np.load(rows, mmap_mode="r"), np.load(dev_rows, mmap_mode="r")
-        description = json.loads(text.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"--pack {path} cannot be read: {error}.") from None
-    if rows.dtype != np.uint8 or rows.ndim != 4 or not len(rows):
-        raise UserError(f"--pack {path} holds {rows.dtype} {rows.shape}: expected uint8 [N, S, S, 3].")
+    """Crops of a pack. Raises UserError when it cannot be read or its crops are too small."""
+    rows, dev_rows, description = open_pack(path, development=dev_count)
     if rows.shape[1] < size:
-        raise UserError(f"--pack {path} holds crops of {rows.shape[1]} pixels: at least {size} are needed.")
+        raise UserError(f"{path} holds crops of {rows.shape[1]} pixels: at least {size} are needed.")
 
     classes = description.get("training_classes", [-1] * len(rows))
 
@@ -260,7 +330,7 @@ def pack_crops(path, size, zoom_out, dev_count):
             yield random_crop(rows[order[place]], size, zoom_out, rng), classes[order[place]]
 
     rng = np.random.default_rng(DEV_SEED)
-    dev = [random_crop(row, size, zoom_out, rng) for row in dev_rows[:dev_count]]
+    dev = [random_crop(row, size, zoom_out, rng) for row in dev_rows]
     made_from = {key: value for key, value in description.items() if not key.endswith(("_labels", "_classes"))}
     return Crops(size, as_array(dev, size), {"kind": "pack", "name": path.stem, "made_from": made_from},
                  description.get("class_names", []), stream)
@@ -272,46 +342,65 @@ def write_pack(path, source, options, per_picture=1, limit=None, seed=0):
     training_labels and development_labels say of every row which of label_names it has, training_classes and
     development_classes which of class_names, or -1.
     """
-    files = pack_files(path)
     result = {**describe(source), "options": options, "label_names": list(map(str, source.label_names)),
               "class_names": source.class_names}
     dev_limit = limit and max(1, round(limit * source.held_back.mean()))
-    parts = [("training", training(source), limit), ("development", development(source), dev_limit)]
-    for turn, (part, numbers, most) in enumerate(parts):
-        rng = np.random.default_rng([seed, turn])
-        order = tqdm(rng.permutation(numbers), part, unit="picture", disable=None)
-        crops = islice(passing(source, order, per_picture, [seed, turn]), most)
-        crops = at_least_one(source, crops) if part == "training" else crops
-        rows = write_rows(files[turn], crops, source.size, rng)
-        result |= {part: counts(source, rows), f"{part}_labels": source.label_of[rows].tolist(),
-                   f"{part}_classes": [source.class_of(number) for number in rows]}
-    with replacing(files[2]) as temporary:
-        temporary.write_text(json.dumps(result))
+    parts, rows = [("training", training(source), limit), ("development", development(source), dev_limit)], {}
+    with tempfile.TemporaryFile(dir=path.parent) as scratch:
+        for turn, (part, numbers, most) in enumerate(parts):
+            rng = np.random.default_rng([seed, turn])
+            order = tqdm(rng.permutation(numbers), part, unit="picture", disable=None)
+            crops = islice(passing(source, order, per_picture, [seed, turn]), most)
+            crops = at_least_one(source, crops) if part == "training" else crops
+            pictures, rows[part] = in_random_order(crops, source.size, scratch, rng)
+            result |= {part: counts(source, pictures), f"{part}_labels": source.label_of[pictures].tolist(),
+                       f"{part}_classes": [source.class_of(number) for number in pictures]}
+        (write_zip if path.suffix == ".zip" else write_npy)(path, rows, result)
     return result
 
 
-def write_rows(path, crops, size, rng):
-    """Write (number, uint8 [size, size, 3]) pairs as a .npy file of shuffled rows; returns the number of each row.
+def in_random_order(crops, size, scratch, rng):
+    """Shuffle pairs of a picture's number and a crop; returns the numbers, int [N], and an iterator of the crops.
 
-    The crops wait in a file of raw bytes, because how many pass the filters, and so their order, is known at the end.
+    The crops, uint8 [size, size, 3], wait in an open file of raw bytes, because how many pass the filters, and so their
+    order, is known at the end.
     """
-    numbers = []
-    with tempfile.TemporaryFile(dir=path.parent) as scratch, replacing(path) as temporary:
-        for picture, crop in crops:
-            scratch.write(crop.tobytes())
-            numbers.append(picture)
-        scratch.flush()
-        shape = (len(numbers), size, size, 3)
-        order = rng.permutation(len(numbers))
-        if not numbers:
-            np.save(temporary, np.empty(shape, np.uint8))
-            return order
-        crops = np.memmap(scratch, np.uint8, "r", shape=shape)
-        rows = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-        for row, crop in enumerate(order):
-            rows[row] = crops[crop]
-        rows.flush()
-    return np.array(numbers)[order]
+    begin, pictures, shape = scratch.tell(), [], (size, size, 3)
+    for picture, crop in crops:
+        scratch.write(crop.tobytes())
+        pictures.append(picture)
+    order = rng.permutation(len(pictures))
+
+    def rows():
+        for place in order:
+            scratch.seek(begin + place * math.prod(shape))
+            yield np.frombuffer(scratch.read(math.prod(shape)), np.uint8).reshape(shape)
+
+    return np.array(pictures, int)[order], rows()
+
+
+def write_npy(path, rows, description):
+    """Write a .npy pack of {part: iterator of uint8 [S, S, 3]}."""
+    *files, text = npy_files(path)
+    for file, (part, crops) in zip(files, rows.items(), strict=True):
+        size = description["options"]["crop"]
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(description[f"{part}_labels"]), size, size, 3)}
+        with replacing(file) as temporary, temporary.open("wb") as output:
+            np.lib.format.write_array_header_1_0(output, header)
+            output.writelines(crops)
+    with replacing(text) as temporary:
+        temporary.write_text(json.dumps(description))
+
+
+def write_zip(path, rows, description):
+    """Write a .zip pack of {part: iterator of uint8 [S, S, 3]}."""
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        archive.writestr(DESCRIPTION, json.dumps(description))
+        for part, crops in rows.items():
+            total = len(description[f"{part}_labels"])
+            for row, crop in enumerate(tqdm(crops, f"compressing {part}", total, unit="crop", disable=None)):
+                jpeg = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), JPEG)[1]
+                archive.writestr(MEMBER.format(part, row), jpeg.tobytes())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -321,12 +410,13 @@ def write_rows(path, crops, size, rng):
 def main(args):
     if args.pack:
         path = Path(args.pack)
-        writable_folder(pack_files(path)[0].parent)
+        check_ending(path)
+        writable_folder(path.parent)
     source = open_source(args, args.crop, ROOT / "data")
     options = {name: getattr(args, name) for name in PACK_OPTIONS}
     if args.pack:
         description = write_pack(path, source, options, args.crops_per_picture, args.count, args.seed)
-        examples = np.load(path, mmap_mode="r")[:EXAMPLES]
+        examples, _, _ = open_pack(path, EXAMPLES, 0)
     else:
         description = describe(source)
         order = repeated(np.random.default_rng(args.seed).permutation(training(source)), EXAMPLES)
@@ -366,7 +456,7 @@ def make_parser():
     group = parser.add_argument_group("crops")
     group.add_argument("--crop", type=number(int, 8), default=128, metavar="PIXELS", help="side of the crops")
     group.add_argument("--crops_per_picture", type=number(int, 1), default=1, metavar="N", help="crops of each picture")
-    group.add_argument("--pack", metavar="OUT.npy", help="write a pack: OUT.npy, OUT.dev.npy and OUT.json")
+    group.add_argument("--pack", metavar="OUT", help="write a pack: OUT.npy, OUT.dev.npy and OUT.json, or OUT.zip")
     group.add_argument("--count", type=number(int, 1), metavar="N", help="most training crops in the pack, default all")
     group.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of the choice")
     add_logging_options(parser)

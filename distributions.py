@@ -1,8 +1,13 @@
-"""Distances between two sets of pictures as distributions, and marks of single pictures. Functions of arrays."""
+"""Distances between two sets of pictures as distributions, and marks of single pictures. Functions of arrays, and a
+network read from a file."""
+import warnings
+
 import cv2
 import numpy as np
 
-from backend import ops
+from backend import compiled, keras, ops
+from utilities import UserError
+from windows import in_batches
 
 FEATURES = "random-conv"  # the name of the fixed network below, for reports
 FEATURE_WIDTHS = 24, 48, 96
@@ -63,7 +68,7 @@ def sliced_wasserstein(first, second, projections=64, seed=0):
 def random_features(pictures):
     """Features of uint8 [N, H, W, 3]: means over each picture of what three random convolutions see. float64 [N, 168].
 
-    Stands in for Inception where that cannot be downloaded; the weights are drawn from a fixed seed. That random
+    Stands in for Inception where there are no weights of that; these are drawn from a fixed seed. That random
     features tell sets of pictures apart: Naeem et al., arXiv 2002.09797, section 4.
     """
     rng = np.random.default_rng(0)
@@ -76,15 +81,54 @@ def random_features(pictures):
     return np.concatenate(means, axis=1)
 
 
+def load_inception(path):
+    """Function uint8 [N, H, W, 3] -> float64 [N, 2048], the pooled features of InceptionV3, arXiv 1512.00567.
+
+    path: HDF5 file of the weights of keras.applications.InceptionV3 without its top. Raises UserError for another.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: name the weights of Keras's InceptionV3 without its top.")
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # the distances are of differences that bfloat16 rounds away
+    try:
+        network = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(299, 299, 3),
+                                                 pooling="avg")
+        with warnings.catch_warnings(action="ignore"):
+            network.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path} is no file of weights of Keras's InceptionV3 without its top ({reason}).") from None
+    finally:
+        keras.config.set_dtype_policy(policy)
+    features = compiled(network, lambda pictures: network(pictures, training=False))
+
+    def prepared(pictures):
+        return np.stack([cv2.resize(picture, (299, 299)) for picture in pictures]).astype(np.float32) / 127.5 - 1
+
+    return lambda pictures: np.concatenate([np.asarray(features(prepared(part)), np.float64)
+                                            for part in in_batches(pictures, 16)])
+
+
 def frechet_distance(first, second):
-    """|mean difference|^2 + tr(A + B - 2 (A B)^(1/2)) of two sets of features, float [N, D]; A and B are their
-    covariances. Heusel et al., arXiv 1706.08500, eq. 6."""
-    covariances = [np.cov(each, rowvar=False) for each in (first, second)]
-    values, vectors = np.linalg.eigh(covariances[0])
-    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
-    mixed = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariances[1] @ root), 0)).sum()
+    """|mean difference|^2 + tr(A + B - 2 (A B)^(1/2)) of two sets of features, float [N, D] and [M, D]; A and B are
+    their covariances. Heusel et al., arXiv 1706.08500, eq. 6.
+
+    Where A = X'X and B = Y'Y, the trace of the root is the sum of the singular values of X Y', so that with few samples
+    no matrix is D x D. The distance comes out too large while N or M is not well above D (arXiv 1911.07023): compare
+    only values of the same N, M and D.
+    """
+    def root(features):
+        """X with no more than D rows."""
+        centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
+        if len(centred) <= centred.shape[1]:
+            return centred
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+
+    roots = root(first), root(second)
+    mixed = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     difference = first.mean(axis=0) - second.mean(axis=0)
-    return float(difference @ difference + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * mixed)
+    return float(difference @ difference + sum((each**2).sum() for each in roots) - 2 * mixed)
 
 
 def kernel_distance(first, second):
@@ -123,20 +167,35 @@ def token_entropy(tokens):
     return float(-(share * np.log2(share)).sum())
 
 
-def seam_score(picture, rows, columns, beside=(8, 16)):
-    """How strong the borders of a rectangle are: mean difference across them over that `beside` so far from them.
+def seam_lines(labels, inside, beside):
+    """Where seams may be seen, and what to compare them with.
 
-    1 = as between any neighbours. picture: uint8 [H, W, 3]; rows, columns: (first, end) of the rectangle. Borders that
-    are the picture's own do not count.
+    Args:
+        labels: int or bool [H, W]; a seam may be wherever neighbours differ.
+        inside: bool [H, W], where all of it must lie.
+        beside: distances in pixels of the lines to compare with.
+
+    Returns: the pairs of pixels across the seams and those beside, each as (bool [H - 1, W], bool [H, W - 1]), true at
+    n for the pixels n and n + 1 of a column and of a row.
     """
+    reach = np.abs(np.arange(-max(beside), max(beside) + 1))
+    kernel = np.isin(reach, beside).astype(np.uint8)[:, None]
+
+    def along_columns(labels, inside):
+        both = inside[1:] & inside[:-1]
+        seams = labels[1:] != labels[:-1]
+        near = cv2.dilate((seams & both).astype(np.uint8), kernel) > 0
+        return seams & both, near & both & ~seams
+
+    found = along_columns(labels, inside), along_columns(labels.T, inside.T)
+    return tuple((rows, columns.T) for rows, columns in zip(*found, strict=True))
+
+
+def seam_score(picture, across, near):
+    """How strong seams are: mean difference of the pixels of uint8 [H, W, 3] across them over that near them, both
+    given by seam_lines. 1 = as between any neighbours."""
     values = picture.astype(np.float32)
-    across, near = [], []
-    for axis, (ends, (first, end)) in enumerate(((rows, columns), (columns, rows))):
-        lines = np.abs(np.diff(values, axis=axis)).mean(axis=2)  # line n is between n and n + 1
-        lines = np.moveaxis(lines, axis, 0)[:, first:end]
-        for place in ends:
-            if 0 < place < values.shape[axis]:
-                across.append(lines[place - 1])
-                far = [place - 1 + sign * step for step in range(*beside) for sign in (-1, 1)]
-                near.append(lines[[line for line in far if 0 <= line < len(lines)]].mean(axis=0))
-    return float(np.concatenate(across).mean() / max(np.concatenate(near).mean(), 1e-6))
+    steps = [np.abs(np.diff(values, axis=axis)).mean(axis=2) for axis in (0, 1)]
+    across, near = (np.concatenate([step[pairs] for step, pairs in zip(steps, lines, strict=True)]).mean()
+                    for lines in (across, near))
+    return float(across / max(near, 1e-6))

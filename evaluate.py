@@ -4,10 +4,10 @@
   python evaluate.py --pack skies.npy --label gcd --kinds tokenizer
   python evaluate.py --pack highres.npy --kinds sharpen --img_size 512 --json scores.json
   python evaluate.py --pack skies.npy --kinds outpainting --img_size 224 --count 128 --attempts 2
+  python evaluate.py --pack skies.npy --kinds outpainting --img_size 224 --outpainting_options '--outpaint_step 0.25'
 
 The held-back crops of a pack come from pictures that no model has trained on.
 """
-import json
 import shlex
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from backend import compiled
 from canvas import limit_specks
-from dataset import pack_files
+from dataset import open_pack
 from diffusion_model_upscale import bicubic, load_super_sampler, make_blurry, upscale_pictures
-from distributions import FEATURES
+from distributions import FEATURES, load_inception
 from log_and_save import model_folder, write_json
 from maskgit import corner_windows, dev_masks, hidden_scores, load_maskgit
 from metrics import code_statistics, high_frequencies_kept, psnr, spectrum_distance, ssim
@@ -39,11 +39,7 @@ def held_back_crops(path, label, size, count):
 
     Returns: uint8 [N, size, size, 3]; the names of their classes, N strings or None.
     """
-    _, dev_file, info_file = pack_files(Path(path))
-    if not dev_file.exists():
-        raise UserError(f"{dev_file} does not exist: write the pack with dataset.py --pack.")
-    crops = np.load(dev_file, mmap_mode="r")
-    info = json.loads(info_file.read_text())
+    _, crops, info = open_pack(Path(path), training=1)
     labels = np.array(info["label_names"])[info["development_labels"]]
     chosen = [index for index, name in enumerate(labels) if name.startswith(label)]
     if not chosen:
@@ -113,8 +109,8 @@ def measure_maskgit(maskgit, tokens, contexts, classes, training_tokens, steps):
         return np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
 
     def one_step_scores(hidden, classes=unknown):
-        result = np.concatenate([log_softmax(network(*part)) for part in zip(
-            *(in_batches(each, 16) for each in (masked(hidden), contexts, classes)), strict=True)])
+        batches = list(zip(*(in_batches(each, 16) for each in (masked(hidden), contexts, classes)), strict=True))
+        result = np.concatenate([log_softmax(network(*part)) for part in tqdm(batches, "one step", leave=False)])
         return result, *hidden_scores(result, tokens, hidden)
 
     hidden = dev_masks(len(tokens), tokens.shape[1])
@@ -186,13 +182,13 @@ def print_scores(scores):
         for method, marks in scores.items():
             if mark in marks:
                 value, *interval = np.atleast_1d(marks[mark])
-                print(f"    {method:<20} {value:9.4f}" + ("  ({:.4f} to {:.4f})".format(*interval) if interval else ""))
+                print(f"    {method:<24} {value:9.4f}" + ("  ({:.4f} to {:.4f})".format(*interval) if interval else ""))
 
 
 def build_parser():
     parser = command_parser(__doc__)
     group = parser.add_argument_group("data")
-    group.add_argument("--pack", required=True, metavar="FILE.npy", help="pack written by dataset.py")
+    group.add_argument("--pack", required=True, metavar="FILE", help="pack written by dataset.py")
     group.add_argument("--label", default="", metavar="PREFIX", help="measure crops of these labels only")
     group.add_argument("--count", type=number(int, 1), default=256, metavar="N", help="crops, at most")
     group.add_argument("--img_size", type=number(int, 32), default=128, metavar="PX", help="side of the crops")
@@ -204,7 +200,13 @@ def build_parser():
     group.add_argument("--diffusion_steps", type=number(int, 1), default=10, metavar="N", help="steps of upscaling")
     group.add_argument("--attempts", type=number(int, 1), default=1, metavar="N", help="results for each picture")
     group.add_argument("--outpainting_options", type=shlex.split, default=[], metavar="'OPTIONS'",
-                       help="of outpainting.py, in one pair of quotes: '--temperature 1 --decoding full'")
+                       help="of outpainting.py, in one pair of quotes: '--temperature 1 --decoding full'; with "
+                            "'--outpaint_step 0.25', or larger crops, rings of windows meet in what is painted")
+    group.add_argument("--inception", type=Path, metavar="FILE.h5",
+                       help="weights of Keras's InceptionV3 without its top "
+                            "(inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5), which are not downloaded: "
+                            "outpainting is compared by its features as well; the Frechet distance of fewer tiles than "
+                            "its 2048 features comes out too large, the kernel distance does not")
     group.add_argument("--detail", type=number(float, 0, 2), nargs="+", default=[0.0, 0.5, 0.8, 1.0], metavar="D",
                        help="amounts of detail to upscale with")
     parser.add_argument_group("result").add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
@@ -215,13 +217,14 @@ def build_parser():
 def main(args):
     crops, labels = held_back_crops(args.pack, args.label, args.img_size, args.count)
     prepare_machine(args)
+    inception = load_inception(args.inception) if args.inception else None
     tokenizer, tokenizer_config, folder = load_tokenizer(args.tokenizer_run)
     scores = {"crops": len(crops)}
     if "tokenizer" in args.kinds:
         scores["tokenizer"] = measure_tokenizer(tokenizer, crops)
     if "maskgit" in args.kinds:
         maskgit, _ = load_maskgit(tokenizer_config, folder, folder=model_folder("maskgit", args.maskgit_run))
-        training = np.load(args.pack, mmap_mode="r")[:512, :args.img_size, :args.img_size]
+        training = open_pack(Path(args.pack), 512, 0)[0][:, :args.img_size, :args.img_size]
         window = maskgit.config["window"]
         grids, training_grids = (reconstruct(tokenizer, part)[1] for part in (crops, training))
         windows, contexts = corner_windows(grids, window, maskgit.config["context"], maskgit.mask_token)
@@ -233,11 +236,13 @@ def main(args):
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
         scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps, args.detail)
     if "outpainting" in args.kinds:
-        scores["outpainting"] = measure_outpainting(crops[::2], crops[1::2], args, args.outpainting_options)
-        scores["features"] = FEATURES
+        scores["outpainting"] = measure_outpainting(crops[::2], crops[1::2], args, args.outpainting_options, inception)
+        scores["features"] = [FEATURES] + [f"inception: InceptionV3 of {args.inception}"] * bool(inception)
     for kind in args.kinds:
         print(kind)
         print_scores(scores[kind])
+    if "features" in scores:
+        print(f"  features: {', '.join(scores['features'])}")
     if args.json:
         write_json(args.json, scores)
 

@@ -16,17 +16,20 @@ from distributions import (
     kernel_distance,
     patch_descriptors,
     random_features,
+    seam_lines,
     seam_score,
     sliced_wasserstein,
     token_entropy,
 )
 from outpainting import Models, grow
 from outpainting import build_parser as outpainting_parser
-from windows import in_batches
+from utilities import UserError
+from windows import grid_windows, in_batches, ring_windows
 
 PATCHES = 64  # of each picture and level
 BOOTSTRAPS = 30
 INTERVAL = 0.05, 0.95
+ONE_STEP = "outpainting.py, one step"
 
 
 def middle(size, unit):
@@ -57,6 +60,33 @@ def inpainted(picture, margin):
 BASELINES = {"edge replication": replicated, "mirroring": mirrored, "OpenCV inpainting": inpainted}
 
 
+def painters(size, first, end, window, step, decoding):
+    """Which windows decided each token around the middle of a picture, as whole numbers: int [size, size].
+
+    Where neighbours differ, windows meet. `full` and `simple` decide a token in the first window that holds it; `joint`
+    takes the mean of all that do. The middle's numbers say nothing.
+
+    Args:
+        size, first, end: side of the picture, and where its middle begins and ends.
+        window: side of a window.
+        step: depth of a ring. All in tokens.
+        decoding: option of outpainting.py.
+    """
+    side = max(size, window)
+    if decoding == "joint":
+        places = grid_windows(side, side, (window, window), window // 2)
+    else:
+        places = ring_windows((first, end, first, end), side, side, window, step)
+    holds = np.zeros((len(places), side, side), bool)
+    for held, (row, column) in zip(holds, places, strict=True):
+        held[row:row + window, column:column + window] = True
+    if decoding == "joint":
+        numbers = np.unique(holds.reshape(len(places), -1), axis=1, return_inverse=True)[1].reshape(side, side)
+    else:
+        numbers = holds.argmax(axis=0)
+    return numbers[:size, :size]
+
+
 def outpainting_options(args, options):
     """What outpainting.py makes of args of evaluate.py and of more options, a list of words."""
     words = [f"--attempt_count={args.attempts}", "--no-generate_upsampled", "--wandb=disabled", f"--seed={args.seed}",
@@ -65,30 +95,41 @@ def outpainting_options(args, options):
     return outpainting_parser().parse_args(words)
 
 
-def continued(pictures, models, own):
+def continued(pictures, models, own, name):
     """A list of uint8 [N, S, S, 3]: what outpainting.py makes of the middles of such pictures, in each attempt.
 
-    models: outpainting.Models. own: options of outpainting.py; those of the size are set here.
+    models: outpainting.Models. own: options of outpainting.py; those of the size are set here. name: of the bar.
     """
     first, end = middle(pictures.shape[1], models.downscale)
     own.img_size = end - first
     own.outpaint_range = first / models.downscale / models.window / own.outpaint_step
     results = [[low for low, _ in grow(picture[first:end, first:end], models, own, lambda _: iter)]
-               for picture in tqdm(pictures, "outpainting", unit="picture", leave=False)]
+               for picture in tqdm(pictures, name, unit="picture", leave=False)]
     return [np.stack(attempt) for attempt in zip(*results, strict=True)]
 
 
 class Judge:
-    """Measures sets of pictures, uint8 [N, S, S, 3], around their middle, against a reference set."""
+    """Measures sets of pictures, uint8 [N, S, S, 3], around their middle, against a reference set.
 
-    def __init__(self, reference, encode, unit, codes):
-        self.encode, self.codes = encode, codes
+    Args:
+        encode: function uint8 [B, S, S, 3] -> tokens int [B, S / unit, S / unit], of so many codes.
+        decided: painters of these tokens; the mark window_seam is left out where no windows meet.
+        inception: what load_inception returns, or None.
+    """
+
+    def __init__(self, reference, encode, unit, codes, decided, inception):
+        self.encode, self.codes, self.inception = encode, codes, inception
         size = reference.shape[1]
         self.first, self.end = middle(size, unit)
         self.outer = np.ones((size, size), bool)
         self.outer[self.first:self.end, self.first:self.end] = False
         self.levels = 1 + int(np.log2(self.first / PATCH))  # coarser ones are narrower than a patch
         self.outer_tokens = self.outer[::unit, ::unit]
+        seams = {"seam": seam_lines(self.outer, np.ones_like(self.outer), range(8, 16)),
+                 # Compared with other borders of tokens: in photographs these are borders of JPEG blocks as well.
+                 "window_seam": seam_lines(np.kron(decided, np.ones((unit, unit), int)), self.outer, (unit, 2 * unit))}
+        self.seams = {name: lines for name, lines in seams.items()
+                      if all(any(pairs.any() for pairs in kind) for kind in lines)}
         self.reference = self.observe(reference)
 
     def observe(self, pictures):
@@ -98,18 +139,23 @@ class Judge:
         places = [(row, column) for row in range(0, size - quarter + 1, quarter)
                   for column in range(0, size - quarter + 1, quarter)
                   if self.outer[row:row + quarter, column:column + quarter].mean() > 0.9]
-        tiles = [random_features(pictures[:, row:row + quarter, column:column + quarter]) for row, column in places]
+        tiles = [pictures[:, row:row + quarter, column:column + quarter] for row, column in places]
         grids = np.concatenate([np.asarray(self.encode(part)) for part in in_batches(pictures, 16)])
         tokens = grids[:, self.outer_tokens]
-        return {
+        seen = {
             "patches": patch_descriptors(pictures, self.outer, self.levels, PATCHES, rng),
-            "features": np.stack(tiles, axis=1),
+            "features": np.stack([random_features(tile) for tile in tiles], axis=1),
             "colours": np.stack([colour_histogram(picture[self.outer]) for picture in pictures]),
             "tokens": np.stack([np.bincount(row, minlength=self.codes) for row in tokens]),
             "entropy": np.array([token_entropy(row) for row in tokens]),
-            "seam": np.array([seam_score(picture, *[(self.first, self.end)] * 2) for picture in pictures]),
             "deviation": colour_deviation(pictures[:, self.outer]),
         }
+        for name, lines in self.seams.items():
+            seen[name] = np.array([seam_score(picture, *lines) for picture in pictures])
+        if self.inception:
+            seen["inception"] = np.stack([self.inception(tile) for tile in tqdm(
+                tiles, "Inception", unit="tile", leave=False)], axis=1)
+        return seen
 
     def distances(self, seen, chosen):
         """Marks of the chosen pictures, int [K], of what observe gave for a set."""
@@ -124,8 +170,14 @@ class Judge:
         for name in ("colours", "tokens"):
             marks[name] = histogram_distance(seen[name][chosen].sum(axis=0), reference[name].sum(axis=0))
         marks["entropy_bits"] = float(seen["entropy"][chosen].mean())
-        marks["seam"] = float(seen["seam"][chosen].mean())
+        marks |= {name: float(seen[name][chosen].mean()) for name in self.seams}
         return marks
+
+    def inception_distances(self, seen):
+        """Marks of a whole set. They have no intervals, because in so many dimensions pictures that resampling repeats
+        move them more than chance does."""
+        features = pooled(seen["inception"]), pooled(self.reference["inception"])
+        return {"inception_frechet": frechet_distance(*features), "inception_kernel": kernel_distance(*features)}
 
 
 def colour_deviation(pixels):
@@ -143,25 +195,36 @@ def with_intervals(judge, seen, rng):
     """{mark: (value, low, high)}: marks of a set and what INTERVAL of resampled sets of its pictures give."""
     count = len(seen["seam"])
     value = judge.distances(seen, np.arange(count))
-    again = [judge.distances(seen, rng.integers(0, count, count)) for _ in range(BOOTSTRAPS)]
+    again = [judge.distances(seen, rng.integers(0, count, count))
+             for _ in tqdm(range(BOOTSTRAPS), "resampling", leave=False)]
     return {name: (value[name], *np.quantile([each[name] for each in again], INTERVAL).tolist()) for name in value}
 
 
-def measure_outpainting(pictures, reference, args, options=()):
-    """Marks of outpainting.py, of the baselines and of real photographs, {method: {mark: value or (value, low, high)}}.
+def measure_outpainting(pictures, reference, args, options=(), inception=None):
+    """Marks of outpainting.py, the same in one step, of the baselines and of real photographs, as
+    {method: {mark: value or (value, low, high)}}. Seams of windows are those of outpainting.py's own windows for all.
 
     Args:
         pictures: uint8 [N, S, S, 3], whose middle half is continued.
         reference: uint8 [M, S, S, 3] of other photographs.
         args: attempts, seed, machine options, tokenizer_run, maskgit_run.
         options: of outpainting.py, a list.
+        inception: what load_inception returns, to compare by its features as well.
     """
     own = outpainting_options(args, options)
     models = Models(own)
-    judge = Judge(reference, models.encode, models.downscale, codes=models.mask_token)
-    first, end = judge.first, judge.end
-    attempts = continued(pictures, models, own)
+    size, unit = pictures.shape[1], models.downscale
+    if size % unit:
+        raise UserError(f"--img_size {size}: outpainting is measured on multiples of {unit} pixels.")
+    first, end = middle(size, unit)
+    decided = painters(size // unit, first // unit, end // unit, models.window,
+                       max(1, round(own.outpaint_step * models.window)), own.decoding)
+    judge = Judge(reference, models.encode, unit, models.mask_token, decided, inception)
+    attempts = continued(pictures, models, own, "outpainting.py")
     sets = {"outpainting.py": attempts[0]}
+    if own.decoding != "simple":
+        simple = outpainting_options(args, [*options, "--decoding=simple", "--attempt_count=1"])
+        sets[ONE_STEP] = continued(pictures, models, simple, ONE_STEP)[0]
     for name, method in BASELINES.items():
         sets[name] = np.stack([method(picture[first:end, first:end], first) for picture in pictures])
     sets["real photographs"] = pictures
@@ -170,6 +233,8 @@ def measure_outpainting(pictures, reference, args, options=()):
     for name, results in tqdm(sets.items(), "comparing", unit="set", leave=False):
         seen = judge.observe(results)
         scores[name] = with_intervals(judge, seen, rng)
+        if inception:
+            scores[name] |= judge.inception_distances(seen)
         error = (results[:, judge.outer].astype(np.float32) - pictures[:, judge.outer]) ** 2
         scores[name]["rms_error"] = float(np.sqrt(error.mean()))
         scores[name]["collapsed"] = float((seen["deviation"][cloudy] < MONOCHROME_DEVIATION / 4).mean())

@@ -8,15 +8,12 @@ time: its learning rate falls to the end of just these. What is done when this i
 goes on. outpainting.py takes the models with --tokenizer_run, --maskgit_run and --sharpen_run <run_name>.
 """
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
-from dataset import LOCATION_VARIABLE
+from dataset import LOCATION_VARIABLE, location_of, open_pack, refuse_both
 from utilities import ROOT, UserError, command_parser, number, replacing, run_command, writable_folder
 
 SCRIPTS = {"tokenizer": "tokenizer.py", "maskgit": "maskgit.py", "sharpen": "diffusion_model_upscale.py"}
@@ -39,14 +36,6 @@ def make_pack(location, path):
     if not path.with_suffix(".json").exists():
         run("dataset.py", "--dataset_location", location, "--crop", CROP, "--pack", path, "--wandb", "disabled")
     return path
-
-
-def crop_side(pack):
-    """Side in pixels of the crops of a pack. Raises UserError when it cannot be read."""
-    try:
-        return np.load(pack, mmap_mode="r").shape[1]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{pack} cannot be read: {error}.") from None
 
 
 def speed(run_folder):
@@ -79,8 +68,8 @@ def build_parser():
                        help=f"webcam archive or photographs, made into a pack (default: ${LOCATION_VARIABLE})")
     group.add_argument("--sharp_location", metavar="FOLDER",
                        help="the same for the super sampler, which needs large, sharp ones (default: the same folder)")
-    group.add_argument("--pack", type=Path, metavar="FILE.npy", help="pack of crops to read instead")
-    group.add_argument("--sharp_pack", type=Path, metavar="FILE.npy",
+    group.add_argument("--pack", type=Path, metavar="FILE", help="pack of crops to read instead")
+    group.add_argument("--sharp_pack", type=Path, metavar="FILE",
                        help="pack for the super sampler (default: --pack)")
     group = parser.add_argument_group("training")
     group.add_argument("--minutes", type=number(float, 3), default=120, metavar="M", help="time for everything")
@@ -90,17 +79,14 @@ def build_parser():
 
 
 def main(args):
-    if args.pack and args.dataset_location:
-        raise UserError("Give either --pack or --dataset_location, not both.")
-    location = args.dataset_location or os.environ.get(LOCATION_VARIABLE)
-    if not args.pack and not location:
-        raise UserError(f"Give --dataset_location or --pack, or set {LOCATION_VARIABLE}.")
+    refuse_both(args, "pack", "dataset_location")
+    refuse_both(args, "sharp_pack", "sharp_location")
     folder = writable_folder(ROOT / "data")
-    pack = args.pack or make_pack(location, folder / f"{args.run_name}.npy")
+    pack = args.pack or make_pack(location_of(args), folder / f"{args.run_name}.npy")
     sharp_pack = args.sharp_pack or pack
     if args.sharp_location:
         sharp_pack = make_pack(args.sharp_location, folder / f"{args.run_name}_sharp.npy")
-    sharp_size = min(SHARP_SIZE, crop_side(sharp_pack))
+    sharp_size = min(SHARP_SIZE, open_pack(sharp_pack, 1, 0)[0].shape[1])
     start = ["--start_from", args.start_from] if args.start_from else []
     tokenizer = ["--tokenizer_run", args.run_name]
     for kind, options in (("tokenizer", ["--pack", pack]), ("maskgit", ["--pack", pack, *tokenizer]),

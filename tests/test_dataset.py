@@ -1,7 +1,9 @@
 """Sky crops: legal places, filters, split, index, archives, photographs, packs, the command."""
 import argparse
+import io
 import json
 import os
+import zipfile
 from itertools import islice
 
 import numpy as np
@@ -10,7 +12,16 @@ from PIL import Image
 
 import dataset
 import sky_sources
-from dataset import DARK_MEAN, MONOCHROME_DEVIATION, add_data_options, fault, load_crops, looks_like_landscape
+from dataset import (
+    DARK_MEAN,
+    MONOCHROME_DEVIATION,
+    add_data_options,
+    fault,
+    load_crops,
+    looks_like_landscape,
+    open_pack,
+)
+from metrics import psnr
 from sky_sources import downscaled_sky, held_back, legal_corners, place_index, random_crop
 from utilities import UserError
 
@@ -432,11 +443,26 @@ def test_the_location_may_come_from_the_environment(photographs, monkeypatch):
 
 
 @pytest.fixture
-def pack(photographs, tmp_path, monkeypatch):
+def write(photographs, tmp_path, monkeypatch):
+    """Function (name, *options) -> path of a pack of the photographs."""
     monkeypatch.setattr(dataset, "ROOT", tmp_path)
-    path = tmp_path / "packs" / "small.npy"
-    run("--dataset_location", photographs, "--crop", 36, "--crops_per_picture", 2, "--pack", path)
-    return path
+
+    def write(name, *options):
+        path = tmp_path / "packs" / name
+        run("--dataset_location", photographs, "--crop", 36, "--crops_per_picture", 2, "--pack", path, *options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def pack(write):
+    return write("small.npy")
+
+
+@pytest.fixture
+def zipped(write):
+    return write("small.zip")
 
 
 def run(*arguments):
@@ -474,7 +500,9 @@ def test_rows_of_a_pack_carry_the_label_of_their_picture(tmp_path, monkeypatch):
     assert reds.tolist() == [found["label_names"][label] == "red" for label in found["training_labels"]]
 
 
-def test_a_pack_is_read_in_an_order_that_goes_on_after_a_stop(pack):
+@pytest.mark.parametrize("name", ["small.npy", "small.zip"])
+def test_a_pack_is_read_in_an_order_that_goes_on_after_a_stop(write, name):
+    pack = write(name)
     crops = load_crops(options(pack=str(pack), zoom_out=1.1), 32, dev_count=3)
     assert crops.dev.shape == (3, 32, 32, 3)
     assert crops.description["kind"] == "pack"
@@ -497,25 +525,125 @@ def test_one_epoch_of_a_pack_is_every_row_once_and_half_of_them_mirrored(pack):
     assert len(np.unique(np.stack(upright).reshape(len(seen), -1), axis=0)) == len(seen)
 
 
-def test_the_same_command_writes_the_same_pack(pack, photographs):
-    again = pack.with_name("again.npy")
-    run("--dataset_location", photographs, "--crop", 36, "--crops_per_picture", 2, "--pack", again)
-    assert again.read_bytes() == pack.read_bytes()
+def test_the_same_command_writes_the_same_pack(pack, write):
+    assert write("again.npy").read_bytes() == pack.read_bytes()
+
+
+def test_a_zip_is_one_file_of_the_same_crops_compressed(pack, zipped):
+    crops, dev, description = open_pack(zipped)
+    assert description == json.loads(pack.with_suffix(".json").read_text())
+    for found, raw in zip((crops, dev), open_pack(pack)[:2], strict=True):
+        assert found.shape == raw.shape
+        assert found.dtype == np.uint8
+        assert psnr(found, raw).min() > 36  # much noise; real crops have 53 on average
+    assert sorted(path.name for path in pack.parent.iterdir()) == [
+        "small.dev.npy", "small.json", "small.npy", "small.zip"]
+    with zipfile.ZipFile(zipped) as archive:
+        assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
+        content = archive.read("training/000000.jpg")
+    with Image.open(io.BytesIO(content)) as picture:
+        assert np.abs(np.asarray(picture, int) - crops[0]).max() <= 4
+
+
+def test_only_as_many_crops_as_asked_for_are_opened(pack, zipped):
+    for path in (pack, zipped):
+        crops, dev, _ = open_pack(path)
+        assert np.array_equal(open_pack(path, 5, 0)[0], crops[:5])
+        assert open_pack(path, 5, 0)[1].shape == (0, 36, 36, 3)
+        assert np.array_equal(open_pack(path, 1, 2)[1], dev[:2])
+    rezip(zipped, {"training/000005.jpg": None})
+    assert len(open_pack(zipped, 5)[0]) == 5
+
+
+@pytest.mark.parametrize("name", ["all.npy", "all.zip"])
+def test_a_pack_without_development_crops(write, name):
+    crops, dev, _ = open_pack(write(name, "--dev_share", 0))
+    assert len(crops) == 80
+    assert dev.shape == (0, 36, 36, 3)
+
+
+@pytest.mark.parametrize("name", ["half.npy", "half.zip"])
+def test_a_pack_that_is_not_finished_has_no_name(tmp_path, name):
+    def crops():
+        yield np.zeros((8, 8, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    write_rows = dataset.write_zip if name.endswith(".zip") else dataset.write_npy
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(tmp_path / name, {"training": crops()}, {"options": {"crop": 8}, "training_labels": [0, 0]})
+    assert not list(tmp_path.iterdir())
+
+
+def rezip(path, changes):
+    """Write a .zip anew with other content (or without it: None) for some of its members."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (members | changes).items():
+            if content is not None:
+                archive.writestr(name, content)
+
+
+def jpeg(size):
+    """A black picture of size x size pixels as a file."""
+    output = io.BytesIO()
+    Image.new("RGB", (size, size)).save(output, "jpeg")
+    return output.getvalue()
+
+
+@pytest.mark.parametrize(("changes", "pattern"), [
+    ({"training/000003.jpg": None}, "no item named 'training/000003.jpg'"),
+    ({"development/000000.jpg": None}, "no item named 'development/000000.jpg'"),
+    ({"description.json": None}, "no item named 'description.json'"),
+    ({"description.json": b"{"}, "cannot be read"),
+    ({"description.json": b"{}"}, "'training_labels'"),
+    ({"training/000003.jpg": b"no picture"}, "000003.jpg is not a picture of 36x36 pixels"),
+    ({"training/000003.jpg": jpeg(1)}, "000003.jpg is not a picture of 36x36 pixels"),
+    ({"training/000003.jpg": jpeg(40)}, "000003.jpg is not a picture of 36x36 pixels"),
+    ({"training/000003.jpg": b""}, "000003.jpg is not a picture of 36x36 pixels"),
+])
+def test_a_zip_with_wrong_members_is_refused_in_one_sentence(zipped, changes, pattern):
+    rezip(zipped, changes)
+    with pytest.raises(UserError, match=pattern) as caught:
+        load_crops(options(pack=str(zipped)), 32)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_zip_is_refused_in_one_sentence(zipped):
+    content = zipped.read_bytes()
+    rng = np.random.default_rng(0)
+    middle, end = content.index(b"\xff\xd8\xff") + 600, content.index(b"PK\x01\x02")
+    damaged = [content[:length] for length in (0, 100, len(content) // 2, len(content) - 10)]
+    damaged += [b"not a zip", content[:middle] + bytes(8) + content[middle + 8:]]
+    for place in rng.integers(end, len(content), 100):
+        damaged.append(content[:place] + rng.bytes(1) + content[place + 1:])
+    refused = 0
+    for wrong in damaged:
+        zipped.write_bytes(wrong)
+        try:
+            open_pack(zipped)
+        except UserError as error:
+            assert "small.zip" in str(error) and "\n" not in str(error)
+            refused += 1
+    assert refused > 6
 
 
 def test_a_limit_and_a_wrong_name(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "ROOT", tmp_path)
     run("--dataset_location", photographs, "--crop", 36, "--count", 5, "--pack", tmp_path / "five.npy")
     assert len(np.load(tmp_path / "five.npy")) == 5
-    with pytest.raises(UserError, match=r"must end in \.npy"):
-        run("--dataset_location", photographs, "--crop", 36, "--pack", tmp_path / "five.zip")
+    with pytest.raises(UserError, match=r"five\.tar must end in \.npy or \.zip"):
+        run("--dataset_location", photographs, "--crop", 36, "--pack", tmp_path / "five.tar")
 
 
 def test_packs_that_do_not_fit_are_refused(pack):
     with pytest.raises(UserError, match="36 pixels: at least 64"):
         load_crops(options(pack=str(pack)), 64)
-    with pytest.raises(UserError, match="cannot be read"):
-        load_crops(options(pack=str(pack.with_name("missing.npy"))), 32)
+    for name in ("missing.npy", "missing.zip"):
+        with pytest.raises(UserError, match=f"{name} does not exist"):
+            load_crops(options(pack=str(pack.with_name(name))), 32)
+    with pytest.raises(UserError, match="must end in"):
+        load_crops(options(pack=str(pack.with_suffix(".json"))), 32)
     np.save(pack, np.zeros((3, 8)))
     with pytest.raises(UserError, match="expected uint8"):
         load_crops(options(pack=str(pack)), 8)

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from conftest import QUIET
 
-from evaluate import MASK_KINDS, mask_of_kind, nearest_known, shrunk
-from metrics import high_frequencies_kept, ssim
-from outpainting_scores import BASELINES, middle
+from dataset import write_npy, write_zip
+from distributions import FEATURES, seam_lines
+from evaluate import MASK_KINDS, held_back_crops, mask_of_kind, nearest_known, shrunk
+from metrics import high_frequencies_kept, psnr, ssim
+from outpainting import build_parser as outpainting_parser
+from outpainting_scores import BASELINES, ONE_STEP, Judge, continued, middle, painters
 
 
 def test_the_nearest_known_token_is_copied():
@@ -35,6 +38,70 @@ def test_baselines_keep_the_middle(name):
     assert np.array_equal(result[10:30, 10:30], picture)
 
 
+class WindowNumbers:
+    """Stands in for outpainting.Models: every window is painted in the grey of how many were painted before it."""
+
+    downscale, window, mask_token, position_local = 8, 16, 250, True
+
+    def __init__(self):
+        self.painted = 0
+
+    def encode(self, pictures):
+        return np.zeros((1, pictures.shape[1] // 8, pictures.shape[2] // 8), np.int32)
+
+    def decode(self, tokens):
+        return np.kron(tokens, np.ones((8, 8)))[..., None].repeat(3, axis=-1) / 255
+
+    def network(self, tokens):
+        def answer(windows):
+            self.painted += 1
+            return np.broadcast_to(np.arange(self.mask_token) == self.painted, (*windows.shape, self.mask_token))
+
+        return answer
+
+
+@pytest.mark.parametrize(("size", "step"), [(224, 0.5), (224, 0.25), (320, 0.5), (512, 0.5), (96, 0.5)])
+def test_painters_are_the_windows_in_which_outpainting_decides(size, step):
+    words = ["--decoding=simple", "--batch_size=1", "--no-generate_upsampled", f"--outpaint_step={step}"]
+    own = outpainting_parser().parse_args(words)
+    result = continued(np.zeros((1, size, size, 3), np.uint8), WindowNumbers(), own, "test")[0][0, ..., 0]
+    first, end = middle(size, 8)
+    outer = np.ones((size, size), bool)
+    outer[first:end, first:end] = False
+    decided = painters(size // 8, first // 8, end // 8, 16, round(16 * step), "full")
+    found, expected = (seam_lines(labels, outer, (8, 16))[0] for labels in (np.kron(decided, np.ones((8, 8))), result))
+    assert all(map(np.array_equal, found, expected))
+    assert found[0].any() == (size > 128), "a canvas no larger than a window has no other"
+
+
+def test_joint_decoding_has_borders_wherever_a_window_ends():
+    numbers = painters(28, 7, 21, 16, 8, "joint")
+    for turned in (numbers, numbers.T):
+        differ = turned[1:] != turned[:-1]
+        assert (np.flatnonzero(differ.all(axis=1)) + 1).tolist() == [6, 12, 16, 22]
+        assert differ.any(axis=1).sum() == 4
+
+
+def test_the_judge_sees_borders_of_windows_and_uses_inception():
+    pictures = np.random.default_rng(0).integers(90, 110, (3, 128, 128, 3)).astype(np.uint8)
+    decided = painters(16, 4, 12, 8, 4, "full")
+    brighter = pictures + 40 * np.kron(decided > 3, np.ones((8, 8), np.uint8))[..., None]  # in the four corners
+
+    def judge(decided):
+        return Judge(pictures[::-1], lambda part: part[:, ::8, ::8, 0], 8, 256, decided,
+                     lambda tiles: tiles.mean(axis=(1, 2)))
+
+    with_windows, without = judge(decided), judge(np.zeros_like(decided))
+    calm, marked = (with_windows.distances(with_windows.observe(each), np.arange(3)) for each in (pictures, brighter))
+    assert calm["window_seam"] == pytest.approx(1, abs=0.1)
+    assert marked["window_seam"] > 3
+    assert "window_seam" not in without.distances(without.observe(pictures), np.arange(3))
+    same, other = (with_windows.inception_distances(with_windows.observe(each)) for each in (pictures, brighter))
+    assert same["inception_frechet"] == pytest.approx(0, abs=1e-6)
+    assert other["inception_frechet"] > 100
+    assert other["inception_kernel"] > same["inception_kernel"]
+
+
 def test_ssim_and_kept_frequencies_of_a_picture_and_its_mean():
     pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
     assert ssim(pictures, pictures) == pytest.approx(1)
@@ -42,6 +109,19 @@ def test_ssim_and_kept_frequencies_of_a_picture_and_its_mean():
     assert high_frequencies_kept(pictures // 2, pictures) == pytest.approx(0.25, rel=0.05)
     soft = np.stack([np.repeat(np.repeat(shrunk(picture, 32), 2, 0), 2, 1) for picture in pictures])
     assert ssim(soft, pictures) < 0.9
+
+
+def test_held_back_crops_of_a_zip_are_those_of_the_raw_pack(tmp_path, skies):
+    info = {"options": {"crop": 64}, "label_names": ["Ci", "Cu"], "class_names": ["cirrus", "cumulus"],
+            "training_labels": [0], "development_labels": [0, 1, 1, 1], "development_classes": [0, 1, -1, 1]}
+    found = []
+    for path, write in ((tmp_path / "sky.npy", write_npy), (tmp_path / "sky.zip", write_zip)):
+        write(path, {"training": iter(skies(1, 64)), "development": iter(skies(4, 64, seed=1))}, info)
+        found.append(held_back_crops(str(path), "Cu", 48, 3))
+    (raw, names), (decoded, decoded_names) = found
+    assert names == decoded_names == ["cumulus", None, "cumulus"]
+    assert raw.shape == decoded.shape == (3, 48, 48, 3)
+    assert psnr(decoded, raw).min() > 40
 
 
 def test_the_command_measures_all_kinds_of_models(trained, skies):
@@ -62,23 +142,27 @@ def test_the_command_measures_all_kinds_of_models(trained, skies):
     assert {f"one_step_loss, {kind}" for kind in MASK_KINDS} <= set(scores["maskgit"])
     assert scores["sharpen"]["bicubic_psnr_db"] > 5
     outpainted = scores["outpainting"]
-    assert set(outpainted) == {"outpainting.py", *BASELINES, "real photographs"}
+    assert set(outpainted) == {"outpainting.py", ONE_STEP, *BASELINES, "real photographs"}
+    assert scores["features"] == [FEATURES]
     assert outpainted["real photographs"]["rms_error"] == 0
     for marks in outpainted.values():
         value, low, high = marks["swd"]
         assert 0 < low <= high
         assert value > 0
         assert 0 <= marks["collapsed"] <= 1
+        assert marks["window_seam"][0] >= 0
+        assert all(mark in output for mark in marks)
     assert outpainted["outpainting.py"]["diversity"] > 0
     assert outpainted["edge replication"]["seam"][0] < outpainted["mirroring"]["seam"][0] + 1
-    assert "rms_error" in output
+    assert f"features: {FEATURES}" in output
 
 
 def test_wrong_input_is_one_sentence(trained, skies):
     np.save(trained.folder / "few.npy", skies(2, 64))
     np.save(trained.folder / "few.dev.npy", skies(2, 64))
     (trained.folder / "few.json").write_text(json.dumps({"label_names": ["Cu"], "development_labels": [0, 0]}))
-    for options, words in ((("--label", "snow"), "the held-back labels are Cu"), (("--img_size", 512), "64 pixels")):
+    for options, words in ((("--label", "snow"), "the held-back labels are Cu"), (("--img_size", 512), "64 pixels"),
+                           (("--img_size", 64, "--inception", "none.h5"), "none.h5 does not exist")):
         output = trained.run("evaluate.py", "--pack", "few.npy", *options, *QUIET[2:], status=2)
         assert words in output
         assert "Traceback" not in output

@@ -47,8 +47,12 @@ def test_three_models_are_trained_in_the_time_and_the_same_command_goes_on(small
 
 
 @pytest.mark.parametrize(("options", "hint"), [
-    ((), "Give --dataset_location or --pack"), (("--pack", "no.npy"), "cannot be read"),
-    (("--pack", "sky.npy", "--dataset_location", "."), "not both"), (("--minutes", 1), "out of range")])
+    ((), "Give --dataset_location or set"), (("--pack", "no.npy"), "no.npy does not exist"),
+    (("--pack", "sky.npy", "--sharp_pack", "sky.json"), "sky.json must end in"),
+    (("--pack", "sky.npy", "--dataset_location", "."), "Give either --pack or --dataset_location, not both"),
+    (("--pack", "sky.npy", "--sharp_pack", "sky.npy", "--sharp_location", "."),
+     "Give either --sharp_pack or --sharp_location, not both"),
+    (("--minutes", 1), "out of range")])
 def test_wrong_input_is_one_sentence(small, options, hint):
     output = small.run("train_all.py", *options, status=2, IMAGE_OUTPAINTING_DATASET_LOCATION="")
     assert hint in output
