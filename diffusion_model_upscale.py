@@ -24,7 +24,6 @@ from build_network import (
 from dataset import add_data_options, load_crops
 from diffusion import angle, clean_from_epsilon, clean_from_velocity, epsilon_from_clean, sample_with_detail, velocity
 from log_and_save import (
-    Run,
     add_logging_options,
     check_pair,
     load_config,
@@ -33,8 +32,9 @@ from log_and_save import (
     picture_grid,
 )
 from metrics import psnr, spectrum_distance
+from parallel import on_all_devices, own_rows
 from tokenizer import load_tokenizer
-from training import add_training_options, held_back, start_weights, train, with_preset
+from training import add_training_options, held_back, start_run, start_weights, train, with_preset
 from utilities import ROOT, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
 
 FACTOR = 4
@@ -159,12 +159,16 @@ class SuperSampler(keras.Model):
     def call(self, inputs, training=False):
         sharp, low = (ops.cast(part, "float32") / 127.5 - 1 for part in inputs)
         edges = (sharp - bicubic(low)) / (2 * self.config["edge_scale"])
-        batch = ops.shape(edges)[0]
-        time = keras.random.uniform((batch, 1, 1, 1), dtype="float32", seed=self.seeds)
-        of_mean = keras.random.uniform((batch, 1, 1, 1), dtype="float32", seed=self.seeds) < self.config["mean_share"]
+        batch, *shape = ops.shape(edges)
+
+        def drawn(kind, *shape):
+            return own_rows(lambda rows: kind((rows, *shape), dtype="float32", seed=self.seeds), batch)
+
+        time = drawn(keras.random.uniform, 1, 1, 1)
+        of_mean = drawn(keras.random.uniform, 1, 1, 1) < self.config["mean_share"]
         turned = angle(ops.where(of_mean, 1.0, time), self.config["schedule"])
         signal, noise = ops.cos(turned), ops.sin(turned)
-        epsilon = ops.where(of_mean, 0.0, keras.random.normal(ops.shape(edges), dtype="float32", seed=self.seeds))
+        epsilon = ops.where(of_mean, 0.0, drawn(keras.random.normal, *shape))
         noisy = ops.where(of_mean, 0.0, signal * edges + noise * epsilon)
         prediction = self.network([low, noisy, noise[:, :, 0, 0]], training=training)
         return prediction, edges, epsilon, noisy, signal, noise
@@ -259,7 +263,7 @@ def build_parser():
                        help="steps of the sample pictures")
     add_training_options(parser, PRESETS)
     add_logging_options(parser)
-    add_machine_options(parser)
+    add_machine_options(parser, workers=True)
     return parser
 
 
@@ -274,13 +278,14 @@ def main(args):
     blurry = make_blurry(tokenizer)
     low = np.concatenate([blurry(dev[start:start + 8]) for start in range(0, len(dev), 8)])
     edges = dev / np.float32(255) - np.asarray(bicubic(low.astype(np.float32) / 255))
-    settings["model"] = {**settings["model"], "edge_scale": round(float(edges.std()), 5)}
+    settings["model"] = {"edge_scale": round(float(edges.std()), 5), **settings["model"]}
     config = {"kind": "sharpen", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
-    run = Run("sharpen", args.run_name, config, args.wandb)
-    model = SuperSampler(settings["model"])
+    run = start_run("sharpen", args, config)
+    with on_all_devices():
+        model = SuperSampler(settings["model"])
     start_weights(args, "sharpen", model)
 
     def batches(start):

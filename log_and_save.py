@@ -266,9 +266,9 @@ def load_weights(folder, model):
 
 
 def check_pair(config, tokenizer_config, folder, tokenizer_folder):
-    """Refuse a model that was trained with another tokenizer than the one given."""
+    """Refuse a model that was trained with another tokenizer than the one given, or with other tokens."""
     wanted = config["tokenizer"]
-    if wanted["fingerprint"] != tokenizer_config["fingerprint"]:
+    if wanted["fingerprint"] not in (tokenizer_config["fingerprint"], *tokenizer_config.get("same_tokens_as", [])):
         hint = f"name that one with --tokenizer_run {wanted['run']}" if wanted["run"] else "use the shipped tokenizer"
         raise UserError(f"{folder} was trained with the tokenizer {wanted['fingerprint']}, but {tokenizer_folder} is "
                         f"{tokenizer_config['fingerprint']}: {hint}.")

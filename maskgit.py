@@ -17,7 +17,6 @@ from backend import compiled, keras, layers, ops
 from build_network import RotaryAttention, small_weights
 from dataset import add_data_options, load_crops
 from log_and_save import (
-    Run,
     add_logging_options,
     check_pair,
     load_config,
@@ -25,9 +24,10 @@ from log_and_save import (
     model_folder,
     picture_grid,
 )
+from parallel import gathered, on_all_devices, own_rows, parts
 from token_decoding import decoding_steps, log_softmax
 from tokenizer import load_tokenizer
-from training import add_training_options, held_back, start_weights, train, with_preset
+from training import add_training_options, held_back, start_run, start_weights, train, with_preset
 from utilities import (
     ROOT,
     add_machine_options,
@@ -263,10 +263,10 @@ class MaskGIT(keras.Model):
         batch, height, width = ops.shape(tokens)
 
         def uniform(*shape):
-            return keras.random.uniform(shape, dtype="float32", seed=self.seeds)
+            return own_rows(lambda rows: keras.random.uniform((rows, *shape), dtype="float32", seed=self.seeds), batch)
 
         regions = thesis_regions if self.config["masks"] == "thesis" else rectangle_regions
-        return hide(regions(uniform(batch, 7), height, width), uniform(batch), uniform(batch, height, width))
+        return hide(regions(uniform(7), height, width), uniform(), uniform(height, width))
 
     def call(self, inputs, training=False):
         tokens, context, classes = inputs if isinstance(inputs, (tuple, list)) else (inputs, None, None)
@@ -284,11 +284,11 @@ class MaskGIT(keras.Model):
         logits, hidden = y_pred
         x = x[0]
         weights = ops.cast(hidden, "float32")
-        count = ops.maximum(ops.sum(weights), 1.0)
+        count = ops.maximum(ops.sum(gathered(weights)), 1.0)
         entropy = keras.losses.sparse_categorical_crossentropy(x, logits, from_logits=True)
         right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(x, "int32")), "float32")
-        self.accuracy.update_state(ops.sum(right * weights) / count)
-        return ops.sum(entropy * weights) / count
+        self.accuracy.update_state(ops.sum(gathered(right * weights)) / count)
+        return ops.sum(entropy * weights) / count * parts()
 
 
 def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
@@ -414,7 +414,7 @@ def build_parser():
                        help="training crops to tokenise, once")
     add_training_options(parser, PRESETS)
     add_logging_options(parser)
-    add_machine_options(parser)
+    add_machine_options(parser, workers=True)
     return parser
 
 
@@ -434,11 +434,12 @@ def main(args):
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
-    run = Run("maskgit", args.run_name, config, args.wandb)
+    run = start_run("maskgit", args, config)
     tokens, classes = extract_tokens(tokenizer, crops, args.token_crops, args.seed, run.folder / "tokens.npz")
     encode = compiled(tokenizer, tokenizer.encode)
     dev = np.concatenate([np.asarray(encode(part)) for part in in_batches(dev, 16)])
-    model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
+    with on_all_devices():
+        model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
     model.set_codebook(tokenizer.quantizer.codebook)
     start_weights(args, "maskgit", model)
 

@@ -12,16 +12,17 @@ import numpy as np
 from backend import keras, layers, ops
 from build_network import DepthToSpace, SpaceToDepth, downscale, residual_block, thesis_block, upscale
 from dataset import add_data_options, load_crops
+from discriminator import AdversarialTokenizer
 from log_and_save import (
-    Run,
     add_logging_options,
     load_config,
     load_weights,
     model_folder,
     picture_grid,
 )
-from metrics import code_statistics, psnr
-from training import add_training_options, held_back, start_weights, train, with_preset
+from metrics import code_statistics, high_frequencies_kept, psnr, spectrum_distance
+from parallel import added_loss, gathered, on_all_devices, parts
+from training import add_training_options, held_back, start_folder, start_run, start_weights, train, with_preset
 from utilities import (
     ROOT,
     UserError,
@@ -102,12 +103,12 @@ class VectorQuantizer(layers.Layer):
         quantized = ops.reshape(self.vectors(tokens), ops.shape(z))
         if not training:
             return quantized
-        strength = 1.0
+        strength, penalty = 1.0, 0.0
         distance = ops.mean(ops.sum((z - ops.stop_gradient(quantized)) ** 2, axis=-1)) / self.code_size
         if self.kind == "ema":
             strength = ops.clip((self.images - self.free_images) / (0.25 * self.free_images + 1), 0.0, 1.0)
-            self.images.assign(self.images + ops.cast(ops.shape(z)[0], "float32"))
-            self._move_codes(ops.stop_gradient(flat), tokens)
+            self.images.assign(self.images + ops.cast(parts() * ops.shape(z)[0], "float32"))
+            self._move_codes(gathered(ops.stop_gradient(flat)), gathered(tokens))
         else:
             embedding = ops.mean((ops.stop_gradient(z) - quantized) ** 2)
             unused = ops.sum(ops.one_hot(tokens, self.codes), axis=0) == 0
@@ -115,8 +116,8 @@ class VectorQuantizer(layers.Layer):
                 ops.sum(flat**2, axis=-1, keepdims=True) + distances, axis=0), axis=0)
             drawn = ops.sum((self.codebook - nearest) ** 2, axis=-1) * ops.cast(unused, "float32")
             unused_count = ops.maximum(ops.sum(ops.cast(unused, "float32")), 1.0)
-            self.add_loss(self.EMBEDDING * embedding + self.UNUSED * ops.sum(drawn) / unused_count)
-        self.add_loss(self.COMMITMENT * strength * distance)
+            penalty = self.EMBEDDING * embedding + self.UNUSED * ops.sum(drawn) / unused_count
+        self.add_loss(penalty + self.COMMITMENT * strength * distance)
         return z + strength * ops.stop_gradient(quantized - z)
 
     def _move_codes(self, flat, tokens):
@@ -134,6 +135,49 @@ class VectorQuantizer(layers.Layer):
 
     def compute_output_shape(self, shape):
         return shape
+
+
+@keras.saving.register_keras_serializable("outpainting")
+class FiniteScalarQuantizer(layers.Layer):
+    """Rounds every channel of a vector to one of its levels; a code is a combination of levels, and none is learned.
+
+    Channels are squashed to [-1, 1] first. Mentzer et al., Finite scalar quantization, arXiv 2309.15505, section 3.
+    """
+
+    def __init__(self, levels, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.levels = np.array(levels)
+        self.steps = np.cumprod([1, *levels[:-1]])
+        digits = np.arange(np.prod(levels))[:, None] // self.steps % self.levels
+        self.codebook = (2 * digits / (self.levels - 1) - 1).astype(np.float32)
+
+    def _digits(self, z):
+        """Level of every channel, not rounded yet, float32 from 0 to levels - 1."""
+        return (ops.tanh(ops.cast(z, "float32")) + 1) / 2 * (self.levels - 1)
+
+    def tokens(self, z):
+        """Index of the code: float [..., channels] -> int32 [...]."""
+        return ops.sum(ops.cast(ops.round(self._digits(z)), "int32") * self.steps.astype(np.int32), axis=-1)
+
+    def vectors(self, tokens):
+        """Codes of tokens: int [...] -> float32 [..., channels]."""
+        return ops.take(self.codebook, tokens, axis=0)
+
+    def call(self, z, training=False):
+        digits = self._digits(z)
+        digits = digits + ops.stop_gradient(ops.round(digits) - digits)
+        return 2 * digits / (self.levels - 1) - 1
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def build_quantizer(config, free_images=0):
+    """The quantizer of a tokenizer's config: "quantizer" is "ema" or "gradient" (VectorQuantizer), or "fsq", whose
+    "levels" have a product of "codes" and are "code_size" many."""
+    if config["quantizer"] == "fsq":
+        return FiniteScalarQuantizer(config["levels"])
+    return VectorQuantizer(config["codes"], config["code_size"], config["quantizer"], free_images)
 
 
 def build_encoder(config):
@@ -178,20 +222,30 @@ def build_decoder(config):
     return keras.Model(inputs, x, name="decoder")
 
 
+def reconstruction_loss(difference):
+    """Of reconstructions less pictures, float32 [B, H, W, 3] in [-1, 1]: absolute and squared, and absolute at coarser
+    scales, where whole clouds count."""
+    loss = 2 * ops.mean(ops.abs(difference)) + 10 * ops.mean(difference**2)
+    for factor in (2, 4):
+        loss += ops.mean(ops.abs(ops.average_pool(difference, factor, factor)))
+    return loss
+
+
 class Tokenizer(keras.Model):
     """Encoder, codebook and decoder. Called on uint8 pictures [B, H, W, 3]; returns float32 pictures in [0, 1].
 
     config: the "model" entry of a preset. free_images: see VectorQuantizer. pixel_variance: of the data in [0, 1],
-    scales the loss of the thesis.
+    scales the loss of the thesis. decoder_only: training leaves the encoder and the codebook as they are.
     """
 
-    def __init__(self, config, free_images=0, pixel_variance=1.0):
+    def __init__(self, config, free_images=0, pixel_variance=1.0, decoder_only=False):
         super().__init__(name="tokenizer")
-        self.config = config
+        self.config, self.decoder_only = config, decoder_only
         self.pixel_variance = pixel_variance
         self.encoder, self.decoder = build_encoder(config), build_decoder(config)
-        self.quantizer = VectorQuantizer(config["codes"], config["code_size"], config["quantizer"], free_images)
+        self.quantizer = build_quantizer(config, free_images)
         self.quantizer.build((None, None, None, config["code_size"]))
+        self.encoder.trainable = self.quantizer.trainable = not decoder_only
         self.built = True
 
     @property
@@ -208,18 +262,19 @@ class Tokenizer(keras.Model):
         return ops.clip(self.decoder(self.quantizer.vectors(tokens)) / 2 + 0.5, 0.0, 1.0)
 
     def call(self, pictures, training=False):
-        z = self.encoder(ops.cast(pictures, "float32") / 127.5 - 1, training=training)
-        return self.decoder(self.quantizer(z, training=training), training=training) / 2 + 0.5
+        coding = training and not self.decoder_only
+        z = self.encoder(ops.cast(pictures, "float32") / 127.5 - 1, training=coding)
+        return self.decoder(self.quantizer(z, training=coding), training=training) / 2 + 0.5
+
+    def reconstruction_loss(self, pictures, reconstructed):
+        """Loss of what call returns for uint8 pictures, without the quantizer's."""
+        difference = ops.cast(reconstructed, "float32") - ops.cast(pictures, "float32") / 255
+        if self.config["style"] == "thesis":
+            return ops.mean(difference**2) / self.pixel_variance
+        return reconstruction_loss(difference)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        difference = ops.cast(y_pred, "float32") - ops.cast(x, "float32") / 255
-        if self.config["style"] == "thesis":
-            loss = ops.mean(difference**2) / self.pixel_variance
-        else:
-            loss = 2 * ops.mean(ops.abs(difference)) + 10 * ops.mean(difference**2)
-            for factor in (2, 4):
-                loss += ops.mean(ops.abs(ops.average_pool(difference, factor, factor)))
-        return loss + sum(self.losses)
+        return self.reconstruction_loss(x, y_pred) + added_loss(self)
 
 
 def load_tokenizer(run=None, folder=None):
@@ -249,7 +304,9 @@ def make_report(model, pictures):
     def report():
         decoded, tokens = reconstruct(model, pictures)
         used, perplexity = code_statistics(tokens, model.config["codes"])
-        numbers = {"psnr": float(psnr(decoded, pictures).mean()), "codes_used": used, "perplexity": perplexity}
+        numbers = {"psnr": float(psnr(decoded, pictures).mean()), "codes_used": used, "perplexity": perplexity,
+                   "spectrum_db": spectrum_distance(decoded, pictures),
+                   "high_frequencies_kept": high_frequencies_kept(decoded, pictures)}
         return numbers, {"reconstructions": picture_grid([pictures[:8], decoded[:8]])}
 
     return report
@@ -258,11 +315,18 @@ def make_report(model, pictures):
 def build_parser():
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=4)
-    parser.add_argument_group("model").add_argument(
-        "--img_size", type=number(int, 32, 512), default=128, metavar="PX", help="side of the training crops in pixels")
+    group = parser.add_argument_group("model")
+    group.add_argument("--img_size", type=number(int, 32, 512), default=128, metavar="PX",
+                       help="side of the training crops in pixels")
+    group.add_argument("--adversarial", type=number(float, 0), default=0.0, metavar="W",
+                       help="weight of a discriminator of patches, under which reconstructions get the texture of "
+                            "photographs and lose PSNR; 0 = none")
+    group.add_argument("--decoder_only", action="store_true",
+                       help="with --start_from: leave encoder and codes as they are, so that what was trained on their "
+                            "tokens still fits")
     add_training_options(parser, PRESETS)
     add_logging_options(parser)
-    add_machine_options(parser)
+    add_machine_options(parser, workers=True)
     return parser
 
 
@@ -272,20 +336,27 @@ def main(args):
     downscale = settings["model"]["downscale"]
     if args.img_size % downscale:
         raise UserError(f"--img_size {args.img_size} must be a multiple of {downscale}, the side of a token in pixels.")
+    if args.decoder_only and not args.start_from:
+        raise UserError("--decoder_only needs --start_from: the run whose encoder is kept.")
     crops = load_crops(args, args.img_size)
     dev = held_back(crops)
     config = {"kind": "tokenizer", "run": args.run_name, "model": settings["model"], "img_size": args.img_size,
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
-    run = Run("tokenizer", args.run_name, config, args.wandb)
-    model = Tokenizer(settings["model"], free_images=0 if args.start_from else settings["images"] / 5,
-                      pixel_variance=float(np.var(dev / np.float32(255))))
-    start_weights(args, "tokenizer", model)
+    if args.decoder_only:
+        kept = load_config(start_folder(args, "tokenizer"), "tokenizer")
+        config["same_tokens_as"] = [kept["fingerprint"], *kept.get("same_tokens_as", [])]
+    run = start_run("tokenizer", args, config)
+    with on_all_devices():
+        tokenizer = Tokenizer(settings["model"], free_images=0 if args.start_from else settings["images"] / 5,
+                              pixel_variance=float(np.var(dev / np.float32(255))), decoder_only=args.decoder_only)
+        model = AdversarialTokenizer(tokenizer, args.adversarial, settings["images"]) if args.adversarial else tokenizer
+    start_weights(args, "tokenizer", tokenizer)
 
     def batches(start):
         return ((batch,) for batch in crops.batches(settings["batch_size"], args.seed, start))
 
-    train(model, run, batches, settings, make_report(model, dev), config,
+    train(model, run, batches, settings, make_report(tokenizer, dev), config,
           ROOT / "models" / f"tokenizer_{args.run_name}", args.tick, args.minutes)
 
 

@@ -3,9 +3,12 @@
 Progress is counted in images. "To resume, run the same command again": the last checkpoint holds every variable of
 the model and of its optimizer, and the data go on where they stopped.
 """
+import atexit
 import json
 import math
+import shutil
 import signal
+import tempfile
 import time
 from contextlib import contextmanager
 
@@ -13,7 +16,20 @@ import numpy as np
 from tqdm import tqdm
 
 from backend import keras, ops
-from log_and_save import load_weights, model_folder, save_model
+from log_and_save import Run, load_weights, model_folder, save_model
+from parallel import (
+    any_worker,
+    check_alike,
+    check_batch_size,
+    equal_shares,
+    feed,
+    from_first,
+    is_first,
+    on_all_devices,
+    parts,
+    say,
+    workers,
+)
 from utilities import UserError, number, replacing
 
 
@@ -39,18 +55,37 @@ def add_training_options(parser, presets):
 
 def with_preset(args, presets):
     """The chosen preset as a dictionary, with --images, --batch_size, --learning_rate and --start_from put in where
-    given."""
+    given. Raises UserError when the batches cannot be shared among the devices."""
     chosen = dict(presets[args.preset])
     for name in ("images", "batch_size", "learning_rate", "start_from"):
         if getattr(args, name) is not None:
             chosen[name] = getattr(args, name)
+    check_batch_size(chosen["batch_size"])
     return chosen
+
+
+def start_run(kind, args, config):
+    """The Run of a training command. Only the first of several workers keeps one: that of another is thrown away.
+
+    Raises UserError when the workers are about to train different things; their data may differ.
+    """
+    check_alike([{**config, "data": None}, args.tick])
+    if is_first():
+        return Run(kind, args.run_name, config, args.wandb)
+    scratch = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, scratch)
+    return Run(kind, args.run_name, config, "disabled", scratch)
+
+
+def start_folder(args, kind):
+    """The model that --start_from names. Raises UserError when it is not there."""
+    return model_folder(kind, None if args.start_from == "shipped" else args.start_from)
 
 
 def start_weights(args, kind, model):
     """Fill a built model with the weights that --start_from names. Raises UserError when they do not fit."""
     if args.start_from:
-        load_weights(model_folder(kind, None if args.start_from == "shipped" else args.start_from), model)
+        load_weights(start_folder(args, kind), model)
 
 
 def held_back(crops):
@@ -78,6 +113,19 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "steps": self.steps, "warm_up": self.warm_up}
 
 
+class MeanAdamW(keras.optimizers.AdamW):
+    """AdamW that follows the mean of the losses of a batch's parts, where TensorFlow's engine follows their sum.
+
+    The engine adds gradients after each part has clipped its own: so every part gets an equal share of the whole one.
+    """
+
+    def scale_loss(self, loss):
+        return super().scale_loss(loss) / parts()
+
+    def apply(self, grads, trainable_variables=None):
+        return super().apply(equal_shares(grads), trainable_variables)
+
+
 def make_optimizer(settings):
     """AdamW or Adam for settings (batch_size, images, learning_rate, schedule, weight_decay, ema)."""
     steps = math.ceil(settings["images"] / settings["batch_size"])
@@ -87,14 +135,22 @@ def make_optimizer(settings):
         # The thesis multiplies the rate by this factor per million images.
         rate = keras.optimizers.schedules.ExponentialDecay(
             settings["learning_rate"], round(1e6 / settings["batch_size"]), settings["schedule"])
-    return keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"], beta_2=settings["beta_2"],
-                                  global_clipnorm=1.0, use_ema=True, ema_momentum=settings["ema"])
+    return MeanAdamW(rate, weight_decay=settings["weight_decay"], beta_2=settings["beta_2"],
+                     global_clipnorm=1.0 / parts(), use_ema=True, ema_momentum=settings["ema"])
 
 
 @contextmanager
 def ema_weights(model):
     """Inside this block the model has its averaged weights, as it will be exported."""
     averages = model.optimizer._model_variables_moving_average
+    if keras.backend.backend() == "jax":
+        # Arrays of this process alone, so that one of several workers can measure without the others.
+        with keras.StatelessScope([
+                (variable, ops.convert_to_tensor(np.asarray(value))) for variable, value in
+                [*zip(model.variables, model.variables, strict=True),
+                 *zip(model.trainable_variables, averages, strict=True)]]):
+            yield
+        return
     raw = [np.asarray(variable) for variable in model.trainable_variables]
     for variable, average in zip(model.trainable_variables, averages, strict=True):
         variable.assign(average)
@@ -117,15 +173,29 @@ def save_checkpoint(path, model, images, history):
         np.savez(temporary, images=images, history=json.dumps(history), **arrays)
 
 
-def load_checkpoint(path, model):
-    """Put a checkpoint back into a built, compiled model; returns (images, history)."""
+def read_checkpoint(path, state):
+    """(images, history, values of the variables `state`) of a checkpoint; (0, [], zeros) if there is none."""
+    if not path.exists():
+        return 0, [], [np.zeros(variable.shape, variable.dtype) for variable in state]
     with np.load(path) as arrays:
-        state = _state(model)
         if len(state) + 2 != len(arrays.files):
             raise UserError(f"{path} does not fit this model: use another --run_name.")
-        for index, variable in enumerate(state):
-            variable.assign(arrays[f"v{index}"])
-        return int(arrays["images"]), json.loads(str(arrays["history"]))
+        values = [arrays[f"v{index}"] for index in range(len(state))]
+        return int(arrays["images"]), json.loads(str(arrays["history"])), values
+
+
+def resume(path, model):
+    """Put a checkpoint, if there is one, back into a built, compiled model; returns (images, history).
+
+    Of several workers the first reads it and tells the others, who need not see its disk.
+    """
+    state = _state(model)
+    images, history, values = read_checkpoint(path, state)
+    images = int(from_first(images))
+    if images:
+        for variable, value in zip(state, from_first(values), strict=True):
+            variable.assign(value)
+    return images, history
 
 
 class Ticks(keras.callbacks.Callback):
@@ -137,16 +207,29 @@ class Ticks(keras.callbacks.Callback):
         self.start = time.time()
         self.deadline = self.start + 60 * minutes if minutes else math.inf
         self.interrupted = False
-        self.bar = tqdm(total=settings["images"], initial=images, unit="img", smoothing=0.05, dynamic_ncols=True)
+        self.bar = tqdm(total=settings["images"], initial=images, unit="img", smoothing=0.05, dynamic_ncols=True,
+                        disable=not is_first())
 
     def on_train_batch_end(self, batch, logs=None):
         self.images += self.settings["batch_size"]
         self.bar.update(self.settings["batch_size"])
         if batch % 10 == 0:
-            self.bar.set_postfix(loss=f"{float(logs['loss']):.4g}")
-        done = self.images >= self.settings["images"]
-        if done or self.interrupted or time.time() > self.deadline:
+            self.bar.set_postfix(loss=f"{self._numbers(logs)['loss']:.4g}")
+        if self.images >= self.settings["images"] or self._stopped(batch):
             self.model.stop_training = True
+
+    def _stopped(self, batch):
+        """True if the time is up or somebody stops the run. All workers get the same answer, at every tenth batch."""
+        stopped = self.interrupted or time.time() > self.deadline
+        if workers()[1] == 1:
+            return stopped
+        return batch % 10 == 0 and any_worker(stopped)
+
+    @staticmethod
+    def _numbers(logs):
+        """What fit logs as floats; under TensorFlow's engine it logs the sum of the losses of a batch's parts."""
+        numbers = {name: float(value) for name, value in logs.items()}
+        return {**numbers, "loss": numbers["loss"] / parts()}
 
     def on_epoch_begin(self, epoch, logs=None):
         self.tick_start, self.tick_images = time.time(), self.images
@@ -154,12 +237,18 @@ class Ticks(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.images == self.tick_images:
             return
-        numbers = {name: float(value) for name, value in logs.items()}
+        numbers = self._numbers(logs)
         if not all(math.isfinite(value) for value in numbers.values()):
+            if not is_first():
+                raise UserError("the loss is no longer a number: worker 0 says what to do.")
             good = f"the last good checkpoint is that of image {self.history[-1]['images']}" if self.history else (
                 "there is no checkpoint yet")
             raise UserError(f"the loss is no longer a number at image {self.images}, {good} ({self.run.folder}): run "
                             "again with a lower --learning_rate under a new --run_name.")
+        if is_first():
+            self._record(numbers)
+
+    def _record(self, numbers):
         numbers["images_per_second"] = (self.images - self.tick_images) / (time.time() - self.tick_start)
         save_checkpoint(self.run.folder / "checkpoint.npz", self.model, self.images, self.history)
         with ema_weights(self.model):
@@ -185,15 +274,14 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
         tick: images between two checkpoints.
         minutes: time limit.
     """
-    model.compile(optimizer=make_optimizer(settings))
-    model.optimizer.build(model.trainable_variables)
-    images, history = 0, []
-    checkpoint = run.folder / "checkpoint.npz"
-    if checkpoint.exists():
-        images, history = load_checkpoint(checkpoint, model)
-        print(f"Resuming {run.folder.name} at image {images}.")
+    with on_all_devices():
+        model.compile(optimizer=make_optimizer(settings))
+        model.optimizer.build(model.trainable_variables)
+    images, history = resume(run.folder / "checkpoint.npz", model)
+    if images:
+        say(f"Resuming {run.folder.name} at image {images}.")
     if images >= settings["images"]:
-        print(f"{run.folder.name} is finished ({images} images); give more --images to go on.")
+        say(f"{run.folder.name} is finished ({images} images); give more --images to go on.")
         run.finish()
         return
     steps = max(1, min(tick, settings["images"]) // settings["batch_size"])
@@ -205,15 +293,19 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
 
     handlers = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
-        model.fit(batches(images), steps_per_epoch=min(steps, remaining), epochs=math.ceil(remaining / steps),
-                  callbacks=[ticks], verbose=0, shuffle=False)
+        with on_all_devices():
+            model.fit(feed(batches, images), steps_per_epoch=min(steps, remaining),
+                      epochs=math.ceil(remaining / steps), callbacks=[ticks], verbose=0, shuffle=False)
     finally:
         ticks.bar.close()
         for name, handler in handlers.items():
             signal.signal(name, handler)
     # fit has left the averaged weights in the model.
-    save_model(folder, model, {**config, "images": ticks.images, "scores": ticks.history[-1]})
+    if is_first():
+        save_model(folder, getattr(model, "exported", model),
+                   {**config, "images": ticks.images, "scores": ticks.history[-1]})
     run.finish()
     done = ticks.images >= settings["images"]
-    print(f"{'Finished' if done else 'Stopped'} at image {ticks.images}; model in {folder}."
-          + ("" if done else " The same command goes on."))
+    say(f"{'Finished' if done else 'Stopped'} at image {ticks.images}; model in {folder}."
+        + ("" if done else " The same command goes on."))
+    any_worker(False)  # None ends before the first has written everything.

@@ -68,17 +68,34 @@ def number(kind=float, low=-math.inf, high=math.inf, low_excluded=False):
     return parse
 
 
-def add_machine_options(parser, precision=True):
-    """Add the options that say on what to run and with which random numbers."""
+def addresses(text):
+    """An argparse type: HOST:PORT,HOST:PORT,... -> [(host, port), ...], at least two."""
+    pairs = [part.strip().rpartition(":") for part in text.split(",")]
+    if len(pairs) < 2 or not all(host and port.isdecimal() and 0 < int(port) < 2**16 for host, _, port in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list HOST:PORT,HOST:PORT,... of at least two machines")
+    return [(host, int(port)) for host, _, port in pairs]
+
+
+def add_machine_options(parser, precision=True, workers=False):
+    """Add the options that say on what to run and with which random numbers. workers: it may be several GPUs and
+    machines."""
     group = parser.add_argument_group("machine")
-    group.add_argument("--use_gpu", type=number(int, -1), default=0, metavar="N",
-                       help="number of the GPU to use, -1 = processor; without a GPU the processor is used")
+    group.add_argument("--use_gpu", type=number(int, -1), default=None if workers else 0, metavar="N",
+                       help="number of the GPU to use, -1 = processor; without a GPU the processor is used"
+                            + " (default: all GPUs)" * workers)
+    if workers:
+        group.add_argument("--workers", type=addresses, metavar="HOST:PORT,...",
+                           help="machines that train together, with JAX: the same list and the same command on each; "
+                                "the first listens at its port and writes all files (default: this machine alone)")
+        group.add_argument("--worker", type=number(int, 0), metavar="N",
+                           help="which of --workers this machine is, 0 = the first")
     group.add_argument("--threads", type=number(int, 0), default=0, metavar="N",
                        help="processor threads, 0 = as many as there are cores")
     group.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of all randomness")
     if precision:
         group.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto",
-                           help="arithmetic of the networks; auto = bfloat16 on a GPU or a processor with AMX")
+                           help="arithmetic of the networks; auto = bfloat16 on a GPU or a processor that "
+                                "multiplies it (AMX, AVX-512 BF16)")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -88,15 +105,20 @@ def add_machine_options(parser, precision=True):
 def prepare_machine(args):
     """Select device, threads, precision and seed before the first operation; returns the precision chosen.
 
-    Must run before Keras is used; it reads args.use_gpu, args.threads, args.seed and args.precision.
+    Must run before Keras is used; it reads args.use_gpu, args.threads, args.seed and args.precision, and of a training
+    script args.workers and args.worker.
     """
-    if args.use_gpu < 0:
+    if args.use_gpu == -1:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    else:
+    elif args.use_gpu is not None:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(args.use_gpu))
     from backend import keras
 
+    if "workers" in args:
+        from parallel import join_workers
+
+        join_workers(args.workers, args.worker)
     with quiet_stderr():
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
@@ -112,7 +134,7 @@ def prepare_machine(args):
             has_gpu = jax.default_backend() != "cpu"
     precision = args.precision
     if precision == "auto":
-        precision = "bfloat16" if has_gpu or processor_has_amx() else "float32"
+        precision = "bfloat16" if has_gpu or processor_multiplies_bfloat16() else "float32"
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     keras.utils.set_random_seed(args.seed)
     return precision
@@ -141,12 +163,13 @@ def import_tensorflow():
     return tensorflow
 
 
-def processor_has_amx():
-    """True where bfloat16 is faster than float32 on the processor (Linux reports the flag amx_bf16)."""
+def processor_multiplies_bfloat16():
+    """True where training in bfloat16 is faster than in float32 on the processor, by the flags that Linux reports."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+        flags = Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import pytest
 
 from backend import keras, ops
 from metrics import psnr
-from tokenizer import Tokenizer, VectorQuantizer, make_report, reconstruct
+from tokenizer import FiniteScalarQuantizer, Tokenizer, VectorQuantizer, make_report, reconstruct
 
 CONFIG = {"style": "local", "filters": [8, 8, 8], "blocks": 1, "codes": 16, "code_size": 4, "quantizer": "ema",
           "downscale": 8}
@@ -107,6 +107,35 @@ def test_gradients_pass_the_quantiser_unchanged():
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(layer(z, training=True) * weights)
         assert np.allclose(tape.gradient(loss, z), weights, atol=1e-6)
+
+
+def test_scalars_are_rounded_to_their_levels():
+    layer = FiniteScalarQuantizer([3, 2])
+    z = np.array([[-9, -9], [0, -0.1], [0.1, 0.1], [9, 9]], np.float32)
+    assert np.allclose(layer(z), [[-1, -1], [0, -1], [0, 1], [1, 1]])
+    assert np.array_equal(layer.tokens(z), [0, 1, 4, 5])
+    assert np.array_equal(layer.vectors(layer.tokens(z)), layer(z))
+    assert len(np.unique(layer.codebook, axis=0)) == 6
+
+
+def test_gradients_pass_the_rounding_of_scalars():
+    import tensorflow as tf
+
+    z = tf.Variable(vectors(1, 3, 3, 2))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(FiniteScalarQuantizer([5, 8])(z, training=True))
+    assert np.allclose(tape.gradient(loss, z), 1 - np.tanh(z) ** 2, atol=1e-5)
+
+
+def test_a_tokenizer_of_scalars_trains_and_names_its_tokens(skies):
+    keras.utils.set_random_seed(0)
+    model, pictures = Tokenizer({**CONFIG, "quantizer": "fsq", "levels": [4, 4], "code_size": 2}), skies(4, 64)
+    model.compile(optimizer=keras.optimizers.Adam(3e-3))
+    losses = model.fit(pictures, epochs=12, verbose=0).history["loss"]
+    assert losses[-1] < 0.8 * losses[0]
+    tokens = np.asarray(model.encode(pictures))
+    assert tokens.max() < 16
+    assert np.allclose(ops.clip(model(pictures), 0, 1), model.decode(tokens), atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

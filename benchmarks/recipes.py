@@ -1,0 +1,156 @@
+"""Train variants of a model, one change at a time with the same budget, and print what each change does to the scores.
+
+  python benchmarks/recipes.py tokenizer --pack skies.npy --images 6000 --options '--zoom_out 1.75'
+  python benchmarks/recipes.py maskgit --pack skies.npy --images 12000 --options '--img_size 192 --token_crops 6000'
+  python benchmarks/recipes.py sharpen --pack highres.npy --images 3000 --variants default noise
+
+Every variant is a run of its own, runs/KIND_recipe_VARIANT, with its model in models/: the same command goes on where
+it was stopped, and trains nothing again that is finished. The scores are the last ones of each run.
+"""
+import importlib
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from utilities import UserError, command_parser, number, run_command  # noqa: E402
+
+SCRIPTS = {"tokenizer": "tokenizer", "maskgit": "maskgit", "sharpen": "diffusion_model_upscale"}
+# What differs from the default preset: entries of its "model", a loss (of LOSSES), options of the script.
+VARIANTS = {
+    "tokenizer": {
+        "default": {},
+        "codebook of the thesis": {"model": {"quantizer": "gradient"}},
+        "finite scalars": {"model": {"quantizer": "fsq", "levels": [8, 5, 5, 5], "codes": 1000, "code_size": 4}},
+        "256 codes": {"model": {"codes": 256}},
+        "4096 codes": {"model": {"codes": 4096}},
+        "downscale 4": {"model": {"downscale": 4, "filters": [64, 128]}},
+        "squared error alone": {"loss": "squared"},
+        "absolute error alone": {"loss": "absolute"},
+        "frequencies in the loss": {"loss": "frequencies"},
+        "discriminator": {"options": ["--adversarial", "0.1"]},
+        "half as wide": {"model": {"filters": [32, 64, 96]}},
+        "half as deep": {"model": {"blocks": 1}},
+    },
+    "maskgit": {
+        "default": {},
+        "masks of the thesis": {"model": {"masks": "thesis"}},
+        "transformer of the thesis": {"model": {"style": "thesis"}},
+        "no context": {"model": {"context": 0}},
+        "narrower": {"model": {"width": 224, "heads": 7}},
+        "wider": {"model": {"width": 448, "heads": 7}},
+        "3 blocks": {"model": {"blocks": 3}},
+        "8 blocks": {"model": {"blocks": 8}},
+        "half the learning rate": {"options": ["--learning_rate", "5e-4"]},
+        "batches of 32": {"options": ["--batch_size", "32"]},
+    },
+    "sharpen": {
+        "default": {},
+        "noise": {"model": {"predicts": "noise"}},
+        "schedule of the thesis": {"model": {"schedule": "thesis"}},
+        "edges as they are": {"model": {"edge_scale": 1.0}},
+        "a third for the mean": {"model": {"mean_share": 0.33}},
+        "narrower": {"model": {"filters": [32, 48, 80]}},
+        "one block": {"model": {"blocks": 1}},
+    },
+}
+COLUMNS = {
+    "tokenizer": ("psnr", "spectrum_db", "high_frequencies_kept", "codes_used", "perplexity", "images_per_second"),
+    "maskgit": ("one_step_loss", "one_step_accuracy", "full_loss", "images_per_second"),
+    "sharpen": ("mean_psnr", "mean_spectrum_db", "psnr", "spectrum_db", "images_per_second"),
+}
+
+
+def losses():
+    """Functions of reconstruction_loss's argument, float32 [B, H, W, 3], by name."""
+    import tokenizer
+    from backend import ops
+
+    def frequencies(difference):
+        """Absolute error of the spectrum beside the default loss, after Jiang et al., arXiv 2012.12821, without its
+        weights."""
+        planes = ops.transpose(difference, (0, 3, 1, 2))
+        real, imaginary = ops.fft2((planes, ops.zeros_like(planes)))
+        size = float(difference.shape[1])
+        return default(difference) + 2 * ops.mean(ops.abs(real) + ops.abs(imaginary)) / size
+
+    default = tokenizer.reconstruction_loss
+    return {"squared": lambda difference: 20 * ops.mean(difference**2),
+            "absolute": lambda difference: 4 * ops.mean(ops.abs(difference)), "frequencies": frequencies}
+
+
+def run_name(variant):
+    return "recipe_" + variant.replace(" ", "_")
+
+
+def run_folder(kind, variant):
+    return ROOT / "runs" / f"{kind}_{run_name(variant)}"
+
+
+def train_variant(kind, variant, options):
+    """Run the training script of a kind with the variant's changes, in this process."""
+    script, changes = importlib.import_module(SCRIPTS[kind]), VARIANTS[kind][variant]
+    script.PRESETS["default"]["model"].update(changes.get("model", {}))
+    if "loss" in changes:
+        script.reconstruction_loss = losses()[changes["loss"]]
+    run_command(script.main, script.build_parser(), ["--run_name", run_name(variant), "--wandb", "disabled", *options,
+                                                     *changes.get("options", [])])
+
+
+def share_tokens(kind, variant, first):
+    """Give a MaskGIT run the tokens that another has extracted, so that all see the same and none waits for them."""
+    tokens, own = (run_folder(kind, name) / "tokens.npz" for name in (first, variant))
+    if kind == "maskgit" and tokens.exists() and not own.exists():
+        own.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tokens, own)
+
+
+def table(kind, variants):
+    """Markdown of the last scores of every variant that has some."""
+    columns = COLUMNS[kind]
+    lines = [f"| {' | '.join(('variant', 'images', *columns))} |", "|---" * (len(columns) + 2) + "|"]
+    for variant in variants:
+        stats = run_folder(kind, variant) / "stats.jsonl"
+        if stats.exists():
+            last = json.loads(stats.read_text().splitlines()[-1])
+            lines.append(f"| {variant} | {last['images']:,} | "
+                         + " | ".join(f"{last[name]:.4g}" if name in last else "" for name in columns) + " |")
+    return "\n".join(lines)
+
+
+def build_parser():
+    parser = command_parser(__doc__)
+    parser.add_argument("kind", choices=SCRIPTS, help="model")
+    parser.add_argument("--pack", required=True, metavar="FILE", help="pack written by dataset.py")
+    parser.add_argument("--images", type=number(int, 1), default=6000, metavar="N", help="images for each variant")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="which to train (default: all of the kind)")
+    parser.add_argument("--options", type=shlex.split, default=[], metavar="'OPTIONS'",
+                        help="more options of the training script, in one pair of quotes")
+    parser.add_argument("--alone", action="store_true", help="train in this process, and print no table")
+    return parser
+
+
+def main(args):
+    known = VARIANTS[args.kind]
+    variants = args.variants or list(known)
+    if unknown := set(variants) - set(known):
+        raise UserError(f"--variants {' '.join(sorted(unknown))}: known are {', '.join(known)}.")
+    options = ["--pack", args.pack, "--images", str(args.images), "--tick", str(args.images), *args.options]
+    if args.alone:
+        train_variant(args.kind, variants[0], options)
+        return
+    for variant in variants:
+        share_tokens(args.kind, variant, variants[0])
+        subprocess.run([sys.executable, __file__, args.kind, "--pack", args.pack, "--images", str(args.images),
+                        "--variants", variant,
+                        f"--options={shlex.join(args.options)}", "--alone"], check=True)
+    print(table(args.kind, variants))
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())

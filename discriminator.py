@@ -1,0 +1,73 @@
+"""A discriminator of patches, which teaches a decoder the texture that an average of all possible skies lacks.
+
+It sees no more than PATCH pixels at once: what lies where is left to the other losses. Isola et al., Image-to-image
+translation with conditional adversarial networks, arXiv 1611.07004, section 3.2; loss: hinge, Lim and Ye, Geometric
+GAN, arXiv 1705.02894.
+"""
+from backend import keras, layers, ops
+from build_network import SpaceToDepth
+from parallel import added_loss, parts
+
+PATCH = 22  # pixels that one answer depends on
+AMPLIFIED = 10  # what fine structure is multiplied by; in a sky it is a tenth as strong as clouds
+KERNELS = ((3, 1, 64), (4, 2, 128), (3, 1, 128), (1, 1, 1))  # size, stride, filters, on pixels folded two by two
+
+
+class Discriminator(layers.Layer):
+    """Pictures float [B, H, W, 3], in any range -> how real each place looks, float32 [B, H/4, W/4, 1]."""
+
+    def build(self, shape=None):
+        self.fold = SpaceToDepth(2, dtype=self.dtype_policy)
+        self.kernels, self.biases, depth = [], [], 24
+        for index, (size, _, filters) in enumerate(KERNELS):
+            self.kernels.append(self.add_weight(shape=(size, size, depth, filters), initializer="he_normal",
+                                                name=f"kernel_{index}"))
+            self.biases.append(self.add_weight(shape=(filters,), initializer="zeros", name=f"bias_{index}"))
+            depth = filters
+
+    def call(self, pictures, learns=True):
+        """learns=False: gradients pass to the pictures and not to the weights, as the decoder's loss wants it."""
+        use = (lambda weight: weight) if learns else ops.stop_gradient
+        fine = AMPLIFIED * (pictures - ops.average_pool(pictures, 3, 1, "same"))
+        x = self.fold(ops.cast(ops.concatenate([pictures, fine], axis=-1), self.compute_dtype))
+        for index, (_, stride, _) in enumerate(KERNELS):
+            x = ops.leaky_relu(x, 0.2) if index else x
+            kernel, bias = (ops.cast(use(ops.convert_to_tensor(weights[index])), self.compute_dtype)
+                            for weights in (self.kernels, self.biases))
+            x = ops.conv(x, kernel, strides=stride, padding="same") + bias
+        return ops.cast(x, "float32")
+
+
+def discriminator_loss(real, fake):
+    """Hinge: answers, float, should be above 1 for what is real and below -1 for what is not."""
+    return ops.mean(ops.relu(1 - real)) + ops.mean(ops.relu(1 + fake))
+
+
+class AdversarialTokenizer(keras.Model):
+    """A tokenizer in training, and the discriminator that it has to deceive; one optimizer moves both.
+
+    weight: of the discriminator's opinion in the tokenizer's loss; it grows to this over the first quarter of `images`,
+    while the discriminator learns what to look at.
+    """
+
+    def __init__(self, tokenizer, weight, images):
+        super().__init__(name="adversarial_tokenizer")
+        self.exported, self.weight, self.ramp = tokenizer, weight, images / 4
+        self.discriminator = Discriminator(name="discriminator")
+        self.discriminator.build()
+        self.seen = self.add_weight(shape=(), initializer="zeros", trainable=False, name="seen", dtype="float32")
+        self.deceived = keras.metrics.Mean("deceived")
+        self.built = True
+
+    def call(self, pictures, training=False):
+        return self.exported(pictures, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        fake, real = 2 * y_pred - 1, ops.cast(x, "float32") / 127.5 - 1
+        self.seen.assign(self.seen + ops.cast(parts() * ops.shape(x)[0], "float32"))
+        opinion = self.discriminator(fake, learns=False)
+        learned = discriminator_loss(self.discriminator(real), self.discriminator(ops.stop_gradient(fake)))
+        self.deceived.update_state(ops.mean(ops.cast(opinion > 0, "float32")))
+        strength = self.weight * ops.minimum(self.seen / self.ramp, 1.0)
+        loss = self.exported.reconstruction_loss(x, y_pred) + added_loss(self)
+        return loss - strength * ops.mean(opinion) + learned

@@ -1,0 +1,231 @@
+"""Training on several GPUs and machines, by the engines of Keras's backends. On one device nothing here does anything.
+
+With JAX a program is written for whole batches and compiled for all devices (keras.distribution.DataParallel), so that
+its numbers are those of one device up to rounding. Every machine runs a worker, a process with the same command; the
+first alone writes. With TensorFlow every GPU of one machine runs the model on its rows of a batch
+(tf.distribute.MirroredStrategy), and what a model computes from a whole batch needs the functions at the end.
+"""
+import hashlib
+import json
+import socket
+import time
+from contextlib import nullcontext
+from functools import lru_cache
+
+import numpy as np
+
+from backend import keras
+from utilities import UserError
+
+START_SECONDS = 300  # that workers wait for one another
+END_SECONDS = 60  # that a worker which fails waits for the others to end as well, before JAX ends them
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Workers
+
+
+def join_workers(addresses, number):
+    """Connect this process with the other workers; must run before the first operation.
+
+    addresses: of all workers, (host, port), or None; the first worker listens at its own, the others call there.
+    number: of this worker among them, or None. Raises UserError when they cannot come together.
+    """
+    if addresses is None and number is None:
+        return
+    if addresses is None or number is None:
+        raise UserError("--workers and --worker go together: who takes part, and which of them this machine is.")
+    if number >= len(addresses):
+        raise UserError(f"--worker {number} is not among the {len(addresses)} of --workers: they count from 0.")
+    if keras.backend.backend() != "jax":
+        # https://github.com/keras-team/keras/issues/20585
+        raise UserError("--workers needs JAX, set KERAS_BACKEND=jax: with TensorFlow Keras trains on one machine only.")
+    import jax
+
+    host, port = addresses[0]
+    print(f"Worker {number} waits for {'the others' if number == 0 else f'worker 0 at {host}:{port}'}, at most "
+          f"{START_SECONDS // 60} minutes.")
+    # JAX would not raise an exception for what these two look at: it ends the process.
+    if number == 0:
+        _check_port(port)
+    else:
+        _wait_for(host, port)
+    jax.distributed.initialize(f"{host}:{port}", len(addresses), number, cluster_detection_method="deactivate",
+                               initialization_timeout=START_SECONDS, shutdown_timeout_seconds=END_SECONDS)
+    if jax.device_count() != len(addresses) * jax.local_device_count():
+        raise UserError(f"the workers need equally many GPUs each: here are {jax.local_device_count()} of "
+                        f"{jax.device_count()}, see --use_gpu.")
+
+
+def _check_port(port):
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise UserError(f"--workers: port {port} of this machine cannot be used ({error.strerror}).") from None
+
+
+def _wait_for(host, port):
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=5).close()
+        except socket.gaierror:
+            raise UserError(f"--workers: there is no machine named {host}.") from None
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise UserError(f"--workers: worker 0 does not answer at {host}:{port} ({error}).") from None
+            time.sleep(0.5)
+
+
+def workers():
+    """(number of this worker, number of all workers); (0, 1) for a process that trains alone."""
+    if keras.backend.backend() != "jax":
+        return 0, 1
+    import jax
+
+    return jax.process_index(), jax.process_count()
+
+
+def is_first():
+    """True for the worker that writes."""
+    return workers()[0] == 0
+
+
+def say(text):
+    """Print, once for all workers."""
+    if is_first():
+        print(text)
+
+
+def any_worker(flag):
+    """True for all workers if it is for one. All must ask; who does so first waits for the others."""
+    if workers()[1] == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
+
+
+def from_first(value):
+    """The first worker's number, array or list of arrays, for all, who give one of the same shape."""
+    if workers()[1] == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.broadcast_one_to_all(value)
+
+
+def check_alike(value):
+    """Raise UserError in all workers unless this value, ready for JSON, is the same in all."""
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
+    digest = np.frombuffer(digest, np.uint32)
+    if any_worker(not np.array_equal(from_first(digest), digest)):
+        raise UserError("the workers differ in their options, tokenizers or --precision: start them alike.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Devices
+
+
+@lru_cache
+def engine():
+    """What shares batches among the devices of all workers, with a scope() for models; None if there is one device."""
+    if keras.backend.backend() == "jax":
+        return keras.distribution.DataParallel(auto_shard_dataset=False) if device_count() > 1 else None
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(_tensorflow_devices()) if device_count() > 1 else None
+
+
+def device_count():
+    """Devices of all workers."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.device_count()
+    return len(_tensorflow_devices())
+
+
+def _tensorflow_devices():
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in devices]
+
+
+def on_all_devices():
+    """Context in which a model is made and trained."""
+    return engine().scope() if engine() else nullcontext()
+
+
+def check_batch_size(batch_size):
+    """Raise UserError unless every device gets equally many rows of a batch."""
+    if batch_size % device_count():
+        raise UserError(f"--batch_size {batch_size} cannot be shared equally by {device_count()} devices: choose a "
+                        f"multiple of {device_count()}, or fewer devices (--use_gpu, CUDA_VISIBLE_DEVICES).")
+
+
+def feed(batches, start):
+    """What fit reads of batches(start), an endless iterator of tuples of arrays: of each batch the worker's own rows.
+
+    TensorFlow's engine reads the first batch twice, so it gets something that can be read from its beginning again.
+    """
+    if keras.backend.backend() == "tensorflow" and engine():
+        import tensorflow as tf
+
+        signature = keras.tree.map_structure(lambda rows: tf.TensorSpec(rows.shape, rows.dtype), next(batches(start)))
+        return tf.data.Dataset.from_generator(lambda: batches(start), output_signature=signature)
+    number, count = workers()
+    if count == 1:
+        return batches(start)
+
+    def own(rows):
+        return rows[number * len(rows) // count:(number + 1) * len(rows) // count]
+
+    return (keras.tree.map_structure(own, batch) for batch in batches(start))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parts of a batch, with TensorFlow
+
+
+def parts():
+    """Number of parts of a batch that are computed apart: 1 but for TensorFlow on several devices."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _part():
+    """TensorFlow's context of the part that is computed here; None where batches are not in parts."""
+    if parts() == 1:
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context()
+
+
+def gathered(rows):
+    """The rows of the whole batch, in order, of those of this part. No gradient may flow through them."""
+    return _part().all_gather(rows, axis=0) if _part() else rows
+
+
+def equal_shares(arrays):
+    """What every part gets when the sums over all parts of these arrays are divided among them."""
+    return _part().all_reduce("MEAN", list(arrays)) if _part() else arrays
+
+
+def added_loss(model):
+    """The loss that the one layer of a model that adds any has added for this part of the batch."""
+    # TensorFlow's engine leaves those of other parts before it.
+    return sum(model.losses[-1:])
+
+
+def own_rows(draw, count):
+    """draw(number of rows), as many rows as this part has: the same random numbers whatever the number of parts."""
+    if not _part():
+        return draw(count)
+    first = _part().replica_id_in_sync_group * count
+    return draw(parts() * count)[first:first + count]

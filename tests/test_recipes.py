@@ -1,0 +1,42 @@
+"""benchmarks/recipes.py: its variants are changes of things that exist, and it trains them."""
+import importlib
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from conftest import QUIET, REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+from recipes import COLUMNS, SCRIPTS, VARIANTS, losses  # noqa: E402
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_variants_change_what_presets_hold(kind):
+    preset = importlib.import_module(SCRIPTS[kind]).PRESETS["default"]["model"]
+    assert VARIANTS[kind]["default"] == {}
+    for changes in VARIANTS[kind].values():
+        assert set(changes) <= {"model", "loss", "options"}
+        assert set(changes.get("model", {})) <= {*preset, "levels", "edge_scale"}
+        assert changes.get("loss", "squared") in losses()
+        assert any(preset.get(key) != value for key, value in changes.get("model", {"": 0}).items())
+
+
+def test_losses_are_least_for_what_is_right():
+    difference = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    for loss in losses().values():
+        assert float(loss(0 * difference)) == pytest.approx(0, abs=1e-6)
+        assert 0 < float(loss(0.1 * difference)) < float(loss(difference))
+
+
+def test_variants_are_trained_once_and_make_a_table(workshop):
+    shutil.copytree(REPOSITORY / "benchmarks", workshop.folder / "benchmarks", dirs_exist_ok=True)
+    command = ["benchmarks/recipes.py", "tokenizer", "--pack", "sky.npy", "--images", 4, "--variants", "half as deep",
+               f"--options={' '.join(('--img_size', '32', '--batch_size', '2', *QUIET[2:]))}"]
+    table = workshop.run(*command).splitlines()[-3:]
+    assert all(column in table[0] for column in COLUMNS["tokenizer"])
+    assert table[2].startswith("| half as deep | 4 | ")
+    again = workshop.run(*command)
+    assert "is finished" in again
+    assert again.splitlines()[-3:] == table
+    assert "known are default" in workshop.run(*command[:-2], "none", status=2)
