@@ -11,17 +11,16 @@ import importlib
 import json
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utilities import UserError, command_parser, number, run_command  # noqa: E402
+import train_all  # noqa: E402
+from utilities import ROOT, UserError, command_parser, number, run_command  # noqa: E402
 
-SCRIPTS = {"tokenizer": "tokenizer", "maskgit": "maskgit", "sharpen": "diffusion_model_upscale"}
-# What differs from the default preset: entries of its "model", a loss (of LOSSES), options of the script.
+SCRIPTS = {kind: script.removesuffix(".py") for kind, script in train_all.SCRIPTS.items()}
+# What differs from the default preset: entries of its "model", a loss (of losses()), options of the script.
 VARIANTS = {
     "tokenizer": {
         "default": {},
@@ -146,9 +145,8 @@ def main(args):
         return
     for variant in variants:
         share_tokens(args.kind, variant, variants[0])
-        subprocess.run([sys.executable, __file__, args.kind, "--pack", args.pack, "--images", str(args.images),
-                        "--variants", variant,
-                        f"--options={shlex.join(args.options)}", "--alone"], check=True)
+        train_all.run("benchmarks/recipes.py", args.kind, "--pack", args.pack, "--images", args.images, "--variants",
+                      variant, f"--options={shlex.join(args.options)}", "--alone")
     print(table(args.kind, variants))
 
 
