@@ -261,6 +261,11 @@ def class_number(label, names, folder):
     return names.index(label.lower())
 
 
+def ring_depth(args, window):
+    """Tokens that are new in each step."""
+    return max(1, round(args.outpaint_step * window))
+
+
 def margins(args, window):
     """Tokens to add at (top, bottom, left, right)."""
     named = [args.top, args.bottom, args.left, args.right]
@@ -292,7 +297,7 @@ def fill_tokens(canvas, models, args, progress):
 
     tokens = known_tokens(canvas, models.encode, models.mask_token)
     network = models.network(tokens)
-    step = max(1, round(args.outpaint_step * models.window))
+    step = ring_depth(args, models.window)
     seeds = [(args.seed, attempt) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
         rings = -(-max(canvas.margins) // step)

@@ -21,7 +21,7 @@ from distributions import (
     sliced_wasserstein,
     token_entropy,
 )
-from outpainting import Models, grow
+from outpainting import Models, grow, ring_depth
 from outpainting import build_parser as outpainting_parser
 from utilities import UserError
 from windows import grid_windows, in_batches, ring_windows
@@ -217,8 +217,8 @@ def measure_outpainting(pictures, reference, args, options=(), inception=None):
     if size % unit:
         raise UserError(f"--img_size {size}: outpainting is measured on multiples of {unit} pixels.")
     first, end = middle(size, unit)
-    decided = painters(size // unit, first // unit, end // unit, models.window,
-                       max(1, round(own.outpaint_step * models.window)), own.decoding)
+    decided = painters(size // unit, first // unit, end // unit, models.window, ring_depth(own, models.window),
+                       own.decoding)
     judge = Judge(reference, models.encode, unit, models.mask_token, decided, inception)
     attempts = continued(pictures, models, own, "outpainting.py")
     sets = {"outpainting.py": attempts[0]}
