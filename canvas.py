@@ -129,16 +129,16 @@ def paste_picture(result, canvas, feather, scale=1.0):
         own = cv2.resize(own, (width, height), interpolation=cv2.INTER_AREA)
     inside = result[rows, columns]
     if canvas.native < scale:
-        own = inside + _only_coarse(own - inside, canvas.native / scale)
+        own = inside + only_coarse(own - inside, canvas.native / scale)
     result[rows, columns] = inside + weights[..., None] * (own - inside)
     return result
 
 
-def _only_coarse(difference, share):
-    """The part of a picture that survives shrinking to `share` of its size."""
-    height, width = difference.shape[:2]
+def only_coarse(picture, share):
+    """The part of a picture float32 [H, W, C] that survives shrinking to `share` of its size."""
+    height, width = picture.shape[:2]
     small = max(1, round(width * share)), max(1, round(height * share))
-    return cv2.resize(cv2.resize(difference, small, interpolation=cv2.INTER_AREA), (width, height),
+    return cv2.resize(cv2.resize(picture, small, interpolation=cv2.INTER_AREA), (width, height),
                       interpolation=cv2.INTER_CUBIC)
 
 

@@ -5,14 +5,16 @@
   python outpainting.py --input photographs/ --top 2 --left 1 --right 1 --seed 7
 
 Each picture is scaled so that its shorter side has --img_size pixels, turned into tokens, continued token by token,
-turned back into a picture and upscaled four times. Results in outpaint_results/: <name>_source.png,
-<name>_<attempt>_low.png, <name>_<attempt>_4x.png, and <name>_<attempt>.json with the options.
+turned back into a picture and upscaled four times; the new sky gets the fine structure of the photograph. Results in
+outpaint_results/: <name>_source.png, <name>_<attempt>_low.png, <name>_<attempt>_4x.png, and <name>_<attempt>.json with
+the options.
 """
 import argparse
 import time
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -21,12 +23,15 @@ from canvas import (
     border_weights,
     known_tokens,
     limit_specks,
+    only_coarse,
     paste_picture,
     place_picture,
     remove_tint,
 )
 from diffusion import sample_with_detail
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
+from palette import code_colours, distances_to_palette, within_palette
+from texture import with_texture
 from token_decoding import ORDERS, SCHEDULES, guided
 from utilities import (
     ROOT,
@@ -86,6 +91,9 @@ def build_parser():
                        help="decoding steps in each window (joint: for each ring)")
     group.add_argument("--temperature", type=number(float, 0, 10), default=0.85, metavar="T",
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
+    group.add_argument("--palette", type=number(float, 1, 1000), default=10.0, metavar="D",
+                       help="distance from the photograph's colours beyond which tokens become improbable, in CIELAB: "
+                            "2 is just seen, 200 excludes none")
     group.add_argument("--label", metavar="NAME",
                        help="kind of sky to continue with, such as cumulus; one that is not known lists them all")
     group.add_argument("--guidance", type=number(float, 0, 10), default=1.0, metavar="W",
@@ -99,11 +107,14 @@ def build_parser():
 
     group = parser.add_argument_group("pixels")
     group.add_argument("--generate_upsampled", action=argparse.BooleanOptionalAction, default=True,
-                       help="upscale four times with the super sampler")
+                       help="upscale four times")
+    group.add_argument("--texture", choices=["photograph", "model"], default="photograph",
+                       help="fine structure is borrowed from the photograph as far as its own pixels go and comes from "
+                            "the super sampler beyond that, or comes from the models alone")
     group.add_argument("--diffusion_steps", type=number(int, 1, 1000), default=10, metavar="N",
                        help="steps of the super sampler")
     group.add_argument("--detail", type=number(float, 0, 2), default=DETAIL, metavar="D",
-                       help="fine structure that upscaling adds: 0 = what is certain, 1 = as in photographs "
+                       help="fine structure that the super sampler adds: 0 = what is certain, 1 = as in photographs "
                             "(always 1 with --preset thesis)")
     group.add_argument("--samples", type=number(float, 1, 8), default=2, metavar="N",
                        help="overlap of decoded windows, for tokenizers that need it (--preset thesis)")
@@ -229,6 +240,7 @@ class Models:
         self.label = class_number(args.label, maskgit.config["classes"], folders[1])
         # Guidance asks the network a second time, in vain where both answers are the same.
         self.guidance = args.guidance if maskgit.config["context"] or self.label >= 0 else 0.0
+        self.colours = code_colours(self.decode, self.mask_token, self.window, self.downscale)
         self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
         if args.generate_upsampled:
             sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
@@ -296,7 +308,9 @@ def fill_tokens(canvas, models, args, progress):
     from canvas_decoding import fill_jointly, fill_outwards
 
     tokens = known_tokens(canvas, models.encode, models.mask_token)
-    network = models.network(tokens)
+    side = canvas.picture.shape[1] // canvas.unit, canvas.picture.shape[0] // canvas.unit
+    palette = cv2.resize(canvas.picture, side, interpolation=cv2.INTER_AREA).reshape(-1, 3) / np.float32(255)
+    network = within_palette(models.network(tokens), distances_to_palette(models.colours, palette), args.palette)
     step = ring_depth(args, models.window)
     seeds = [(args.seed, attempt) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
@@ -324,6 +338,20 @@ def known_pixels(canvas, low, feather):
     return picture, mask
 
 
+def enlarge(low, canvas, models, args, attempt, bar):
+    """A decoded canvas float32 [h, w, 3] in [0, 1] with its fine structure, float32 [4h, 4w, 3]."""
+    from_photograph = args.texture == "photograph"
+    if from_photograph and canvas.native == 1:
+        return with_texture(low, canvas, SCALE, (args.seed, attempt, 4))
+    large = upscale_canvas(low, models.estimate, models.bicubic, models.sharpen_config, args.diffusion_steps,
+                           models.detail, (args.seed, attempt, 3), args.batch_size, models.multiple,
+                           known_pixels(canvas, low, args.feather), bar("upscaling"))
+    large = remove_tint(large, low)
+    if from_photograph:
+        large += with_texture(low, canvas, SCALE, (args.seed, attempt, 4)) - only_coarse(large, canvas.native)
+    return large
+
+
 def grow(picture, models, args, bar):
     """Yield (low-resolution picture, 4x picture or None), uint8, for each attempt.
 
@@ -338,14 +366,12 @@ def grow(picture, models, args, bar):
         else:
             low = decode_canvas_blended(tokens, models.decode, models.downscale, models.window, args.samples,
                                         bar("decoding"))
-        pasted = paste_picture(255 * low[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
+        small = with_texture(low, canvas, 1, (args.seed, attempt, 4)) if args.texture == "photograph" else low
+        pasted = paste_picture(255 * small[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
         if not args.generate_upsampled:
             yield to_bytes(pasted / 255), None
             continue
-        large = upscale_canvas(low, models.estimate, models.bicubic, models.sharpen_config,
-                               args.diffusion_steps, models.detail, (args.seed, attempt, 3), args.batch_size,
-                               models.multiple, known_pixels(canvas, low, args.feather), bar("upscaling"))
-        large = remove_tint(large, low)[:height, :width]
+        large = enlarge(low, canvas, models, args, attempt, bar)[:height, :width]
         yield to_bytes(pasted / 255), to_bytes(paste_picture(255 * large, canvas, args.feather) / 255)
 
 
