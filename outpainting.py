@@ -51,6 +51,7 @@ from windows import blend, even_starts, grid_windows, in_batches
 
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
+PALETTE = 64, 64  # places of the picture whose colours are the palette
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 DETAIL = 0.8
 
@@ -91,7 +92,7 @@ def build_parser():
                        help="decoding steps in each window (joint: for each ring)")
     group.add_argument("--temperature", type=number(float, 0, 10), default=0.85, metavar="T",
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
-    group.add_argument("--palette", type=number(float, 1, 1000), default=10.0, metavar="D",
+    group.add_argument("--palette", type=number(float, 1, 1000), default=8.0, metavar="D",
                        help="distance from the photograph's colours beyond which tokens become improbable, in CIELAB: "
                             "2 is just seen, 200 excludes none")
     group.add_argument("--label", metavar="NAME",
@@ -308,8 +309,7 @@ def fill_tokens(canvas, models, args, progress):
     from canvas_decoding import fill_jointly, fill_outwards
 
     tokens = known_tokens(canvas, models.encode, models.mask_token)
-    side = canvas.picture.shape[1] // canvas.unit, canvas.picture.shape[0] // canvas.unit
-    palette = cv2.resize(canvas.picture, side, interpolation=cv2.INTER_AREA).reshape(-1, 3) / np.float32(255)
+    palette = cv2.resize(canvas.picture, PALETTE, interpolation=cv2.INTER_AREA).reshape(-1, 3) / np.float32(255)
     network = within_palette(models.network(tokens), distances_to_palette(models.colours, palette), args.palette)
     step = ring_depth(args, models.window)
     seeds = [(args.seed, attempt) for attempt in range(args.attempt_count)]

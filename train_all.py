@@ -74,6 +74,8 @@ def build_parser():
     group = parser.add_argument_group("training")
     group.add_argument("--minutes", type=number(float, 3), default=120, metavar="M", help="time for everything")
     group.add_argument("--run_name", default="my", metavar="NAME", help="name of the runs and models")
+    group.add_argument("--preset", choices=["default", "thesis"], default="default",
+                       help="architecture and hyperparameters of all three")
     group.add_argument("--start_from", metavar="NAME", help="begin with the weights of these: shipped, or a run")
     return parser
 
@@ -91,7 +93,8 @@ def main(args):
     tokenizer = ["--tokenizer_run", args.run_name]
     for kind, options in (("tokenizer", ["--pack", pack]), ("maskgit", ["--pack", pack, *tokenizer]),
                           ("sharpen", ["--pack", sharp_pack, "--img_size", sharp_size, *tokenizer])):
-        train(kind, [*options, *start], args.run_name, (1 - RESERVED) * SHARES[kind] * args.minutes)
+        train(kind, [*options, "--preset", args.preset, *start], args.run_name,
+              (1 - RESERVED) * SHARES[kind] * args.minutes)
 
 
 if __name__ == "__main__":

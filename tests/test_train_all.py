@@ -6,6 +6,8 @@ import pytest
 from conftest import Workshop
 from tiny import TINY
 
+import train_all
+
 SECONDS = {"TRIAL_MINUTES, TRIAL_TICK = 1, 64": "TRIAL_MINUTES, TRIAL_TICK = 0.02, 4",
            "SHARES = {": 'SHARES = dict.fromkeys(SCRIPTS, 0.001) or {'}
 
@@ -44,6 +46,14 @@ def test_three_models_are_trained_in_the_time_and_the_same_command_goes_on(small
     assert small.run(*command, status=2).count("Traceback") == 0
     (small.folder / "other.npy").rename(small.folder / "sky.npy")
     assert small.run(*command).count("is finished") == 3
+
+
+def test_every_model_has_the_preset(small, monkeypatch):
+    given = {}
+    monkeypatch.setattr(train_all, "train", lambda kind, options, *_: given.update({kind: list(map(str, options))}))
+    train_all.main(train_all.build_parser().parse_args(["--pack", str(small.folder / "sky.npy"), "--preset", "thesis"]))
+    assert set(given) == {"tokenizer", "maskgit", "sharpen"}
+    assert all("--preset thesis" in " ".join(options) for options in given.values())
 
 
 @pytest.mark.parametrize(("options", "hint"), [
