@@ -52,6 +52,7 @@ from windows import blend, even_starts, grid_windows, in_batches
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 PALETTE = 64, 64  # places of the picture whose colours are the palette
+ANY_COLOUR, FAR_PALETTE = 200, 8
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 DETAIL = 0.8
 
@@ -92,9 +93,10 @@ def build_parser():
                        help="decoding steps in each window (joint: for each ring)")
     group.add_argument("--temperature", type=number(float, 0, 10), default=0.85, metavar="T",
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
-    group.add_argument("--palette", type=number(float, 1, 1000), default=8.0, metavar="D",
-                       help="distance from the photograph's colours beyond which tokens become improbable, in CIELAB: "
-                            "2 is just seen, 200 excludes none")
+    group.add_argument("--palette", type=number(float, 1, 1000), metavar="D",
+                       help="distance from the photograph's colours beyond which tokens become improbable, in CIELAB, "
+                            f"where 2 is just seen and {ANY_COLOUR} excludes none (default: {FAR_PALETTE} for a sky "
+                            f"that grows by more than one step, which drifts, otherwise {ANY_COLOUR})")
     group.add_argument("--label", metavar="NAME",
                        help="kind of sky to continue with, such as cumulus; one that is not known lists them all")
     group.add_argument("--guidance", type=number(float, 0, 10), default=1.0, metavar="W",
@@ -310,8 +312,9 @@ def fill_tokens(canvas, models, args, progress):
 
     tokens = known_tokens(canvas, models.encode, models.mask_token)
     palette = cv2.resize(canvas.picture, PALETTE, interpolation=cv2.INTER_AREA).reshape(-1, 3) / np.float32(255)
-    network = within_palette(models.network(tokens), distances_to_palette(models.colours, palette), args.palette)
     step = ring_depth(args, models.window)
+    tolerance = args.palette or (FAR_PALETTE if max(canvas.margins) > step else ANY_COLOUR)
+    network = within_palette(models.network(tokens), distances_to_palette(models.colours, palette), tolerance)
     seeds = [(args.seed, attempt) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
         rings = -(-max(canvas.margins) // step)
