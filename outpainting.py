@@ -342,7 +342,10 @@ def known_pixels(canvas, low, feather):
 
 
 def enlarge(low, canvas, models, args, attempt, bar):
-    """A decoded canvas float32 [h, w, 3] in [0, 1] with its fine structure, float32 [4h, 4w, 3]."""
+    """A decoded canvas float32 [h, w, 3] in [0, 1] with its fine structure, float32 [4h, 4w, 3].
+
+    Where that comes from the photograph, the super sampler gives only what is finer than the photograph's own pixels.
+    """
     from_photograph = args.texture == "photograph"
     if from_photograph and canvas.native == 1:
         return with_texture(low, canvas, SCALE, (args.seed, attempt, 4))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palette import distances_to_palette
 from utilities import ROOT
 
 FAST = ["--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2", "--wandb", "disabled"]
@@ -92,6 +93,19 @@ def test_the_new_sky_has_the_texture_of_the_photograph(tmp_path):
             finest = np.abs(np.diff(load(tmp_path / texture / f"rough_{part}").astype(np.float32), n=2, axis=1))
             known = finest[50 * scale:100 * scale, 50 * scale:100 * scale]
             assert low <= finest[:30 * scale].mean() / known.mean() < high
+
+
+def test_colours_keep_to_the_palette(tmp_path):
+    blue = np.full((512, 512, 3), (70, 120, 180), np.uint8)
+    Image.fromarray(blue).save(tmp_path / "blue.png")
+    distances = {}
+    for palette in (3, 200):
+        finished = run("--input", tmp_path / "blue.png", "--output", tmp_path / str(palette), *FAST, "--temperature", 2,
+                       "--texture", "model", "--no-generate_upsampled", "--palette", palette)
+        assert finished.returncode == 0, finished.stderr
+        painted = load(tmp_path / str(palette) / "blue_0_low.png")[:24].reshape(-1, 3) / np.float32(255)
+        distances[palette] = distances_to_palette(painted, blue[0, :1] / np.float32(255)).mean()
+    assert distances[3] < 6 < distances[200]
 
 
 def test_attempts_differ_outside_and_nothing_is_left_empty(results):
