@@ -42,6 +42,7 @@ class WindowNumbers:
     """Stands in for outpainting.Models: every window is painted in the grey of how many were painted before it."""
 
     downscale, window, mask_token, position_local = 8, 16, 250, True
+    colours = np.zeros((mask_token, 3), np.float32)
 
     def __init__(self):
         self.painted = 0
@@ -62,7 +63,8 @@ class WindowNumbers:
 
 @pytest.mark.parametrize(("size", "step"), [(224, 0.5), (224, 0.25), (320, 0.5), (512, 0.5), (96, 0.5)])
 def test_painters_are_the_windows_in_which_outpainting_decides(size, step):
-    words = ["--decoding=simple", "--batch_size=1", "--no-generate_upsampled", f"--outpaint_step={step}"]
+    words = ["--decoding=simple", "--batch_size=1", "--no-generate_upsampled", "--texture=model",
+             f"--outpaint_step={step}"]
     own = outpainting_parser().parse_args(words)
     result = continued(np.zeros((1, size, size, 3), np.uint8), WindowNumbers(), own, "test")[0][0, ..., 0]
     first, end = middle(size, 8)
