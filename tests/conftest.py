@@ -86,3 +86,9 @@ def trained(workshop):
     workshop.tiny("maskgit", "--run_name", "tiny", "--tokenizer_run", "tiny")
     workshop.tiny("diffusion_model_upscale", "--run_name", "tiny", "--tokenizer_run", "tiny", "--images", 12)
     return workshop
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes come first, so that no worker is left with one of them at the end."""
+    long = ("test_readme.py", "test_train_all.py", "test_outpainting.py")
+    items.sort(key=lambda item: item.path.name not in long)
