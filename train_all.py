@@ -22,6 +22,7 @@ RESERVED = 0.1  # share of the time for packs, tokenising, measuring and the tri
 CROP = 256  # pixels, of the packs
 SHARP_SIZE = 256  # pixels, of the super sampler's crops at most
 TRIAL_MINUTES, TRIAL_TICK = 1, 64  # speed is that of the best tick; the first builds the graph
+TOKEN_CROPS = 16_000  # at most; encoding as many as the tokenizer is trained on takes a fraction of its time
 
 
 def run(script, *options):
@@ -45,7 +46,7 @@ def speed(run_folder):
 
 
 def train(kind, options, run_name, minutes):
-    """Train one model: a trial, whose speed decides how many images fit, then the run itself."""
+    """Train one model: a trial, whose speed decides how many images fit, then the run itself. Returns their number."""
     plan = writable_folder(ROOT / "runs") / f"{kind}_{run_name}.images"
     if not plan.exists():
         trial = f"{run_name}_trial"
@@ -58,7 +59,9 @@ def train(kind, options, run_name, minutes):
             temporary.write_text(str(images))
         for folder in folders:
             shutil.rmtree(folder)
-    run(SCRIPTS[kind], *options, "--run_name", run_name, "--images", plan.read_text())
+    images = int(plan.read_text())
+    run(SCRIPTS[kind], *options, "--run_name", run_name, "--images", images)
+    return images
 
 
 def build_parser():
@@ -91,10 +94,14 @@ def main(args):
     sharp_size = min(SHARP_SIZE, open_pack(sharp_pack, 1, 0)[0].shape[1])
     start = ["--start_from", args.start_from] if args.start_from else []
     tokenizer = ["--tokenizer_run", args.run_name]
-    for kind, options in (("tokenizer", ["--pack", pack]), ("maskgit", ["--pack", pack, *tokenizer]),
-                          ("sharpen", ["--pack", sharp_pack, "--img_size", sharp_size, *tokenizer])):
-        train(kind, [*options, "--preset", args.preset, *start], args.run_name,
-              (1 - RESERVED) * SHARES[kind] * args.minutes)
+
+    def train_next(kind, *options):
+        return train(kind, [*options, "--preset", args.preset, *start], args.run_name,
+                     (1 - RESERVED) * SHARES[kind] * args.minutes)
+
+    images = train_next("tokenizer", "--pack", pack)
+    train_next("maskgit", "--pack", pack, *tokenizer, "--token_crops", min(images, TOKEN_CROPS))
+    train_next("sharpen", "--pack", sharp_pack, "--img_size", sharp_size, *tokenizer)
 
 
 if __name__ == "__main__":

@@ -50,10 +50,12 @@ def test_three_models_are_trained_in_the_time_and_the_same_command_goes_on(small
 
 def test_every_model_has_the_preset(small, monkeypatch):
     given = {}
-    monkeypatch.setattr(train_all, "train", lambda kind, options, *_: given.update({kind: list(map(str, options))}))
+    monkeypatch.setattr(train_all, "train",
+                        lambda kind, options, *_: given.update({kind: list(map(str, options))}) or 1234)
     train_all.main(train_all.build_parser().parse_args(["--pack", str(small.folder / "sky.npy"), "--preset", "thesis"]))
     assert set(given) == {"tokenizer", "maskgit", "sharpen"}
     assert all("--preset thesis" in " ".join(options) for options in given.values())
+    assert "--token_crops 1234" in " ".join(given["maskgit"])  # as many as the tokenizer was trained on
 
 
 @pytest.mark.parametrize(("options", "hint"), [
