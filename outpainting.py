@@ -28,6 +28,7 @@ from canvas import (
     place_picture,
     remove_tint,
 )
+from contrast import with_contrast
 from diffusion import sample_with_detail
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from palette import code_colours, distances_to_palette, within_palette
@@ -112,8 +113,8 @@ def build_parser():
     group.add_argument("--generate_upsampled", action=argparse.BooleanOptionalAction, default=True,
                        help="upscale four times")
     group.add_argument("--texture", choices=["photograph", "model"], default="photograph",
-                       help="fine structure is borrowed from the photograph as far as its own pixels go and comes from "
-                            "the super sampler beyond that, or comes from the models alone")
+                       help="contrast and fine structure are those of the photograph as far as its own pixels go, and "
+                            "the super sampler adds what is finer; or all comes from the models alone")
     group.add_argument("--diffusion_steps", type=number(int, 1, 1000), default=10, metavar="N",
                        help="steps of the super sampler")
     group.add_argument("--detail", type=number(float, 0, 2), default=DETAIL, metavar="D",
@@ -366,13 +367,17 @@ def grow(picture, models, args, bar):
     canvas = place_picture(picture, args.img_size, margins(args, models.window), models.downscale, models.window)
     height, width = canvas.size
     grids = fill_tokens(canvas, models, args, bar("tokens"))
+    known = [side * models.downscale for side in canvas.known]
     for attempt, tokens in enumerate(grids):
         if models.position_local:
             low = decode_canvas(tokens, models.decode, models.downscale, bar("decoding"))
         else:
             low = decode_canvas_blended(tokens, models.decode, models.downscale, models.window, args.samples,
                                         bar("decoding"))
-        small = with_texture(low, canvas, 1, (args.seed, attempt, 4)) if args.texture == "photograph" else low
+        small = low
+        if args.texture == "photograph":
+            low = with_contrast(low, known)
+            small = with_texture(low, canvas, 1, (args.seed, attempt, 4))
         pasted = paste_picture(255 * small[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
         if not args.generate_upsampled:
             yield to_bytes(pasted / 255), None

@@ -207,11 +207,13 @@ class Ticks(keras.callbacks.Callback):
         self.start = time.time()
         self.deadline = self.start + 60 * minutes if minutes else math.inf
         self.interrupted = False
+        self.warm = None  # (time, images) after the first batch, which builds the graph
         self.bar = tqdm(total=settings["images"], initial=images, unit="img", smoothing=0.05, dynamic_ncols=True,
                         disable=not is_first())
 
     def on_train_batch_end(self, batch, logs=None):
         self.images += self.settings["batch_size"]
+        self.warm = self.warm or (time.time(), self.images)
         self.bar.update(self.settings["batch_size"])
         if batch % 10 == 0:
             self.bar.set_postfix(loss=f"{self._numbers(logs)['loss']:.4g}")
@@ -219,8 +221,10 @@ class Ticks(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _stopped(self, batch):
-        """True if the time is up or somebody stops the run. All workers get the same answer, at every tenth batch."""
-        stopped = self.interrupted or time.time() > self.deadline
+        """True if the time is up or somebody stops the run. All workers get the same answer, at every tenth batch.
+
+        A second batch is always trained, so that the speed is known."""
+        stopped = self.interrupted or (time.time() > self.deadline and self.images > self.warm[1])
         if workers()[1] == 1:
             return stopped
         return batch % 10 == 0 and any_worker(stopped)
@@ -249,7 +253,10 @@ class Ticks(keras.callbacks.Callback):
             self._record(numbers)
 
     def _record(self, numbers):
-        numbers["images_per_second"] = (self.images - self.tick_images) / (time.time() - self.tick_start)
+        start, images = (self.tick_start, self.tick_images)
+        if self.images > self.warm[1] > self.tick_images:
+            start, images = self.warm
+        numbers["images_per_second"] = (self.images - images) / (time.time() - start)
         save_checkpoint(self.run.folder / "checkpoint.npz", self.model, self.images, self.history)
         with ema_weights(self.model):
             measured, pictures = self.report()

@@ -10,7 +10,6 @@ from distributions import (
     frechet_distance,
     histogram_distance,
     kernel_distance,
-    laplacian_pyramid,
     load_inception,
     patch_descriptors,
     random_features,
@@ -24,15 +23,6 @@ from utilities import UserError
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
-
-
-def test_a_pyramid_adds_up_to_its_picture():
-    picture = normal(40, 56, 3).astype(np.float32)
-    bands = laplacian_pyramid(picture, 3)
-    assert [band.shape for band in bands] == [(40, 56, 3), (20, 28, 3), (10, 14, 3)]
-    flat = laplacian_pyramid(np.full_like(picture, 7), 3)
-    assert np.abs(flat[0]).max() < 1e-4
-    assert np.allclose(flat[2], 7)
 
 
 def test_patches_come_from_where_they_may():

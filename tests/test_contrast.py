@@ -1,0 +1,108 @@
+"""The new part of a canvas gets the contrast of its known part."""
+import cv2
+import numpy as np
+import pytest
+
+from contrast import COARSEST, FINEST, MOST, collapsed, laplacian_pyramid, with_contrast
+
+KNOWN = 64, 128, 64, 160
+INSIDE = slice(80, 112), slice(80, 144)  # of the known part, farther from its border than what is matched reaches
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def grey_clouds(outside=1.0, height=192, width=224):
+    """Structures of all scales without colour, `outside` times as strong in the new part: float32 in [0, 1]."""
+    bands = laplacian_pyramid(noise(height, width), 6)
+    clouds = collapsed([band * 2**level for level, band in enumerate(bands)])
+    strength = np.full((height, width), outside, np.float32)
+    strength[KNOWN[0]:KNOWN[1], KNOWN[2]:KNOWN[3]] = 1
+    return np.clip(0.5 + 0.01 * clouds * strength, 0, 1)[..., None].repeat(3, axis=2)
+
+
+def new_part(picture):
+    """Mask bool [height, width] of what is new and far from the known part."""
+    new = np.ones(picture.shape[:2], bool)
+    new[KNOWN[0] - 16:KNOWN[1] + 16, KNOWN[2] - 16:KNOWN[3] + 16] = False
+    return new
+
+
+def strengths(picture):
+    """Standard deviation of every level that is matched, (in the new, in the known part)."""
+    result = []
+    for band in laplacian_pyramid(picture, COARSEST + 2)[FINEST:COARSEST + 1]:
+        size = band.shape[1::-1]
+        new, known = np.zeros((2, *picture.shape[:2]), np.float32)
+        new[new_part(picture)], known[INSIDE] = 1, 1
+        result.append([band[cv2.resize(part, size, interpolation=cv2.INTER_AREA) == 1].std() for part in (new, known)])
+    return np.array(result)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 56), (41, 57), (8, 3)])
+def test_a_pyramid_adds_up_to_its_picture(height, width):
+    picture = noise(height, width, 3)
+    bands = laplacian_pyramid(picture, 4)
+    assert len(bands) == 4
+    assert bands[2].shape[0] == -(-height // 4)
+    assert np.allclose(collapsed(bands), picture, atol=1e-5)
+
+
+@pytest.mark.parametrize("outside", [0.6, 1.6])
+def test_weak_and_strong_structures_become_as_strong_as_the_known_ones(outside):
+    low = grey_clouds(outside)
+    before, after = strengths(low), strengths(with_contrast(low, KNOWN))
+    assert np.abs(np.log(after[:, 0] / after[:, 1])).mean() < 0.5 * np.abs(np.log(before[:, 0] / before[:, 1])).mean()
+
+
+def test_nothing_becomes_stronger_than_allowed():
+    low = grey_clouds(0.1)
+    ratio = strengths(with_contrast(low, KNOWN))[:, 0] / strengths(low)[:, 0]
+    assert (ratio > 1.4).all()
+    assert (ratio < MOST * 1.05).all()
+
+
+def test_crumbs_on_clear_sky_fade():
+    low = np.full((192, 224, 3), 0.5, np.float32)
+    low[KNOWN[0]:KNOWN[1], KNOWN[2]:KNOWN[3]] += 0.001 * noise(64, 96, 3)
+    crumb = np.zeros((192, 224), np.float32)
+    crumb[28, 28] = 1
+    crumb = cv2.GaussianBlur(crumb, (0, 0), 3)[..., None]
+    low += 0.2 * crumb / crumb.max()
+    result = with_contrast(low, KNOWN)
+    assert np.ptp(result[8:48, 8:48]) < 0.7 * np.ptp(low[8:48, 8:48])
+
+
+def test_grey_clouds_get_no_tints():
+    low = grey_clouds()
+    tinted = low + 0.1 * cv2.GaussianBlur(noise(*low.shape, seed=1), (0, 0), 3)
+    tinted[INSIDE] = low[INSIDE]
+
+    def tint(picture):
+        return np.ptp(picture, axis=2)[new_part(picture)].mean()
+
+    assert tint(with_contrast(low, KNOWN)) < 1e-4
+    assert tint(with_contrast(tinted, KNOWN)) < 0.8 * tint(tinted)
+
+
+def test_the_known_part_and_what_is_coarse_stay():
+    low = grey_clouds(0.6)
+    result = with_contrast(low, KNOWN)
+    assert result.dtype == np.float32
+    assert result.shape == low.shape
+    assert np.abs(result - low)[INSIDE].max() < 0.01
+    assert np.abs(cv2.GaussianBlur(result - low, (0, 0), 32)).max() < 0.01
+
+
+@pytest.mark.parametrize("known", [(0, 192, 0, 224), (0, 192, 0, 112), (80, 96, 80, 96)])
+def test_any_known_part_will_do(known):
+    low = grey_clouds(0.6)
+    result = with_contrast(low, known)
+    assert np.isfinite(result).all()
+    assert np.allclose(result, low, atol=1e-5) == (known == (0, 192, 0, 224))
+
+
+def test_a_photograph_of_one_colour_and_a_flat_new_part_will_do():
+    low = np.full((128, 128, 3), 0.3, np.float32)
+    assert np.allclose(with_contrast(low, (0, 128, 0, 64)), low, atol=1e-6)
