@@ -2,6 +2,9 @@
 
   python contact_sheet.py
   python contact_sheet.py --results outpaint_results --height 320 --output sheet.jpg
+  python contact_sheet.py --results thesis_results my_results
+
+Of several folders, the results of the same picture stand in one row, in the order of the folders.
 """
 import json
 from pathlib import Path
@@ -34,27 +37,30 @@ def sheet(rows, height, gap=6):
                            for line in lines])
 
 
-def read_results(folder):
-    """Yield (source, results, share of the results' height that the source has) for every picture of a folder."""
+def read_results(folders):
+    """Yield (source, results, share of the first result's height that the source has) for every picture of folders."""
     reports = {}
-    for path in sorted(folder.glob("*_[0-9]*.json")):
-        report = json.loads(path.read_text())
-        reports.setdefault(report["picture"], []).append((path.stem, report["options"]))
-    if not reports:
-        raise UserError(f"{folder} holds no results of outpainting.py.")
+    for folder in folders:
+        paths = sorted(folder.glob("*_[0-9]*.json"))
+        if not paths:
+            raise UserError(f"{folder} holds no results of outpainting.py.")
+        for path in paths:
+            report = json.loads(path.read_text())
+            reports.setdefault(report["picture"], []).append((path, report["options"]))
     for name, attempts in reports.items():
-        options = attempts[0][1]
-        kind, scale = ("4x", 4) if options["generate_upsampled"] else ("low", 1)
-        source = read_picture(folder / f"{name}_source.png")
-        results = [read_picture(folder / f"{stem}_{kind}.png") for stem, _ in attempts]
-        height = source.shape[0] / min(source.shape[:2]) * options["img_size"] * scale
+        scales = [4 if options["generate_upsampled"] else 1 for _, options in attempts]
+        results = [read_picture(path.with_name(f"{path.stem}_{'4x' if scale == 4 else 'low'}.png"))
+                   for (path, _), scale in zip(attempts, scales, strict=True)]
+        path, options = attempts[0]
+        source = read_picture(path.with_name(f"{name}_source.png"))
+        height = source.shape[0] / min(source.shape[:2]) * options["img_size"] * scales[0]
         yield source, results, height / results[0].shape[0]
 
 
 def build_parser():
     parser = command_parser(__doc__)
-    parser.add_argument("--results", type=Path, default=ROOT / "outpaint_results", metavar="FOLDER",
-                        help="folder that outpainting.py wrote")
+    parser.add_argument("--results", type=Path, nargs="+", default=[ROOT / "outpaint_results"], metavar="FOLDER",
+                        help="folders that outpainting.py wrote")
     parser.add_argument("--height", type=number(int, 16, 4096), default=256, metavar="PX", help="height of a row")
     parser.add_argument("--output", type=Path, default=Path("contact_sheet.jpg"), metavar="FILE", help="what to write")
     return parser
