@@ -59,15 +59,15 @@ def read_results(folders):
 
 def build_parser():
     parser = command_parser(__doc__)
-    parser.add_argument("--results", type=Path, nargs="+", default=[ROOT / "outpaint_results"], metavar="FOLDER",
-                        help="folders that outpainting.py wrote")
+    parser.add_argument("--results", type=Path, nargs="+", metavar="FOLDER",
+                        help="folders that outpainting.py wrote (default: outpaint_results)")
     parser.add_argument("--height", type=number(int, 16, 4096), default=256, metavar="PX", help="height of a row")
     parser.add_argument("--output", type=Path, default=Path("contact_sheet.jpg"), metavar="FILE", help="what to write")
     return parser
 
 
 def main(args):
-    save_picture(args.output, sheet(list(read_results(args.results)), args.height))
+    save_picture(args.output, sheet(list(read_results(args.results or [ROOT / "outpaint_results"])), args.height))
     print(args.output)
 
 

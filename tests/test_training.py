@@ -148,6 +148,15 @@ def test_a_run_that_was_killed_and_then_stopped_ends_as_if_it_had_not_been(train
         [ends[0][name] for name in ("images", "psnr", "codes_used", "perplexity")], rel=1e-3)
 
 
+def test_the_time_limit_leaves_two_batches_and_the_speed_is_that_of_the_second(trained):
+    """The first builds the graph, which takes a second and more; 2 crops of 64 pixels alone take milliseconds."""
+    output = trained.tiny("tokenizer", "--run_name", "short", "--minutes", 0.001)
+    assert "Stopped at image 4;" in output
+    (row,) = stats(trained.folder / "runs" / "tokenizer_short")
+    assert row["images"] == 4
+    assert row["images_per_second"] > 10
+
+
 def test_a_finished_run_says_so_and_changes_nothing(trained):
     weights = trained.folder / "models" / "maskgit_tiny" / "model.weights.h5"
     before = weights.read_bytes()
