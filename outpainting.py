@@ -100,9 +100,9 @@ def build_parser():
                             f"that grows by more than one step, which drifts, otherwise {ANY_COLOUR})")
     group.add_argument("--label", metavar="NAME",
                        help="kind of sky to continue with, such as cumulus; one that is not known lists them all")
-    group.add_argument("--guidance", type=number(float, 0, 10), default=1.0, metavar="W",
+    group.add_argument("--guidance", type=number(float, 0, 10), metavar="W",
                        help="how much tokens that suit the picture and --label are preferred: 0 = as learned, "
-                            "in half the time")
+                            "in half the time (default: 1 with --label, otherwise 0)")
     group.add_argument("--generation_temp", type=number(float, 0, 1000), default=4.0, metavar="T",
                        help="noise on --order confidence: 1 gives few details, 10 strange clouds")
     group.add_argument("--order", choices=ORDERS, default="halton",
@@ -243,7 +243,8 @@ class Models:
         self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
         self.label = class_number(args.label, maskgit.config["classes"], folders[1])
         # Guidance asks the network a second time, in vain where both answers are the same.
-        self.guidance = args.guidance if maskgit.config["context"] or self.label >= 0 else 0.0
+        guidance = float(self.label >= 0) if args.guidance is None else args.guidance
+        self.guidance = guidance if maskgit.config["context"] or self.label >= 0 else 0.0
         self.colours = code_colours(self.decode, self.mask_token, self.window, self.downscale)
         self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
         if args.generate_upsampled:
