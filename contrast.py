@@ -26,7 +26,7 @@ def with_contrast(low, known):
     bands = laplacian_pyramid(low @ axes, COARSEST + 2)
     for level in range(FINEST, COARSEST + 1):
         share = cv2.resize(new, bands[level].shape[1::-1], interpolation=cv2.INTER_AREA)
-        if (share == 1).any() and (share == 0).any():
+        if share.max() > 0.99 and share.min() < 0.01:
             bands[level] *= np.stack([gains(band, share) for band in np.moveaxis(np.abs(bands[level]), -1, 0)], axis=-1)
     return np.clip(collapsed(bands) @ axes.T, 0, 1)
 
@@ -34,8 +34,8 @@ def with_contrast(low, known):
 def gains(strength, share):
     """Factors float32 [h, w] after which a strength float32 [h, w] has where share is 1 the values that it has where
     share is 0, as far as MOST and SMOOTH allow; in between they tend to 1 as the share does to 0."""
-    wanted = np.interp(strength, np.quantile(strength[share == 1], QUANTILES),
-                       np.quantile(strength[share == 0], QUANTILES))
+    wanted = np.interp(strength, np.quantile(strength[share > 0.99], QUANTILES),
+                       np.quantile(strength[share < 0.01], QUANTILES))
     factor = np.clip(wanted / np.maximum(strength, 1e-6), 1 / MOST, MOST).astype(np.float32)
     return 1 + share * (cv2.GaussianBlur(factor, (0, 0), SMOOTH) - 1)
 

@@ -21,7 +21,7 @@ SHARES = {"tokenizer": 0.2, "maskgit": 0.6, "sharpen": 0.2}  # of the time; Mask
 RESERVED = 0.1  # share of the time for packs, tokenising, measuring and the trials
 CROP = 256  # pixels, of the packs
 SHARP_SIZE = 256  # pixels, of the super sampler's crops at most
-TRIAL_MINUTES, TRIAL_TICK = 1, 64  # speed is that of the best tick; the first builds the graph
+TRIAL_MINUTES, TRIAL_TICK = 1, 64  # speed is that of the best tick
 TOKEN_CROPS = 16_000  # at most; encoding as many as the tokenizer is trained on takes a fraction of its time
 
 

@@ -253,7 +253,7 @@ class Ticks(keras.callbacks.Callback):
             self._record(numbers)
 
     def _record(self, numbers):
-        start, images = (self.tick_start, self.tick_images)
+        start, images = self.tick_start, self.tick_images
         if self.images > self.warm[1] > self.tick_images:
             start, images = self.warm
         numbers["images_per_second"] = (self.images - images) / (time.time() - start)
