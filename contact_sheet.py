@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from canvas import SCALE
 from utilities import ROOT, UserError, command_parser, number, read_picture, run_command, save_picture
 
 
@@ -46,14 +47,15 @@ def read_results(folders):
             raise UserError(f"{folder} holds no results of outpainting.py.")
         for path in paths:
             report = json.loads(path.read_text())
-            reports.setdefault(report["picture"], []).append((path, report["options"]))
+            options = report["options"]
+            kind, scale = ("4x", SCALE) if options["generate_upsampled"] else ("low", 1)
+            attempt = path.with_name(f"{path.stem}_{kind}.png"), options["img_size"] * scale
+            reports.setdefault(report["picture"], []).append(attempt)
     for name, attempts in reports.items():
-        scales = [4 if options["generate_upsampled"] else 1 for _, options in attempts]
-        results = [read_picture(path.with_name(f"{path.stem}_{'4x' if scale == 4 else 'low'}.png"))
-                   for (path, _), scale in zip(attempts, scales, strict=True)]
-        path, options = attempts[0]
+        results = [read_picture(path) for path, _ in attempts]
+        path, shorter = attempts[0]
         source = read_picture(path.with_name(f"{name}_source.png"))
-        height = source.shape[0] / min(source.shape[:2]) * options["img_size"] * scales[0]
+        height = source.shape[0] / min(source.shape[:2]) * shorter
         yield source, results, height / results[0].shape[0]
 
 

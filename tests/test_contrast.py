@@ -45,9 +45,11 @@ def strengths(picture):
 def test_a_pyramid_adds_up_to_its_picture(height, width):
     picture = noise(height, width, 3)
     bands = laplacian_pyramid(picture, 4)
-    assert len(bands) == 4
-    assert bands[2].shape[0] == -(-height // 4)
+    assert [band.shape for band in bands] == [(-(-height // step), -(-width // step), 3) for step in (1, 2, 4, 8)]
     assert np.allclose(collapsed(bands), picture, atol=1e-5)
+    flat = laplacian_pyramid(np.full_like(picture, 7), 3)
+    assert np.abs(flat[0]).max() < 1e-4
+    assert np.allclose(flat[2], 7)
 
 
 @pytest.mark.parametrize("outside", [0.6, 1.6])
