@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from backend import compiled, keras, layers, ops
 from build_network import RotaryAttention, small_weights
+from colours import of_some_part
 from dataset import add_data_options, load_crops
 from log_and_save import (
     add_logging_options,
@@ -43,13 +44,13 @@ from windows import in_batches
 PRESETS = {
     "default": {
         "model": {"style": "local", "window": 16, "width": 320, "blocks": 5, "heads": 5, "masks": "rectangles",
-                  "mask_ratio": 0.5, "context": 64, "classes": []},
+                  "mask_ratio": 0.5, "context": 64, "classes": [], "colours": "usual"},
         "images": 100_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
         "beta_2": 0.98, "ema": 0.998,
     },
     "thesis": {
         "model": {"style": "thesis", "window": 32, "width": 256, "blocks": 8, "heads": 4, "masks": "thesis",
-                  "mask_ratio": 0.5, "context": 0, "classes": []},
+                  "mask_ratio": 0.5, "context": 0, "classes": [], "colours": "own"},
         "images": 8_800_000, "batch_size": 32, "learning_rate": 1e-4, "schedule": 0.8, "weight_decay": 0.0,
         "beta_2": 0.999, "ema": 0.999,
     },
@@ -234,7 +235,8 @@ class MaskGIT(keras.Model):
 
     Called with (tokens, context, classes), it also knows tokens from elsewhere in the picture, int [B, N] in any order,
     which keep the colours of a sky far from what is known, mask_token where there is none; and the kind of sky, int
-    [B], one of config["classes"] or -1. With training=True it hides tokens itself and returns (logits, hidden bool
+    [B], one of config["classes"] or -1. Where config["colours"] is "usual", the tokens are those of pictures in usual
+    colours (colours.py). With training=True it hides tokens itself and returns (logits, hidden bool
     [B, h, w]).
     """
 
@@ -296,6 +298,7 @@ def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
     folder = folder or model_folder("maskgit", run)
     config = load_config(folder, "maskgit")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
+    config["model"].setdefault("colours", "own")  # as of all that were trained before there was a choice
     model = MaskGIT(config["model"], tokenizer_config["model"]["codes"], tokenizer_config["model"]["code_size"])
     load_weights(folder, model)
     return model, config
@@ -305,9 +308,15 @@ def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
 # Training
 
 
-def extract_tokens(tokenizer, crops, number_of_crops, seed, path):
+def in_usual_colours(crops, seed):
+    """uint8 [B, H, W, 3] as MaskGIT sees photographs of which some part, chosen by the seed, is known."""
+    rng = np.random.default_rng(seed)
+    return np.stack([of_some_part(crop, rng).usual(crop) for crop in crops])
+
+
+def extract_tokens(tokenizer, crops, number_of_crops, usual, seed, path):
     """Tokens of training crops, uint16 [number_of_crops, h, w], and their classes, int [number_of_crops], -1 where
-    unknown. Kept in `path` (.npz) for when the run is resumed."""
+    unknown. usual: in_usual_colours. Kept in `path` (.npz) for when the run is resumed."""
     if path.exists():
         with np.load(path) as stored:
             return stored["tokens"], stored["classes"]
@@ -315,7 +324,8 @@ def extract_tokens(tokenizer, crops, number_of_crops, seed, path):
     encode = compiled(tokenizer, tokenizer.encode)
     batches = islice(crops.labelled_batches(batch_size, seed), math.ceil(number_of_crops / batch_size))
     bar = tqdm(batches, "tokenising", math.ceil(number_of_crops / batch_size), unit_scale=batch_size, unit="img")
-    pairs = [(np.asarray(encode(batch)).astype(np.uint16), classes) for batch, classes in bar]
+    pairs = [(np.asarray(encode(in_usual_colours(batch, [seed, index]) if usual else batch)).astype(np.uint16), classes)
+             for index, (batch, classes) in enumerate(bar)]
     tokens, classes = (np.concatenate(part)[:number_of_crops] for part in zip(*pairs, strict=True))
     with replacing(path) as temporary:
         np.savez(temporary, tokens=tokens, classes=classes)
@@ -435,9 +445,11 @@ def main(args):
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
     run = start_run("maskgit", args, config)
-    tokens, classes = extract_tokens(tokenizer, crops, args.token_crops, args.seed, run.folder / "tokens.npz")
+    usual = settings["model"]["colours"] == "usual"
+    tokens, classes = extract_tokens(tokenizer, crops, args.token_crops, usual, args.seed, run.folder / "tokens.npz")
     encode = compiled(tokenizer, tokenizer.encode)
-    dev = np.concatenate([np.asarray(encode(part)) for part in in_batches(dev, 16)])
+    dev = np.concatenate([np.asarray(encode(part)) for part in in_batches(
+        in_usual_colours(dev, 0) if usual else dev, 16)])
     with on_all_devices():
         model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
     model.set_codebook(tokenizer.quantizer.codebook)

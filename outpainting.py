@@ -28,10 +28,10 @@ from canvas import (
     place_picture,
     remove_tint,
 )
+from colours import UNCHANGED, colour_map
 from contrast import with_contrast
 from diffusion import sample_with_detail
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
-from palette import code_colours, distances_to_palette, within_palette
 from texture import with_texture
 from token_decoding import ORDERS, SCHEDULES, guided
 from utilities import (
@@ -52,8 +52,6 @@ from windows import blend, even_starts, grid_windows, in_batches
 
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
-PALETTE = 64, 64  # places of the picture whose colours are the palette
-ANY_COLOUR, FAR_PALETTE = 200, 8
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 DETAIL = 0.8
 
@@ -92,12 +90,8 @@ def build_parser():
                             "one pass, with the most probable tokens")
     group.add_argument("--maskgit_steps", type=number(int, 1, 1000), default=12, metavar="N",
                        help="decoding steps in each window (joint: for each ring)")
-    group.add_argument("--temperature", type=number(float, 0, 10), default=0.85, metavar="T",
+    group.add_argument("--temperature", type=number(float, 0, 10), default=0.7, metavar="T",
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
-    group.add_argument("--palette", type=number(float, 1, 1000), metavar="D",
-                       help="distance from the photograph's colours beyond which tokens become improbable, in CIELAB, "
-                            f"where 2 is just seen and {ANY_COLOUR} excludes none (default: {FAR_PALETTE} for a sky "
-                            f"that grows by more than one step, which drifts, otherwise {ANY_COLOUR})")
     group.add_argument("--label", metavar="NAME",
                        help="kind of sky to continue with, such as cumulus; one that is not known lists them all")
     group.add_argument("--guidance", type=number(float, 0, 10), metavar="W",
@@ -239,13 +233,13 @@ class Models:
         self.fingerprints = {"tokenizer": tokenizer_config["fingerprint"], "maskgit": maskgit_config["fingerprint"]}
         self.downscale, self.mask_token = tokenizer.config["downscale"], maskgit.mask_token
         self.window = maskgit.config["window"]
+        self.usual_colours = maskgit.config["colours"] == "usual"
         self.position_local = tokenizer.position_local
         self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
         self.label = class_number(args.label, maskgit.config["classes"], folders[1])
         # Guidance asks the network a second time, in vain where both answers are the same.
         guidance = float(self.label >= 0) if args.guidance is None else args.guidance
         self.guidance = guidance if maskgit.config["context"] or self.label >= 0 else 0.0
-        self.colours = code_colours(self.decode, self.mask_token, self.window, self.downscale)
         self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
         if args.generate_upsampled:
             sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
@@ -253,6 +247,12 @@ class Models:
             self.sharpen_config, self.multiple = sampler.config, sampler.multiple
             self.detail = args.detail if sampler.config["mean_share"] else 1.0
             self.estimate, self.bicubic = compiled(sampler, sampler.estimate), bicubic
+
+    def colour_map(self, picture):
+        """ColourMap of a picture uint8 [4h, 4w, 3], between its colours and those that MaskGIT has learnt from."""
+        if not self.usual_colours:
+            return UNCHANGED
+        return colour_map(cv2.resize(picture, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_AREA))
 
     def network(self, tokens):
         """MaskGIT for the windows of one canvas int [H, W]: it knows the colours of all that is known there, and the
@@ -308,15 +308,13 @@ def sources(args):
             for file in files)
 
 
-def fill_tokens(canvas, models, args, progress):
-    """Token canvases int32 [attempts, H, W] without mask tokens."""
+def fill_tokens(canvas, colours, models, args, progress):
+    """Token canvases int32 [attempts, H, W] without mask tokens. colours: ColourMap of the picture."""
     from canvas_decoding import fill_jointly, fill_outwards
 
-    tokens = known_tokens(canvas, models.encode, models.mask_token)
-    palette = cv2.resize(canvas.picture, PALETTE, interpolation=cv2.INTER_AREA).reshape(-1, 3) / np.float32(255)
+    tokens = known_tokens(canvas, lambda low: models.encode(colours.usual(low[0])[None]), models.mask_token)
+    network = models.network(tokens)
     step = ring_depth(args, models.window)
-    tolerance = args.palette or (FAR_PALETTE if max(canvas.margins) > step else ANY_COLOUR)
-    network = within_palette(models.network(tokens), distances_to_palette(models.colours, palette), tolerance)
     seeds = [(args.seed, attempt) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
         rings = -(-max(canvas.margins) // step)
@@ -367,7 +365,8 @@ def grow(picture, models, args, bar):
     """
     canvas = place_picture(picture, args.img_size, margins(args, models.window), models.downscale, models.window)
     height, width = canvas.size
-    grids = fill_tokens(canvas, models, args, bar("tokens"))
+    colours = models.colour_map(canvas.picture)
+    grids = fill_tokens(canvas, colours, models, args, bar("tokens"))
     known = [side * models.downscale for side in canvas.known]
     for attempt, tokens in enumerate(grids):
         if models.position_local:
@@ -375,7 +374,7 @@ def grow(picture, models, args, bar):
         else:
             low = decode_canvas_blended(tokens, models.decode, models.downscale, models.window, args.samples,
                                         bar("decoding"))
-        small = low
+        small = low = colours.own(low)
         if args.texture == "photograph":
             low = with_contrast(low, known)
             small = with_texture(low, canvas, 1, (args.seed, attempt, 4))

@@ -125,9 +125,10 @@ class Judge:
         self.outer[self.first:self.end, self.first:self.end] = False
         self.levels = 1 + int(np.log2(self.first / PATCH))  # coarser ones are narrower than a patch
         self.outer_tokens = self.outer[::unit, ::unit]
-        seams = {"seam": seam_lines(self.outer, np.ones_like(self.outer), range(8, 16)),
-                 # Compared with other borders of tokens: in photographs these are borders of JPEG blocks as well.
-                 "window_seam": seam_lines(np.kron(decided, np.ones((unit, unit), int)), self.outer, (unit, 2 * unit))}
+        # Compared with other borders of tokens: in photographs these are borders of JPEG blocks as well.
+        beside = unit, 2 * unit
+        seams = {"seam": seam_lines(self.outer, np.ones_like(self.outer), beside),
+                 "window_seam": seam_lines(np.kron(decided, np.ones((unit, unit), int)), self.outer, beside)}
         self.seams = {name: lines for name, lines in seams.items()
                       if all(any(pairs.any() for pairs in kind) for kind in lines)}
         self.reference = self.observe(reference)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from canvas import SCALE, limit_specks
+from canvas import SCALE
 
 PATCH = 16  # low-resolution pixels
 STRIDE = PATCH // 2  # at which the squares of sine windows add up to 1
@@ -17,8 +17,8 @@ ALIKE = 48  # patches of the photograph, one of which is taken: with fewer, the 
 MOST = 8000  # patches of the photograph to choose from
 COARSEST = 8  # standard deviation in low-resolution pixels above which the decoder is trusted
 GAIN = 1.5
-SPECK = 5.0  # times the texture around: a lone flake that the decoder lost shall not be strewn about
-SPECK_REACH = 6  # low-resolution pixels
+FLAKE = 1.7  # times the texture of places that look alike: a lone flake that the decoder lost shall not be strewn about
+FLAKE_REACH = 1.4  # standard deviation in low-resolution pixels
 
 
 def with_texture(low, canvas, scale, seed):
@@ -56,11 +56,14 @@ def borrowed_texture(low, lost, known, seed):
 
     views = descriptors(low)
     rng = np.random.default_rng(seed)
-    there = grid(top, bottom - PATCH + 1, left, right - PATCH + 1, 2)
-    there = rng.permutation(there)[:MOST]
+    there = rng.permutation(grid(top, bottom - PATCH + 1, left, right - PATCH + 1, 2))[:MOST]
     here = grid(-STRIDE, height, -STRIDE, width, STRIDE)
     wanted, offered = (views[places[:, 0] // 2 + STRIDE // 2, places[:, 1] // 2 + STRIDE // 2]
                        for places in (here, there))
+    first_row, first_column = (top + STRIDE) // 2, (left + STRIDE) // 2
+    lost = without_flakes(lost, views[first_row:first_row + (bottom - top - PATCH) // 2 + 1,
+                                      first_column:first_column + (right - left - PATCH) // 2 + 1],
+                          (there - (top, left)) // 2, offered)
     chosen = similar(wanted, offered, rng)
     gains = np.minimum(GAIN, contrast(wanted) / np.maximum(contrast(offered)[chosen], 1e-3))
 
@@ -73,8 +76,28 @@ def borrowed_texture(low, lost, known, seed):
                                                                 strict=True):
         patch = lost[source_row:source_row + size, source_column:source_column + size]
         result[row:row + size, column:column + size] += gain * window * patch
-    result = result[border:border + height * scale, border:border + width * scale]
-    return limit_specks(result, SPECK, SPECK_REACH * scale)
+    return result[border:border + height * scale, border:border + width * scale]
+
+
+def without_flakes(lost, views, there, offered):
+    """What was lost, where it is more than FLAKE times as strong as at places that look alike scaled down to that.
+
+    Args:
+        lost: float32 [s * h, s * w, 3].
+        views: of every second place of it where a patch fits, float32 [h / 2 - PATCH / 2 + 1, ..., 3, v, v].
+        there: some of these places, int [N, 2].
+        offered: their views, float32 [N, 3, v, v].
+    """
+    rows, columns = views.shape[:2]
+    middle = PATCH // 4
+    size = columns + 2 * middle - 1, rows + 2 * middle - 1
+    power = cv2.resize((lost**2).mean(axis=-1), size, interpolation=cv2.INTER_AREA)
+    strength = np.log(cv2.GaussianBlur(power, (0, 0), FLAKE_REACH / 2) + 1e-8) / 2
+    at_middle = strength[there[:, 0] + middle, there[:, 1] + middle]
+    usual = at_middle[most_alike(views.reshape(-1, *views.shape[2:]), offered)].mean(axis=1).reshape(rows, columns)
+    usual = np.pad(usual, (middle, middle - 1), mode="edge")
+    factor = np.minimum(1, FLAKE * np.exp(usual - strength))
+    return lost * cv2.resize(factor, lost.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
 
 
 def grid(top, bottom, left, right, step):
@@ -92,16 +115,19 @@ def descriptors(low):
     return sliding_window_view(padded, (VIEW // 2, VIEW // 2), axis=(0, 1))
 
 
-def similar(wanted, offered, rng):
-    """One of the ALIKE nearest of offered, float [M, ...], for each of wanted, float [N, ...], at random: int [N]."""
+def most_alike(wanted, offered):
+    """The ALIKE nearest of offered, float [M, ...], for each of wanted, float [N, ...]: int [N, at most ALIKE]."""
     wanted, offered = (each.reshape(len(each), -1) for each in (wanted, offered))
     count = min(ALIKE, len(offered))
     norms = (offered**2).sum(axis=1)
-    chosen = []
-    for part in np.array_split(wanted, -(-len(wanted) // 1024)):
-        nearest = np.argpartition(norms - 2 * part @ offered.T, count - 1, axis=1)[:, :count]
-        chosen.append(nearest[np.arange(len(part)), rng.integers(0, count, len(part))])
-    return np.concatenate(chosen)
+    return np.concatenate([np.argpartition(norms - 2 * part @ offered.T, count - 1, axis=1)[:, :count]
+                           for part in np.array_split(wanted, -(-len(wanted) // 1024))])
+
+
+def similar(wanted, offered, rng):
+    """One of those at random: int [N]."""
+    alike = most_alike(wanted, offered)
+    return alike[np.arange(len(alike)), rng.integers(0, alike.shape[1], len(alike))]
 
 
 def contrast(views):

@@ -41,6 +41,7 @@ VARIANTS = {
         "masks of the thesis": {"model": {"masks": "thesis"}},
         "transformer of the thesis": {"model": {"style": "thesis"}},
         "no context": {"model": {"context": 0}},
+        "colours as they are": {"model": {"colours": "own"}},
         "narrower": {"model": {"width": 224, "heads": 7}},
         "wider": {"model": {"width": 448, "heads": 7}},
         "3 blocks": {"model": {"blocks": 3}},
@@ -102,9 +103,12 @@ def train_variant(kind, variant, options):
 
 
 def share_tokens(kind, variant, first):
-    """Give a MaskGIT run the tokens that another has extracted, so that all see the same and none waits for them."""
+    """Give a MaskGIT run the tokens that another has extracted, so that all see the same and none waits for them.
+
+    Other colours have other tokens."""
     tokens, own = (run_folder(kind, name) / "tokens.npz" for name in (first, variant))
-    if kind == "maskgit" and tokens.exists() and not own.exists():
+    alike = len({VARIANTS[kind][name].get("model", {}).get("colours") for name in (first, variant)}) == 1
+    if kind == "maskgit" and alike and tokens.exists() and not own.exists():
         own.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(tokens, own)
 

@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 
 from canvas import SCALE, place_picture
-from texture import ALIKE, PATCH, STRIDE, borrowed_texture, contrast, descriptors, grid, similar, with_texture
+from texture import (
+    ALIKE,
+    PATCH,
+    STRIDE,
+    borrowed_texture,
+    contrast,
+    descriptors,
+    grid,
+    similar,
+    with_texture,
+    without_flakes,
+)
 from utilities import to_bytes
 
 
@@ -49,12 +60,28 @@ def test_calm_places_get_little_texture():
     assert texture[:, 70:90].std() > 0.04
 
 
-def test_a_lone_flake_is_not_strewn_about():
+@pytest.mark.parametrize(("scale", "size"), [(1, 3), (4, 12), (4, 24)])
+def test_a_lone_flake_is_not_strewn_about(scale, size):
     low = 0.5 + 0.01 * noise(64, 160, 3)
-    lost = 0.01 * noise(64, 64, 3)
-    lost[30:33, 30:33] = 0.8
+    lost = 0.01 * noise(64 * scale, 64 * scale, 3)
+    middle = slice(30 * scale, 30 * scale + size)
+    lost[middle, middle] = 0.8
     texture = borrowed_texture(low, lost, (0, 64, 0, 64), (0,))
     assert np.abs(texture).max() < 0.15
+
+
+def test_texture_that_is_usual_among_its_likes_stays():
+    low = np.full((64, 128, 3), 0.2, np.float32)
+    low[:, 64:] = 0.8
+    low += 0.01 * noise(64, 128, 3)
+    lost = 0.002 * noise(64, 128, 3)
+    lost[:, 64:] *= 20
+    views = descriptors(low)
+    there = grid(0, 64 - PATCH + 1, 0, 128 - PATCH + 1, 2) // 2
+    views = views[STRIDE // 2:, STRIDE // 2:][:there[:, 0].max() + 1, :there[:, 1].max() + 1]
+    kept = without_flakes(lost, views, there, views.reshape(-1, *views.shape[2:]))
+    np.testing.assert_allclose(kept[:, :56].std() / lost[:, :56].std(), 1, atol=0.02)
+    np.testing.assert_allclose(kept[:, 72:].std() / lost[:, 72:].std(), 1, atol=0.02)
 
 
 def test_colours_stay():
