@@ -21,7 +21,7 @@ from dataset import open_pack
 from diffusion_model_upscale import bicubic, load_super_sampler, make_blurry, upscale_pictures
 from distributions import FEATURES, load_inception
 from log_and_save import model_folder, write_json
-from maskgit import corner_windows, dev_masks, hidden_scores, in_usual_colours, load_maskgit
+from maskgit import corner_windows, dev_masks, hidden_scores, in_colours, load_maskgit
 from metrics import code_statistics, high_frequencies_kept, psnr, spectrum_distance, ssim
 from outpainting_scores import measure_outpainting
 from sky_sources import random_crop
@@ -226,8 +226,8 @@ def main(args):
         maskgit, _ = load_maskgit(tokenizer_config, folder, folder=model_folder("maskgit", args.maskgit_run))
         training = open_pack(Path(args.pack), 512, 0)[0][:, :args.img_size, :args.img_size]
         window = maskgit.config["window"]
-        seen = in_usual_colours if maskgit.config["colours"] == "usual" else lambda crops, seed: crops
-        grids, training_grids = (reconstruct(tokenizer, seen(part, 0))[1] for part in (crops, training))
+        grids, training_grids = (reconstruct(tokenizer, in_colours(part, maskgit.config["colours"], 0))[1]
+                                 for part in (crops, training))
         windows, contexts = corner_windows(grids, window, maskgit.config["context"], maskgit.mask_token)
         known = maskgit.config["classes"]
         classes = np.array([known.index(name) if name in known else -1 for name in labels], np.int32)

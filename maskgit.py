@@ -236,8 +236,7 @@ class MaskGIT(keras.Model):
     Called with (tokens, context, classes), it also knows tokens from elsewhere in the picture, int [B, N] in any order,
     which keep the colours of a sky far from what is known, mask_token where there is none; and the kind of sky, int
     [B], one of config["classes"] or -1. Where config["colours"] is "usual", the tokens are those of pictures in usual
-    colours (colours.py). With training=True it hides tokens itself and returns (logits, hidden bool
-    [B, h, w]).
+    colours (colours.py). With training=True it hides tokens itself and returns (logits, hidden bool [B, h, w]).
     """
 
     def __init__(self, config, codes, code_size):
@@ -308,15 +307,19 @@ def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
 # Training
 
 
-def in_usual_colours(crops, seed):
-    """uint8 [B, H, W, 3] as MaskGIT sees photographs of which some part, chosen by the seed, is known."""
+def in_colours(crops, colours, seed):
+    """uint8 [B, H, W, 3] as MaskGIT sees photographs of which some part, chosen by the seed, is known.
+
+    colours: entry of its config, "usual" or "own"."""
+    if colours == "own":
+        return crops
     rng = np.random.default_rng(seed)
     return np.stack([of_some_part(crop, rng).usual(crop) for crop in crops])
 
 
-def extract_tokens(tokenizer, crops, number_of_crops, usual, seed, path):
+def extract_tokens(tokenizer, crops, number_of_crops, colours, seed, path):
     """Tokens of training crops, uint16 [number_of_crops, h, w], and their classes, int [number_of_crops], -1 where
-    unknown. usual: in_usual_colours. Kept in `path` (.npz) for when the run is resumed."""
+    unknown. colours: of in_colours. Kept in `path` (.npz) for when the run is resumed."""
     if path.exists():
         with np.load(path) as stored:
             return stored["tokens"], stored["classes"]
@@ -324,7 +327,7 @@ def extract_tokens(tokenizer, crops, number_of_crops, usual, seed, path):
     encode = compiled(tokenizer, tokenizer.encode)
     batches = islice(crops.labelled_batches(batch_size, seed), math.ceil(number_of_crops / batch_size))
     bar = tqdm(batches, "tokenising", math.ceil(number_of_crops / batch_size), unit_scale=batch_size, unit="img")
-    pairs = [(np.asarray(encode(in_usual_colours(batch, [seed, index]) if usual else batch)).astype(np.uint16), classes)
+    pairs = [(np.asarray(encode(in_colours(batch, colours, [seed, index]))).astype(np.uint16), classes)
              for index, (batch, classes) in enumerate(bar)]
     tokens, classes = (np.concatenate(part)[:number_of_crops] for part in zip(*pairs, strict=True))
     with replacing(path) as temporary:
@@ -445,11 +448,10 @@ def main(args):
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
     run = start_run("maskgit", args, config)
-    usual = settings["model"]["colours"] == "usual"
-    tokens, classes = extract_tokens(tokenizer, crops, args.token_crops, usual, args.seed, run.folder / "tokens.npz")
+    colours = settings["model"]["colours"]
+    tokens, classes = extract_tokens(tokenizer, crops, args.token_crops, colours, args.seed, run.folder / "tokens.npz")
     encode = compiled(tokenizer, tokenizer.encode)
-    dev = np.concatenate([np.asarray(encode(part)) for part in in_batches(
-        in_usual_colours(dev, 0) if usual else dev, 16)])
+    dev = np.concatenate([np.asarray(encode(part)) for part in in_batches(in_colours(dev, colours, 0), 16)])
     with on_all_devices():
         model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
     model.set_codebook(tokenizer.quantizer.codebook)

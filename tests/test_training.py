@@ -13,7 +13,7 @@ from PIL import Image
 from backend import ops
 from dataset import add_data_options, load_crops
 from diffusion_model_upscale import load_super_sampler
-from maskgit import in_usual_colours, load_maskgit
+from maskgit import in_colours, load_maskgit
 from tokenizer import load_tokenizer
 from training import WarmUpCosine
 
@@ -236,6 +236,6 @@ def test_models_train_on_jax_without_tensorflow_and_load_with_it(workshop):
     parser = argparse.ArgumentParser()
     add_data_options(parser, scale_down=4)
     crops = load_crops(parser.parse_args(["--pack", str(workshop.folder / "sky.npy")]), 80)
-    tokens = np.asarray(tokenizer.encode(in_usual_colours(next(crops.batches(16, 0)), [0, 0])))
+    tokens = np.asarray(tokenizer.encode(in_colours(next(crops.batches(16, 0)), "usual", [0, 0])))
     assert len(np.unique(tokens)) > 4
     assert (tokens == made_by_jax).mean() > 0.999
