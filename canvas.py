@@ -1,5 +1,5 @@
 """A picture on a larger canvas of tokens: its place, its tokens, and its own pixels pasted back at the end."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -42,6 +42,10 @@ class Canvas:
         rows = height // self.unit if bottom else -(-height // self.unit)
         columns = width // self.unit if right else -(-width // self.unit)
         return top, top + rows, left, left + columns
+
+    def at_half_size(self):
+        """The same picture on a canvas of half as many tokens, or half of one more, on each side of it."""
+        return replace(self, margins=tuple(-(-margin // 2) for margin in self.margins), unit=2 * self.unit)
 
     @property
     def inside(self):

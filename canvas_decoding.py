@@ -13,13 +13,33 @@ from token_decoding import (
 )
 from windows import blend, grid_windows, in_batches, independent_batches, ring_windows
 
+BLOCK = 3  # tokens; in the middle of a block of one code, the picture has the colour of that code
 
-def fill_outwards(canvases, network, mask_token, known, window, step, seeds, batch_size, progress=iter, **options):
+
+def code_colours(decode, codes, window, downscale):
+    """The colour of every code, float32 [codes, 3] in [0, 1].
+
+    decode: function int32 [1, window, window] -> float32 [1, window * downscale, window * downscale, 3].
+    """
+    side = window // BLOCK
+    colours = []
+    for blocks in np.resize(np.arange(codes, dtype=np.int32), (-(-codes // side**2), side, side)):
+        tokens = np.pad(blocks.repeat(BLOCK, 0).repeat(BLOCK, 1), (0, window - BLOCK * side), mode="edge")
+        picture = np.asarray(decode(tokens[None]), np.float32)[0]
+        places = picture.reshape(window, downscale, window, downscale, 3).mean(axis=(1, 3))
+        middle = slice(BLOCK // 2, BLOCK * side, BLOCK)
+        colours.append(places[middle, middle].reshape(-1, 3))
+    return np.concatenate(colours)[:codes]
+
+
+def fill_outwards(canvases, guides, network, mask_token, known, window, step, seeds, batch_size, progress=iter,
+                  **options):
     """Fill ring by ring: every window is decoded with what the windows before it left (the order of the thesis).
 
     Args:
         canvases: int32 [A, H, W], one for each attempt, alike but for what has been filled.
-        network: function int32 [B, window, window] -> logits [B, window, window, K].
+        guides: int32 [A, H, W], what the network knows of each place besides (maskgit.guide_tokens).
+        network: function (tokens, guides), int32 [B, window, window] -> logits [B, window, window, K].
         mask_token: index of the mask.
         known: (top, bottom, left, right) of the known rectangle.
         window, step: side of a window and depth of a ring, in tokens.
@@ -36,24 +56,24 @@ def fill_outwards(canvases, network, mask_token, known, window, step, seeds, bat
     batches = [part for places in independent_batches(windows, window) for part in in_batches(
         [(attempt, place) for place in places for attempt in range(len(canvases))], batch_size)]
     for batch in progress(batches):
-        tokens = np.stack([canvases[attempt, row:row + window, column:column + window]
-                           for attempt, (row, column) in batch])
-        filled = decode_tokens(tokens, network, mask_token,
+        tokens, around = (np.stack([grids[attempt, row:row + window, column:column + window]
+                                    for attempt, (row, column) in batch]) for grids in (canvases, guides))
+        filled = decode_tokens(tokens, lambda tokens, around=around: network(tokens, around), mask_token,
                                [(*seeds[attempt], number[place]) for attempt, place in batch], **options)
         for (attempt, (row, column)), result in zip(batch, filled, strict=True):
             canvases[attempt, row:row + window, column:column + window] = result
     return canvases
 
 
-def fill_jointly(canvas, network, mask_token, window, seed, batch_size, steps, schedule="arccos", temperature=1.0,
-                 spread=1.0, progress=iter):
+def fill_jointly(canvas, guide, network, mask_token, window, seed, batch_size, steps, schedule="arccos",
+                 temperature=1.0, spread=1.0, progress=iter):
     """Fill the whole canvas at once: in each step all windows are read, and their log-probabilities are averaged.
 
     MultiDiffusion (arXiv 2302.08113) carried over to tokens. Positions are decided in one Halton order over the
     canvas, biased outwards from what is known, so that nothing far away is decided before its surroundings.
 
     Args:
-        canvas: int32 [H, W].
+        canvas, guide: int32 [H, W].
         seed: sequence of whole numbers.
         spread: 0 decides everywhere alike, large values strictly outwards.
         The others are those of fill_outwards and decode_tokens.
@@ -77,8 +97,9 @@ def fill_jointly(canvas, network, mask_token, window, seed, batch_size, steps, s
 
         def read(needed=needed):
             for batch in in_batches(needed, batch_size):
-                tokens = np.stack([canvas[row:row + window, column:column + window] for row, column in batch])
-                yield from zip(batch, log_softmax(network(tokens)), strict=True)
+                tokens, around = (np.stack([grid[row:row + window, column:column + window] for row, column in batch])
+                                  for grid in (canvas, guide))
+                yield from zip(batch, log_softmax(network(tokens, around)), strict=True)
 
         log_probabilities = blend((*canvas.shape, mask_token), read())[unknown]
         noise = gumbel_noise([*seed, step], log_probabilities.shape)

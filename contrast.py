@@ -2,6 +2,8 @@
 import cv2
 import numpy as np
 
+from colours import colour_range
+
 FINEST, COARSEST = 1, 4  # levels of the pyramid that are matched: structures of 2 to 16 low-resolution pixels
 QUANTILES = np.linspace(0, 1, 65)
 MOST = 2.0  # by which structures become stronger or weaker
@@ -29,6 +31,15 @@ def with_contrast(low, known):
         if share.max() > 0.99 and share.min() < 0.01:
             bands[level] *= np.stack([gains(band, share) for band in np.moveaxis(np.abs(bands[level]), -1, 0)], axis=-1)
     return np.clip(collapsed(bands) @ axes.T, 0, 1)
+
+
+def within_range(low, known):
+    """A decoded canvas whose new part has colours that lie little beyond those of its known part. Arguments and result
+    are those of with_contrast."""
+    top, bottom, left, right = known
+    result = colour_range(low[top:bottom, left:right]).limited(low)
+    result[top:bottom, left:right] = low[top:bottom, left:right]
+    return result
 
 
 def gains(strength, share):

@@ -21,7 +21,7 @@ from dataset import open_pack
 from diffusion_model_upscale import bicubic, load_super_sampler, make_blurry, upscale_pictures
 from distributions import FEATURES, load_inception
 from log_and_save import model_folder, write_json
-from maskgit import corner_windows, dev_masks, hidden_scores, in_colours, load_maskgit
+from maskgit import at_half_size, corner_windows, dev_masks, hidden_scores, in_colours, load_maskgit
 from metrics import code_statistics, high_frequencies_kept, psnr, spectrum_distance, ssim
 from outpainting_scores import measure_outpainting
 from sky_sources import random_crop
@@ -97,19 +97,21 @@ def measure_tokenizer(tokenizer, crops):
             "spectrum_db": spectrum_distance(decoded, crops)}
 
 
-def measure_maskgit(maskgit, tokens, contexts, classes, training_tokens, steps):
-    """Scores on the hidden tokens of int [N, h, w], which have int [N, C] around them and these classes, int [N].
+def measure_maskgit(maskgit, tokens, contexts, guides, classes, training_tokens, steps):
+    """Scores on the hidden tokens of int [N, h, w], which have int [N, C] around them, these guides, int [N, h, w], and
+    these classes, int [N].
 
-    Beside them the unigram and the copy of the nearest known token. Only the score that says so uses the classes.
+    Beside them the unigram and the copy of the nearest known token. Only the scores that say so use guides or classes.
     """
     network = compiled(maskgit, lambda *x: maskgit(x, training=False))
-    unknown = np.full(len(tokens), -1, np.int32)
+    unknown, no_guides = np.full(len(tokens), -1, np.int32), np.full_like(guides, 4 * maskgit.mask_token)
 
     def masked(hidden):
         return np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
 
-    def one_step_scores(hidden, classes=unknown):
-        batches = list(zip(*(in_batches(each, 16) for each in (masked(hidden), contexts, classes)), strict=True))
+    def one_step_scores(hidden, classes=unknown, guides=no_guides):
+        inputs = masked(hidden), contexts, classes, guides
+        batches = list(zip(*(in_batches(each, 16) for each in inputs), strict=True))
         result = np.concatenate([log_softmax(network(*part)) for part in tqdm(batches, "one step", leave=False)])
         return result, *hidden_scores(result, tokens, hidden)
 
@@ -122,11 +124,13 @@ def measure_maskgit(maskgit, tokens, contexts, classes, training_tokens, steps):
         _, kinds[f"one_step_loss, {kind}"], kinds[f"one_step_accuracy, {kind}"] = one_step_scores(whole)
     if (classes >= 0).any():
         _, kinds["one_step_loss, labels known"], _ = one_step_scores(hidden, classes)
+    if maskgit.coarse:
+        _, kinds["one_step_loss, guided"], kinds["one_step_accuracy, guided"] = one_step_scores(hidden, guides=guides)
     full = np.empty_like(one_step)
     for batch in tqdm(in_batches(np.arange(len(seen)), 16), desc="decoding", leave=False):
         seeds = [(0, int(index)) for index in batch]
         for _, decided, logits in decoding_steps(
-                seen[batch], lambda grid, around=contexts[batch]: network(grid, around, unknown[:len(around)]),
+                seen[batch], lambda grid, batch=batch: network(grid, contexts[batch], unknown[batch], no_guides[batch]),
                 maskgit.mask_token, seeds, steps):
             rows, *places = np.nonzero(decided)
             full[(batch[rows], *places)] = log_softmax(logits[decided])
@@ -224,14 +228,16 @@ def main(args):
         scores["tokenizer"] = measure_tokenizer(tokenizer, crops)
     if "maskgit" in args.kinds:
         maskgit, _ = load_maskgit(tokenizer_config, folder, folder=model_folder("maskgit", args.maskgit_run))
-        training = open_pack(Path(args.pack), 512, 0)[0][:, :args.img_size, :args.img_size]
+        training = open_pack(Path(args.pack), 512, 0)[0]
         window = maskgit.config["window"]
-        grids, training_grids = (reconstruct(tokenizer, in_colours(part, maskgit.config["colours"], 0))[1]
-                                 for part in (crops, training))
-        windows, contexts = corner_windows(grids, window, maskgit.config["context"], maskgit.mask_token)
+        side = args.img_size - args.img_size % (2 * tokenizer.config["downscale"])
+        seen, training = (in_colours(part[:, :side, :side], maskgit.config["colours"], 0) for part in (crops, training))
+        grids, coarse, training_grids = (reconstruct(tokenizer, part)[1]
+                                         for part in (seen, at_half_size(seen), training))
+        windows = corner_windows(grids, coarse, window, maskgit.config["context"], maskgit.mask_token)
         known = maskgit.config["classes"]
         classes = np.array([known.index(name) if name in known else -1 for name in labels], np.int32)
-        scores["maskgit"] = measure_maskgit(maskgit, windows, contexts, classes, training_grids[:, :window, :window],
+        scores["maskgit"] = measure_maskgit(maskgit, *windows, classes, training_grids[:, :window, :window],
                                             args.maskgit_steps)
     if "sharpen" in args.kinds:
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))

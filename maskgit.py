@@ -44,19 +44,21 @@ from windows import in_batches
 PRESETS = {
     "default": {
         "model": {"style": "local", "window": 16, "width": 320, "blocks": 5, "heads": 5, "masks": "rectangles",
-                  "mask_ratio": 0.5, "context": 64, "classes": [], "colours": "usual"},
+                  "mask_ratio": 0.5, "context": 64, "classes": [], "colours": "usual", "coarse": True},
         "images": 100_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
         "beta_2": 0.98, "ema": 0.998,
     },
     "thesis": {
         "model": {"style": "thesis", "window": 32, "width": 256, "blocks": 8, "heads": 4, "masks": "thesis",
-                  "mask_ratio": 0.5, "context": 0, "classes": [], "colours": "own"},
+                  "mask_ratio": 0.5, "context": 0, "classes": [], "colours": "own", "coarse": False},
         "images": 8_800_000, "batch_size": 32, "learning_rate": 1e-4, "schedule": 0.8, "weight_decay": 0.0,
         "beta_2": 0.999, "ema": 0.999,
     },
 }
 DECODE_STEPS = 12
 DROPPED = 0.2  # share of training windows that see nothing of their picture's other parts, and of those without class
+COARSE_DROPPED = 0.5  # share of those that see nothing of the picture at half its size
+COARSE_WRONG = 0.2  # highest share of wrong tokens in that
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -182,6 +184,36 @@ class ContextPooling(layers.Layer):
         return self.project(mean)[:, None, None]
 
 
+@keras.saving.register_keras_serializable("outpainting")
+class CoarseEmbedding(layers.Layer):
+    """What the tokens of the picture at half its size say about each of the four tokens in whose place they are.
+
+    The embeddings of all codes [K, width] and guide_tokens, int [B, h, w] -> [B, h, w, width], 0 where the mask is and
+    before training.
+    """
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.projection = self.add_weight(shape=(width, 4 * width), name="projection", initializer="zeros")
+        self.built = True
+
+    def call(self, table, guide):
+        table = ops.matmul(ops.cast(table, self.compute_dtype), ops.cast(self.projection, self.compute_dtype))
+        table = ops.reshape(table, (-1, self.width))
+        return ops.take(ops.pad(table, ((0, 4), (0, 0))), guide, axis=0)
+
+
+def guide_tokens(coarse):
+    """Tokens of a picture at half its size, int [..., h, w], for the places of its own tokens: int [..., 2h, 2w].
+
+    Each is four times the token and the number of the place in its square of four.
+    """
+    height, width = coarse.shape[-2:]
+    place = 2 * (np.arange(2 * height) % 2)[:, None] + np.arange(2 * width) % 2
+    return (4 * coarse.astype(np.int32).repeat(2, axis=-2).repeat(2, axis=-1) + place).astype(np.int32)
+
+
 def build_body(config):
     """Network from embedded tokens [B, h, w, width] to the same shape, for any even h and w.
 
@@ -233,10 +265,11 @@ def build_thesis_body(config):
 class MaskGIT(keras.Model):
     """Tokens int [B, h, w], hidden ones equal to mask_token -> logits float32 [B, h, w, codes].
 
-    Called with (tokens, context, classes), it also knows tokens from elsewhere in the picture, int [B, N] in any order,
-    which keep the colours of a sky far from what is known, mask_token where there is none; and the kind of sky, int
-    [B], one of config["classes"] or -1. Where config["colours"] is "usual", the tokens are those of pictures in usual
-    colours (colours.py). With training=True it hides tokens itself and returns (logits, hidden bool [B, h, w]).
+    Called with (tokens, context, classes, guide), it also knows tokens from elsewhere in the picture, int [B, N] in any
+    order, which keep the colours of a sky far from what is known, mask_token where there is none; the kind of sky, int
+    [B], one of config["classes"] or -1; and guide_tokens of the same place at half the size, int [B, h, w]. Each of the
+    three may be None. Where config["colours"] is "usual", the tokens are those of pictures in usual colours
+    (colours.py). With training=True it hides tokens itself and returns (logits, hidden bool [B, h, w]).
     """
 
     def __init__(self, config, codes, code_size):
@@ -248,6 +281,7 @@ class MaskGIT(keras.Model):
         self.classes = layers.Embedding(len(config["classes"]), config["width"], "zeros") if config["classes"] else None
         if self.classes:
             self.classes.build()
+        self.coarse = CoarseEmbedding(config["width"], name="coarse") if config["coarse"] else None
         self.body = build_thesis_body(config) if config["style"] == "thesis" else build_body(config)
         self.seeds = keras.random.SeedGenerator(0)
         self.accuracy = keras.metrics.Mean("accuracy")
@@ -270,7 +304,7 @@ class MaskGIT(keras.Model):
         return hide(regions(uniform(7), height, width), uniform(), uniform(height, width))
 
     def call(self, inputs, training=False):
-        tokens, context, classes = inputs if isinstance(inputs, (tuple, list)) else (inputs, None, None)
+        tokens, context, classes, guide = inputs if isinstance(inputs, (tuple, list)) else (inputs, None, None, None)
         hidden = self.hidden(tokens) if training else None
         x = self.embedding(ops.where(hidden, self.mask_token, tokens) if training else tokens)
         if self.pooling and context is not None:
@@ -278,6 +312,8 @@ class MaskGIT(keras.Model):
         if self.classes and classes is not None:
             known = ops.cast(classes >= 0, x.dtype)[:, None, None, None]
             x = x + known * self.classes(ops.maximum(classes, 0))[:, None, None]
+        if self.coarse and guide is not None:
+            x = x + self.coarse(self.embedding.table(), guide)
         logits = self.embedding.logits(self.body(x, training=training))
         return (logits, hidden) if training else logits
 
@@ -297,7 +333,8 @@ def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
     folder = folder or model_folder("maskgit", run)
     config = load_config(folder, "maskgit")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
-    config["model"].setdefault("colours", "own")  # as of all that were trained before there was a choice
+    for name, value in (("colours", "own"), ("coarse", False)):  # as of all that were trained before there was a choice
+        config["model"].setdefault(name, value)
     model = MaskGIT(config["model"], tokenizer_config["model"]["codes"], tokenizer_config["model"]["code_size"])
     load_weights(folder, model)
     return model, config
@@ -317,22 +354,43 @@ def in_colours(crops, colours, seed):
     return np.stack([of_some_part(crop, rng).usual(crop) for crop in crops])
 
 
+def at_half_size(pictures):
+    """uint8 [..., H, W, 3] with even sides -> uint8 [..., H / 2, W / 2, 3], the means of squares of four pixels."""
+    *batch, height, width, _ = pictures.shape
+    squares = pictures.reshape(*batch, height // 2, 2, width // 2, 2, 3)
+    return (squares.sum(axis=(-4, -2), dtype=np.uint16) + 2 >> 2).astype(np.uint8)
+
+
 def extract_tokens(tokenizer, crops, number_of_crops, colours, seed, path):
-    """Tokens of training crops, uint16 [number_of_crops, h, w], and their classes, int [number_of_crops], -1 where
-    unknown. colours: of in_colours. Kept in `path` (.npz) for when the run is resumed."""
+    """Tokens of training crops, uint16 [number_of_crops, h, w], those of the crops at half their size, uint16
+    [number_of_crops, h / 2, w / 2], and their classes, int [number_of_crops], -1 where unknown.
+
+    colours: of in_colours. Kept in `path` (.npz) for when the run is resumed."""
     if path.exists():
         with np.load(path) as stored:
-            return stored["tokens"], stored["classes"]
+            return stored["tokens"], stored["coarse"], stored["classes"]
     batch_size = 16
     encode = compiled(tokenizer, tokenizer.encode)
     batches = islice(crops.labelled_batches(batch_size, seed), math.ceil(number_of_crops / batch_size))
     bar = tqdm(batches, "tokenising", math.ceil(number_of_crops / batch_size), unit_scale=batch_size, unit="img")
-    pairs = [(np.asarray(encode(in_colours(batch, colours, [seed, index]))).astype(np.uint16), classes)
-             for index, (batch, classes) in enumerate(bar)]
-    tokens, classes = (np.concatenate(part)[:number_of_crops] for part in zip(*pairs, strict=True))
+    parts = []
+    for index, (batch, classes) in enumerate(bar):
+        batch = in_colours(batch, colours, [seed, index])
+        parts.append([*(np.asarray(encode(part)).astype(np.uint16) for part in (batch, at_half_size(batch))), classes])
+    tokens, coarse, classes = (np.concatenate(part)[:number_of_crops] for part in zip(*parts, strict=True))
     with replacing(path) as temporary:
-        np.savez(temporary, tokens=tokens, classes=classes)
-    return tokens, classes
+        np.savez(temporary, tokens=tokens, coarse=coarse, classes=classes)
+    return tokens, coarse, classes
+
+
+def with_wrong_tokens(grids, rng):
+    """A share from 0 to COARSE_WRONG of the tokens of each grid int [N, h, w] replaced by others of the same grid.
+
+    What is painted at half the size is not quite right either; so the network learns not to trust it blindly (Ho et
+    al., Cascaded diffusion models, arXiv 2106.15282, section 4: conditioning augmentation).
+    """
+    others = rng.permuted(grids.reshape(len(grids), -1), axis=1).reshape(grids.shape)
+    return np.where(rng.random(grids.shape) < COARSE_WRONG * rng.random((len(grids), 1, 1)), others, grids)
 
 
 def outside_tokens(grid, row, column, window, context, mask_token, rng):
@@ -342,11 +400,13 @@ def outside_tokens(grid, row, column, window, context, mask_token, rng):
     return rng.choice(grid[outside], context) if outside.any() else np.full(context, mask_token)
 
 
-def token_windows(tokens, classes, window, batch_size, seed, start, context=0, mask_token=-1):
-    """Endless batches cut at random from grids int [N, h, w] of these classes, int [N], going on at image `start`.
+def token_windows(tokens, coarse, classes, window, batch_size, seed, start, context=0, mask_token=-1):
+    """Endless batches cut at random from grids int [N, h, w], going on at image `start`. coarse: the grids at half the
+    size, int [N, h / 2, w / 2]; classes: int [N].
 
     Yields (windows int32 [batch_size, window, window], int32 [batch_size, context] from around each window, its class
-    int32 [batch_size]). In DROPPED of the rows the context is mask_token, and in as many the class -1.
+    int32 [batch_size], guide_tokens of its place int32 [batch_size, window, window]). In DROPPED of the rows the
+    context is mask_token, in as many the class -1, and in COARSE_DROPPED of them the guide is that of mask_token.
     """
     _, height, width = tokens.shape
     for image in count(start, batch_size):
@@ -360,14 +420,21 @@ def token_windows(tokens, classes, window, batch_size, seed, start, context=0, m
                              for grid, row, column in places]).astype(np.int32)
         dropped = rng.random((2, batch_size)) < DROPPED
         contexts[dropped[0]] = mask_token
-        yield np.stack(windows).astype(np.int32), contexts, np.where(dropped[1], -1, classes[grids]).astype(np.int32)
+        seen = with_wrong_tokens(coarse[grids], rng)
+        seen[rng.random(batch_size) < COARSE_DROPPED] = mask_token
+        guides = [guide[row:row + window, column:column + window]
+                  for guide, row, column in zip(guide_tokens(seen), rows, columns, strict=True)]
+        yield (np.stack(windows).astype(np.int32), contexts, np.where(dropped[1], -1, classes[grids]).astype(np.int32),
+               np.stack(guides))
 
 
-def corner_windows(grids, window, context, mask_token):
-    """The first window of every grid int [N, h, w] and tokens around it, as token_windows, the same every time."""
+def corner_windows(grids, coarse, window, context, mask_token):
+    """The first window of every grid int [N, h, w], tokens around it and its guide, as token_windows but for what is
+    dropped or wrong, the same every time: int32 [N, window, window], [N, context], [N, window, window]."""
     rng = np.random.default_rng(0)
     contexts = [outside_tokens(grid, 0, 0, window, context, mask_token, rng) for grid in grids]
-    return grids[:, :window, :window].astype(np.int32), np.stack(contexts).astype(np.int32)
+    return (grids[:, :window, :window].astype(np.int32), np.stack(contexts).astype(np.int32),
+            guide_tokens(coarse)[:, :window, :window])
 
 
 def dev_masks(count, window, seed=0):
@@ -382,30 +449,36 @@ def hidden_scores(log_probabilities, tokens, hidden):
     return -float(right[hidden].mean()), float((log_probabilities.argmax(-1) == tokens)[hidden].mean())
 
 
-def make_report(model, tokenizer, tokens, contexts):
-    """The function that measures MaskGIT at every tick on held-back tokens int [N, window, window] and what lies around
-    them, int [N, context]."""
-    network = compiled(model, lambda *x: model((*x, None), training=False))
+def make_report(model, tokenizer, tokens, contexts, guides):
+    """The function that measures MaskGIT at every tick on held-back tokens int [N, window, window], what lies around
+    them, int [N, context], and their guides, int [N, window, window]."""
+    network = compiled(model, lambda tokens, context, guide: model((tokens, context, None, guide), training=False))
     decode = compiled(tokenizer, tokenizer.decode)
     hidden = dev_masks(len(tokens), tokens.shape[1])
     seen = np.where(hidden, model.mask_token, tokens).astype(np.int32)
     shown = min(8, len(tokens))
+    no_guides = np.full_like(guides, 4 * model.mask_token)
+
+    def in_one_step(guides):
+        return np.concatenate([log_softmax(network(*part)) for part in zip(
+            in_batches(seen, 16), in_batches(contexts, 16), in_batches(guides, 16), strict=True)])
 
     def report():
-        one_step = np.concatenate([log_softmax(network(*part)) for part in zip(
-            in_batches(seen, 16), in_batches(contexts, 16), strict=True)])
+        one_step = in_one_step(no_guides)
         loss, accuracy = hidden_scores(one_step, tokens, hidden)
         few = min(16, len(tokens))
         # Full decoding: each position is judged by what the network said in the step that decided it.
         full = one_step[:few].copy()
         decoded = seen[:few]
         for decoded, decided, logits in decoding_steps(  # noqa: B007
-                seen[:few], lambda grid: network(grid, contexts[:few]), model.mask_token,
+                seen[:few], lambda grid: network(grid, contexts[:few], no_guides[:few]), model.mask_token,
                 [(0, index) for index in range(few)], DECODE_STEPS):
             full[decided] = log_softmax(logits)[decided]
         full_loss, full_accuracy = hidden_scores(full, tokens[:few], hidden[:few])
         numbers = {"one_step_loss": loss, "one_step_accuracy": accuracy, "full_loss": full_loss,
                    "full_accuracy": full_accuracy}
+        if model.coarse:
+            numbers["guided_loss"], numbers["guided_accuracy"] = hidden_scores(in_one_step(guides), tokens, hidden)
         guess = np.where(hidden, one_step.argmax(-1), tokens)[:shown].astype(np.int32)
         true, simple, stepwise = (to_bytes(decode(grid[:shown].astype(np.int32))) for grid in (tokens, guess, decoded))
         size = true.shape[1] // tokens.shape[1]
@@ -438,7 +511,8 @@ def main(args):
     downscale, window = tokenizer.config["downscale"], settings["model"]["window"]
     # Small tokenizers have small windows; even ones, since attention works at half the resolution.
     window = settings["model"]["window"] = min(window, tokenizer_config["img_size"] // downscale) // 2 * 2
-    img_size = max(args.img_size or downscale * (window + window // 4), downscale * window) // downscale * downscale
+    img_size = max(args.img_size or downscale * (window + window // 4), downscale * window)
+    img_size -= img_size % (2 * downscale)  # so that tokens at half the size stand for four of these
     crops = load_crops(args, img_size)
     if settings["model"]["style"] == "local":
         settings["model"]["classes"] = crops.class_names
@@ -449,19 +523,22 @@ def main(args):
               "precision": precision, "data": crops.description}
     run = start_run("maskgit", args, config)
     colours = settings["model"]["colours"]
-    tokens, classes = extract_tokens(tokenizer, crops, args.token_crops, colours, args.seed, run.folder / "tokens.npz")
+    tokens, coarse, classes = extract_tokens(tokenizer, crops, args.token_crops, colours, args.seed,
+                                             run.folder / "tokens.npz")
     encode = compiled(tokenizer, tokenizer.encode)
-    dev = np.concatenate([np.asarray(encode(part)) for part in in_batches(in_colours(dev, colours, 0), 16)])
+    dev = in_colours(dev, colours, 0)
+    dev = [np.concatenate([np.asarray(encode(part)) for part in in_batches(size, 16)])
+           for size in (dev, at_half_size(dev))]
     with on_all_devices():
         model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
     model.set_codebook(tokenizer.quantizer.codebook)
     start_weights(args, "maskgit", model)
 
     def batches(start):
-        return ((batch,) for batch in token_windows(tokens, classes, window, settings["batch_size"], args.seed, start,
-                                                    settings["model"]["context"], model.mask_token))
+        return ((batch,) for batch in token_windows(tokens, coarse, classes, window, settings["batch_size"], args.seed,
+                                                    start, settings["model"]["context"], model.mask_token))
 
-    dev = corner_windows(dev, window, settings["model"]["context"], model.mask_token)
+    dev = corner_windows(*dev, window, settings["model"]["context"], model.mask_token)
     train(model, run, batches, settings, make_report(model, tokenizer, *dev), config,
           ROOT / "models" / f"maskgit_{args.run_name}", args.tick, args.minutes)
 

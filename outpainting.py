@@ -28,8 +28,8 @@ from canvas import (
     place_picture,
     remove_tint,
 )
-from colours import UNCHANGED, colour_map
-from contrast import with_contrast
+from colours import UNCHANGED, colour_map, colour_range
+from contrast import with_contrast, within_range
 from diffusion import sample_with_detail
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from texture import with_texture
@@ -54,6 +54,7 @@ DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the de
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 DETAIL = 0.8
+HALVINGS = 1  # of a canvas, at most
 
 
 def build_parser():
@@ -224,6 +225,7 @@ class Models:
             folders.append(model_folder("sharpen", args.sharpen_run))
         self.precision = prepare_machine(args)
         from backend import compiled
+        from canvas_decoding import code_colours
         from diffusion_model_upscale import bicubic, load_super_sampler
         from maskgit import load_maskgit
         from tokenizer import load_tokenizer
@@ -233,9 +235,11 @@ class Models:
         self.fingerprints = {"tokenizer": tokenizer_config["fingerprint"], "maskgit": maskgit_config["fingerprint"]}
         self.downscale, self.mask_token = tokenizer.config["downscale"], maskgit.mask_token
         self.window = maskgit.config["window"]
-        self.usual_colours = maskgit.config["colours"] == "usual"
+        self.usual_colours, self.coarse = maskgit.config["colours"] == "usual", maskgit.config["coarse"]
         self.position_local = tokenizer.position_local
         self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
+        if self.usual_colours:
+            self.code_colours = code_colours(self.decode, self.mask_token, self.window, self.downscale)
         self.label = class_number(args.label, maskgit.config["classes"], folders[1])
         # Guidance asks the network a second time, in vain where both answers are the same.
         guidance = float(self.label >= 0) if args.guidance is None else args.guidance
@@ -248,18 +252,12 @@ class Models:
             self.detail = args.detail if sampler.config["mean_share"] else 1.0
             self.estimate, self.bicubic = compiled(sampler, sampler.estimate), bicubic
 
-    def colour_map(self, picture):
-        """ColourMap of a picture uint8 [4h, 4w, 3], between its colours and those that MaskGIT has learnt from."""
-        if not self.usual_colours:
-            return UNCHANGED
-        return colour_map(cv2.resize(picture, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_AREA))
-
-    def network(self, tokens):
+    def network(self, tokens, penalty):
         """MaskGIT for the windows of one canvas int [H, W]: it knows the colours of all that is known there, and the
-        kind of sky that was asked for."""
+        kind of sky that was asked for. penalty: float32 [K], what the log-probability of each code loses."""
         def knowing(context, label):
-            return lambda windows: self.maskgit(windows, np.tile(context, (len(windows), 1)),
-                                                np.full(len(windows), label, np.int32))
+            return lambda windows, guides: self.maskgit(windows, np.tile(context, (len(windows), 1)),
+                                                        np.full(len(windows), label, np.int32), guides) - penalty
 
         nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
         known = tokens[tokens != self.mask_token]
@@ -310,21 +308,47 @@ def sources(args):
 
 def fill_tokens(canvas, colours, models, args, progress):
     """Token canvases int32 [attempts, H, W] without mask tokens. colours: ColourMap of the picture."""
-    from canvas_decoding import fill_jointly, fill_outwards
+    def encode(low):
+        return models.encode(colours.usual(low[0])[None])
 
-    tokens = known_tokens(canvas, lambda low: models.encode(colours.usual(low[0])[None]), models.mask_token)
-    network = models.network(tokens)
+    if models.usual_colours:
+        # In usual colours nobody sees where those of the photograph end.
+        own = colours.own(models.code_colours[None])[0]
+        known = known_tokens(canvas, encode, models.mask_token)
+        penalty = colour_range(own[known[known != models.mask_token]]).penalty(own)
+    else:
+        penalty = np.zeros(models.mask_token, np.float32)
+    return fill_from_coarse(canvas, encode, penalty, models, args, progress)
+
+
+def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0):
+    """What fill_tokens returns. A canvas larger than the network's window is filled at half its size first, where a
+    window holds four times as much of the sky; that guides what is painted at its own.
+
+    encode: of known_tokens. penalty: of Models.network. halvings: of the picture so far.
+    """
+    from canvas_decoding import fill_jointly, fill_outwards
+    from maskgit import at_half_size, guide_tokens
+
+    tokens = known_tokens(canvas, encode, models.mask_token)
+    guides = np.full((args.attempt_count, *tokens.shape), 4 * models.mask_token, np.int32)
+    if models.coarse and max(tokens.shape) > models.window and halvings < HALVINGS:
+        coarse = fill_from_coarse(canvas.at_half_size(), lambda low: encode(at_half_size(low)), penalty, models, args,
+                                  progress, halvings + 1)
+        guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.margins[2] % 2:]
+        guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
+    network = models.network(tokens, penalty)
     step = ring_depth(args, models.window)
-    seeds = [(args.seed, attempt) for attempt in range(args.attempt_count)]
+    seeds = [(args.seed, attempt, halvings) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
         rings = -(-max(canvas.margins) // step)
         return np.stack([
-            fill_jointly(tokens, network, models.mask_token, models.window, seed, args.batch_size,
+            fill_jointly(tokens, guide, network, models.mask_token, models.window, seed, args.batch_size,
                          args.maskgit_steps * max(1, rings), args.schedule, args.temperature, progress=progress)
-            for seed in seeds])
+            for guide, seed in zip(guides, seeds, strict=True)])
     simple = args.decoding == "simple"
     return fill_outwards(
-        np.stack([tokens] * args.attempt_count), network, models.mask_token, canvas.known, models.window, step,
+        np.stack([tokens] * args.attempt_count), guides, network, models.mask_token, canvas.known, models.window, step,
         seeds, args.batch_size, progress, steps=1 if simple else args.maskgit_steps, schedule=args.schedule,
         order=args.order, temperature=0.0 if simple else args.temperature, order_temperature=args.generation_temp)
 
@@ -365,7 +389,8 @@ def grow(picture, models, args, bar):
     """
     canvas = place_picture(picture, args.img_size, margins(args, models.window), models.downscale, models.window)
     height, width = canvas.size
-    colours = models.colour_map(canvas.picture)
+    photograph = cv2.resize(canvas.picture, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_AREA)
+    colours = colour_map(photograph) if models.usual_colours else UNCHANGED
     grids = fill_tokens(canvas, colours, models, args, bar("tokens"))
     known = [side * models.downscale for side in canvas.known]
     for attempt, tokens in enumerate(grids):
@@ -376,7 +401,7 @@ def grow(picture, models, args, bar):
                                         bar("decoding"))
         small = low = colours.own(low)
         if args.texture == "photograph":
-            low = with_contrast(low, known)
+            low = within_range(with_contrast(low, known), known)
             small = with_texture(low, canvas, 1, (args.seed, attempt, 4))
         pasted = paste_picture(255 * small[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
         if not args.generate_upsampled:

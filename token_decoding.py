@@ -110,13 +110,13 @@ def guided(conditional, unconditional, weight):
     merely common lose, tokens that the condition makes likelier win.
 
     Args:
-        conditional, unconditional: functions int32 [B, h, w] -> logits [B, h, w, K].
+        conditional, unconditional: functions of the same arrays -> logits [B, h, w, K].
         weight: 0 leaves `conditional` as it is.
     """
     if weight == 0:
         return conditional
-    return lambda tokens: ((1 + weight) * log_softmax(conditional(tokens))
-                           - weight * log_softmax(unconditional(tokens)))
+    return lambda *inputs: ((1 + weight) * log_softmax(conditional(*inputs))
+                            - weight * log_softmax(unconditional(*inputs)))
 
 
 def decoding_steps(tokens, network, mask_token, seeds, steps=12, schedule="arccos", order="halton", temperature=1.0,

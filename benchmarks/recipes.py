@@ -42,6 +42,7 @@ VARIANTS = {
         "transformer of the thesis": {"model": {"style": "thesis"}},
         "no context": {"model": {"context": 0}},
         "colours as they are": {"model": {"colours": "own"}},
+        "no tokens at half the size": {"model": {"coarse": False}},
         "narrower": {"model": {"width": 224, "heads": 7}},
         "wider": {"model": {"width": 448, "heads": 7}},
         "3 blocks": {"model": {"blocks": 3}},

@@ -49,6 +49,19 @@ def test_the_canvas_holds_the_result(height, width, margins):
     assert (32 * (right - left) <= width) if margins[3] else (32 * (right - left) >= width)
 
 
+@pytest.mark.parametrize("margins", [(8, 8, 8, 8), (0, 0, 8, 8), (5, 0, 1, 3), (0, 0, 0, 0)])
+@pytest.mark.parametrize(("height", "width"), [(512, 512), (512, 683), (530, 512)])
+def test_a_canvas_of_half_the_size_covers_the_whole_one(height, width, margins):
+    canvas = place_picture(picture(height, width), 128, margins, 8, 16)
+    half = canvas.at_half_size()
+    assert half.picture is canvas.picture
+    assert half.unit == 2 * canvas.unit
+    top, left = margins[0] % 2, margins[2] % 2  # what the half canvas has more there, in tokens of the whole one
+    assert (2 * half.known[0], 2 * half.known[2]) == (canvas.known[0] + top, canvas.known[2] + left)
+    assert 2 * half.height_tokens >= canvas.height_tokens + top
+    assert 2 * half.width_tokens >= canvas.width_tokens + left
+
+
 def test_known_tokens_are_those_of_the_picture():
     canvas = place_picture(picture(512, 683), 128, (1, 2, 3, 4), 8, 16)
     tokens = known_tokens(canvas, block_means, MASK)

@@ -1,7 +1,19 @@
 import numpy as np
 import pytest
 
-from colours import SHRUNK, STRETCHED, UNCHANGED, USUAL_COVARIANCE, USUAL_MEAN, colour_map, of_some_part, square_root
+from colours import (
+    RANGE,
+    ROOM,
+    SHRUNK,
+    STRETCHED,
+    UNCHANGED,
+    USUAL_COVARIANCE,
+    USUAL_MEAN,
+    colour_map,
+    colour_range,
+    of_some_part,
+    square_root,
+)
 
 
 def sky(mean, axes, seed=0, shape=(64, 64)):
@@ -66,3 +78,31 @@ def test_some_part_is_within_the_crop_and_chosen_by_the_generator():
     assert all(0 <= mean <= 1 for mean in means)
     whole = of_some_part(crop, np.random.default_rng(0), least=1)
     np.testing.assert_allclose(whole.mean, 0.5)
+
+
+def test_the_range_of_a_photograph_holds_its_colours():
+    picture = sky((0.5, 0.4, 0.3), [[0.1, 0.1, 0.1], [0, 0.03, -0.03], [0.01, 0, 0]]) / np.float32(255)
+    excess = colour_range(picture).excess(picture)
+    assert excess.dtype == np.float32
+    for axis in np.moveaxis(excess, -1, 0):
+        assert (axis < 0).mean() == pytest.approx(RANGE[0], abs=1e-3)
+        assert (axis > 0).mean() == pytest.approx(1 - RANGE[1], abs=1e-3)
+
+
+def test_colours_outside_lose_probability_by_their_distance_along_each_axis():
+    picture = sky((0.5, 0.4, 0.3), [[0.1, 0.1, 0.1], [0, 0.03, -0.03], [0.01, 0, 0]]) / np.float32(255)
+    limits = colour_range(picture)
+    places = np.stack([(limits.lowest + limits.highest) / 2, limits.highest + ROOM * [0, 0, 1],
+                       limits.lowest - ROOM * [0, 0, 2], limits.highest + ROOM * [1, 2, 0]])
+    colours = (places @ limits.axes.T + limits.mean).astype(np.float32)
+    np.testing.assert_allclose(limits.penalty(colours), [0, 0.5, 2, 2.5], atol=1e-3)
+    brought_back = (limits.limited(colours[None])[0] - limits.mean) @ limits.axes
+    np.testing.assert_allclose(brought_back[0], places[0], atol=1e-6)
+    np.testing.assert_allclose(brought_back[1] - limits.highest, ROOM * [0, 0, np.tanh(1)], atol=1e-5)
+    np.testing.assert_allclose(brought_back[2] - limits.lowest, -ROOM * [0, 0, np.tanh(2)], atol=1e-5)
+
+
+def test_a_photograph_of_one_colour_has_a_range_too():
+    limits = colour_range(np.full((8, 8, 3), 0.5, np.float32))
+    assert limits.penalty(np.full((1, 3), 0.5, np.float32)) == pytest.approx(0, abs=1e-6)
+    assert np.isfinite(limits.limited(np.random.default_rng(0).random((4, 4, 3), np.float32))).all()

@@ -3,7 +3,8 @@ import cv2
 import numpy as np
 import pytest
 
-from contrast import COARSEST, FINEST, MOST, collapsed, laplacian_pyramid, with_contrast
+from colours import ROOM
+from contrast import COARSEST, FINEST, MOST, collapsed, laplacian_pyramid, with_contrast, within_range
 
 KNOWN = 64, 128, 64, 160
 INSIDE = slice(80, 112), slice(80, 144)  # of the known part, farther from its border than what is matched reaches
@@ -110,3 +111,28 @@ def test_any_known_part_will_do(known):
 def test_a_photograph_of_one_colour_and_a_flat_new_part_will_do():
     low = np.full((128, 128, 3), 0.3, np.float32)
     assert np.allclose(with_contrast(low, (0, 128, 0, 64)), low, atol=1e-6)
+
+
+@pytest.mark.parametrize("contrast", [0.1, 0.4])
+def test_new_colours_lie_little_beyond_those_of_the_photograph(contrast):
+    share = np.random.default_rng(0).random((96, 96, 1)).astype(np.float32)
+    share[:8], share[-8:] = 2, -1
+    picture = np.float32([0.3, 0.4, 0.5]) + contrast * share
+    result = within_range(picture, (32, 64, 32, 64))
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result[32:64, 32:64], picture[32:64, 32:64])
+    usual = np.abs(share[..., 0] - 0.5) < 0.45
+    np.testing.assert_allclose(result[usual], picture[usual], atol=1e-5)
+    room = ROOM[2] / 3**0.5
+    for row, end in ((4, 1), (-4, 0)):
+        beyond = np.abs(result[row] - [0.3, 0.4, 0.5] - contrast * end).max()
+        assert room * np.tanh(contrast / room) - 0.03 * contrast < beyond < room + 0.01 * contrast
+
+
+def test_new_hues_lie_hardly_beyond_those_of_the_photograph():
+    share = np.random.default_rng(0).random((96, 96, 1)).astype(np.float32)
+    picture = np.float32([0.3, 0.4, 0.5]) + 0.4 * share
+    picture[:4] = [0.9, 0.5, 0.5]
+    result = within_range(picture, (32, 64, 32, 64))
+    hue = result[0, 0] - result[0, 0].mean()
+    np.testing.assert_allclose(hue, [-0.1, 0, 0.1], atol=2 * ROOM[1])

@@ -4,21 +4,26 @@ import pytest
 
 from backend import keras
 from maskgit import (
+    COARSE_DROPPED,
+    COARSE_WRONG,
     MaskGIT,
+    at_half_size,
     corner_windows,
     dev_masks,
+    guide_tokens,
     hidden_scores,
     hide,
     in_colours,
     rectangle_regions,
     thesis_regions,
     token_windows,
+    with_wrong_tokens,
 )
 
 CODES = 20
 LOCAL = {"style": "local", "window": 8, "width": 16, "blocks": 2, "heads": 2, "masks": "rectangles",
-         "mask_ratio": 0.5, "context": 5, "classes": ["cirrus", "cumulus"]}
-THESIS = {**LOCAL, "style": "thesis", "masks": "thesis", "context": 0, "classes": []}
+         "mask_ratio": 0.5, "context": 5, "classes": ["cirrus", "cumulus"], "coarse": True}
+THESIS = {**LOCAL, "style": "thesis", "masks": "thesis", "context": 0, "classes": [], "coarse": False}
 
 
 def uniforms(*rows):
@@ -216,7 +221,7 @@ def test_context_changes_what_is_expected_but_not_by_its_order():
     nothing = np.full_like(context, model.mask_token)
 
     def logits(*inputs):
-        return np.asarray(model((*inputs, None)))
+        return np.asarray(model((*inputs, None, None)))
 
     without = np.asarray(model(tokens))
     assert np.array_equal(logits(tokens, context), without), "it is zero before training"
@@ -233,7 +238,7 @@ def test_the_kind_of_sky_changes_what_is_expected():
     tokens = np.repeat(grids(1, 8, 8), 3, axis=0)
 
     def logits(*classes):
-        return np.asarray(model((tokens, None, np.array(classes, np.int32))))
+        return np.asarray(model((tokens, None, np.array(classes, np.int32), None)))
 
     without = np.asarray(model(tokens))
     assert np.array_equal(logits(-1, 0, 1), without), "it is zero before training"
@@ -244,34 +249,94 @@ def test_the_kind_of_sky_changes_what_is_expected():
     assert np.abs(cumulus - cirrus).max() > 1e-3
 
 
+def test_tokens_at_half_the_size_stand_for_four_places_each():
+    coarse = grids(3, 2, 5)
+    guides = guide_tokens(coarse)
+    assert guides.shape == (3, 4, 10)
+    for row, column in np.ndindex(2, 2):
+        assert np.array_equal(guides[:, row::2, column::2], 4 * coarse + 2 * row + column)
+
+
+def test_a_guide_changes_what_is_expected_where_it_is_known():
+    model = MaskGIT(LOCAL, CODES, 4)
+    model.set_codebook(np.random.default_rng(0).normal(size=(CODES, 4)))
+    tokens, coarse = grids(1, 8, 8), grids(1, 4, 4, seed=1)
+    without = np.asarray(model(tokens))
+
+    def change(coarse):
+        return np.abs(np.asarray(model((tokens, None, None, guide_tokens(coarse)))) - without)
+
+    assert change(coarse).max() == 0, "it is zero before training"
+    model.coarse.projection.assign(np.random.default_rng(0).normal(size=(16, 64)))
+    assert change(coarse).max() > 1e-3
+    assert change(np.full_like(coarse, model.mask_token)).max() == 0
+    same = np.full_like(coarse, 3)
+    embedded = np.asarray(model.coarse(model.embedding.table(), guide_tokens(same)))[0]
+    assert len(np.unique(embedded.round(4).reshape(64, -1), axis=0)) == 4, "each of the four places is told its own"
+
+
+def test_pictures_at_half_their_size_are_means_of_four_pixels():
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 6, 8, 3), np.uint8)
+    half = at_half_size(pictures)
+    assert half.dtype == np.uint8
+    assert half.shape == (2, 3, 4, 3)
+    means = pictures.reshape(2, 3, 2, 4, 2, 3).mean(axis=(2, 4))
+    assert np.abs(half - means).max() <= 0.5
+    assert np.array_equal(at_half_size(pictures[0]), half[0])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Windows and scores
 
 
+def halved(tokens):
+    """Any tokens at half the size of a grid, whole at its border."""
+    return tokens[:, :tokens.shape[1] // 2 * 2:2, :tokens.shape[2] // 2 * 2:2]
+
+
 def test_windows_are_cut_from_the_grids():
-    tokens = np.arange(5 * 9 * 11).reshape(5, 9, 11).astype(np.uint16)
-    cut, _, classes = next(token_windows(tokens, np.arange(5), 8, 200, 0, 0))
+    tokens = np.arange(5 * 10 * 12).reshape(5, 10, 12).astype(np.uint16)
+    cut, _, classes, guides = next(token_windows(tokens, halved(tokens), np.arange(5), 8, 200, 0, 0, mask_token=999))
     assert cut.shape == (200, 8, 8)
     assert cut.dtype == np.int32
     first = cut[:, 0, 0]
-    grid, row, column = first // 99, first // 11 % 9, first % 11
+    grid, row, column = first // 120, first // 12 % 10, first % 12
     for window, *place in zip(cut, grid, row, column, strict=True):
         assert np.array_equal(window, tokens[place[0], place[1]:place[1] + 8, place[2]:place[2] + 8])
     assert set(grid) == set(range(5))
     dropped = classes == -1
     assert 0.1 < dropped.mean() < 0.3
     assert np.array_equal(classes[~dropped], grid[~dropped])
-    assert set(row) == {0, 1}
-    assert set(column) == {0, 1, 2, 3}
+    assert set(row) == {0, 1, 2}
+    assert set(column) == {0, 1, 2, 3, 4}
+    nothing = (guides // 4 == 999).all(axis=(1, 2))
+    assert COARSE_DROPPED - 0.1 < nothing.mean() < COARSE_DROPPED + 0.1
+    whole = guide_tokens(halved(tokens))
+    expected = np.stack([whole[index, top:top + 8, left:left + 8]
+                         for index, top, left in zip(grid, row, column, strict=True)])
+    right = (guides == expected)[~nothing]
+    assert 1 - COARSE_WRONG < right.mean() < 1
+    assert right.mean(axis=(1, 2)).max() > 0.95
+    assert np.array_equal(guides[~nothing] % 4, expected[~nothing] % 4)
+
+
+def test_wrong_tokens_are_those_of_the_same_grid():
+    tokens = np.arange(400 * 64).reshape(400, 8, 8)
+    wrong = with_wrong_tokens(tokens, np.random.default_rng(0))
+    assert np.array_equal(wrong // 64, tokens // 64)
+    share = (wrong != tokens).mean(axis=(1, 2))
+    assert share.mean() == pytest.approx(COARSE_WRONG / 2, rel=0.15)
+    assert share.min() < COARSE_WRONG / 8
+    assert share.max() > 0.8 * COARSE_WRONG
 
 
 def test_windows_go_on_where_they_stopped():
     def windows(seed, start):
-        return token_windows(grids(50, 12, 12), np.arange(50), 8, 4, seed, start, 5, 1024)
+        return token_windows(grids(50, 12, 12), grids(50, 6, 6), np.arange(50), 8, 4, seed, start, 5, 1024)
 
     stream = windows(3, 0)
     whole = [next(stream) for _ in range(6)]
-    for part in range(3):
+    for part in range(4):
         assert np.array_equal(whole[0][part], next(windows(3, 0))[part])
         assert not np.array_equal(whole[0][part], next(windows(2, 0))[part])
     again = windows(3, 16)
@@ -281,18 +346,20 @@ def test_windows_go_on_where_they_stopped():
 
 
 def test_contexts_come_from_around_the_window():
-    tokens = np.arange(3 * 81).reshape(3, 9, 9).astype(np.uint16)
-    windows, contexts, _ = next(token_windows(tokens, np.zeros(3), 8, 400, 0, 0, 6, 999))
+    tokens = np.arange(3 * 100).reshape(3, 10, 10).astype(np.uint16)
+    windows, contexts, *_ = next(token_windows(tokens, halved(tokens), np.zeros(3), 8, 400, 0, 0, 6, 999))
     dropped = (contexts == 999).all(axis=1)
     assert 0.1 < dropped.mean() < 0.3
     for window, context in zip(windows[~dropped], contexts[~dropped], strict=True):
-        assert set(context // 81) == {window[0, 0] // 81}
+        assert set(context // 100) == {window[0, 0] // 100}
         assert not set(context) & set(window.ravel())
 
 
 def test_a_grid_as_large_as_its_window_has_no_context():
-    windows, contexts = corner_windows(grids(4, 8, 8), 8, 6, 999)
+    coarse = grids(4, 4, 4)
+    windows, contexts, guides = corner_windows(grids(4, 8, 8), coarse, 8, 6, 999)
     assert windows.shape == (4, 8, 8)
+    assert np.array_equal(guides, guide_tokens(coarse))
     assert (contexts == 999).all()
 
 

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import canvas_decoding
+from canvas import place_picture
+from outpainting import build_parser, fill_from_coarse
 from utilities import ROOT
 
 FAST = ["--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2", "--wandb", "disabled"]
@@ -110,6 +113,42 @@ def test_the_new_sky_has_the_colours_of_the_photograph(by_the_models):
     painted = load(by_the_models / "evening_0_low.png").astype(np.float32)
     known = painted[40:120, 40:120].mean(axis=(0, 1))
     np.testing.assert_allclose(painted[:24].mean(axis=(0, 1)) / painted[:24].mean(), known / known.mean(), atol=0.1)
+
+
+@pytest.mark.parametrize("margins", [(8, 8, 8, 8), (5, 3, 2, 7), (0, 0, 21, 1), (30, 30, 31, 33)])
+def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypatch):
+    """A picture of grey squares, each a token at half the size, is continued by a network that paints the token 63."""
+    class Models:
+        downscale, window, mask_token, coarse = 8, 16, 64, True
+
+        def network(self, tokens, penalty):
+            return lambda windows, guides: 100.0 * np.eye(64)[np.full_like(windows, 63)]
+
+    def grey(pictures):
+        batch, height, width, _ = pictures.shape
+        return pictures.reshape(batch, height // 8, 8, width // 8, 8, 3).mean(axis=(2, 4, 5)).astype(int) // 4
+
+    told = []
+
+    def recording(canvases, guides, *arguments, fill=canvas_decoding.fill_outwards, **options):
+        told.append(guides)
+        return fill(canvases, guides, *arguments, **options)
+
+    monkeypatch.setattr(canvas_decoding, "fill_outwards", recording)
+    squares = np.random.default_rng(0).integers(0, 63, (8, 9))
+    picture = np.kron(4 * squares[..., None] + 1, np.ones((64, 64, 3))).astype(np.uint8)
+    canvas = place_picture(picture, 128, margins, 8, 16)
+    args = build_parser().parse_args(["--maskgit_steps=2", "--attempt_count=2"])
+    tokens = fill_from_coarse(canvas, grey, None, Models(), args, iter)
+    assert tokens.shape == (2, canvas.height_tokens, canvas.width_tokens)
+    assert (told[0] == 4 * Models.mask_token).all(), "the smallest has no guide"
+    top, bottom, left, right = canvas.known
+    expected = np.full(tokens.shape[1:], 63)
+    expected[top:bottom, left:right] = np.kron(squares, np.ones((2, 2)))
+    for grid, guide in zip(tokens, told[-1], strict=True):
+        np.testing.assert_array_equal(grid, expected)
+        np.testing.assert_array_equal(guide // 4, expected)
+    assert len(told) == 1 + (max(tokens.shape[1:]) > 16)
 
 
 def test_attempts_differ_outside_and_nothing_is_left_empty(results):

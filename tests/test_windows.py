@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from canvas_decoding import fill_jointly, fill_outwards
+from canvas_decoding import code_colours, fill_jointly, fill_outwards
 from windows import blend, even_starts, grid_windows, independent_batches, ring_windows, tile_weights
 
 MASK = 7
@@ -72,9 +72,9 @@ def test_blending_returns_a_canvas_cut_into_tiles():
     np.testing.assert_allclose(blend(canvas.shape, tiles), canvas, atol=1e-6)
 
 
-def neighbour_network(tokens):
+def neighbour_network(tokens, guides):
     """Logits that depend on the whole window, so that a window decoded too early gives other tokens."""
-    context = np.where(tokens == MASK, 0, tokens + 1)
+    context = np.where(tokens == MASK, 0, tokens + 1) + guides
     mean = context.sum(axis=(1, 2), keepdims=True) % MASK
     return 2.0 * (np.arange(MASK) == (mean + np.roll(context, 1, axis=2)[..., None].sum(-1) % MASK)[..., None])
 
@@ -90,8 +90,9 @@ def unfilled(height, width, known):
 def test_filling_keeps_known_tokens_and_leaves_no_mask(height, width, known):
     canvas = unfilled(height, width, known)
     rows, columns = slice(*known[:2]), slice(*known[2:])
-    outwards = fill_outwards(canvas[None], neighbour_network, MASK, known, 16, 8, [(0,)], 4, steps=3)[0]
-    jointly = fill_jointly(canvas, neighbour_network, MASK, 16, (0,), 4, steps=5)
+    guide = np.random.default_rng(1).integers(0, MASK, canvas.shape)
+    outwards = fill_outwards(canvas[None], guide[None], neighbour_network, MASK, known, 16, 8, [(0,)], 4, steps=3)[0]
+    jointly = fill_jointly(canvas, guide, neighbour_network, MASK, 16, (0,), 4, steps=5)
     for result in (outwards, jointly):
         np.testing.assert_array_equal(result[rows, columns], canvas[rows, columns])
         assert ((result >= 0) & (result < MASK)).all()
@@ -101,13 +102,47 @@ def test_filling_does_not_depend_on_batch_size_or_other_attempts():
     known = (16, 32, 16, 32)
     canvas = unfilled(48, 48, known)
     seeds = [(0, 0), (0, 1), (0, 2)]
-    together = fill_outwards(np.stack([canvas] * 3), neighbour_network, MASK, known, 16, 8, seeds, 5, steps=3)
-    alone = [fill_outwards(canvas[None], neighbour_network, MASK, known, 16, 8, [seed], 1, steps=3)[0]
-             for seed in seeds]
+    guides = np.random.default_rng(1).integers(0, MASK, (3, *canvas.shape))
+    together = fill_outwards(np.stack([canvas] * 3), guides, neighbour_network, MASK, known, 16, 8, seeds, 5, steps=3)
+    alone = [fill_outwards(canvas[None], guide[None], neighbour_network, MASK, known, 16, 8, [seed], 1, steps=3)[0]
+             for guide, seed in zip(guides, seeds, strict=True)]
     np.testing.assert_array_equal(together, alone)
     assert (together[0] != together[1]).any()
 
 
 def test_a_canvas_without_anything_known_is_filled_jointly():
-    result = fill_jointly(np.full((24, 20), MASK, np.int32), neighbour_network, MASK, 16, (3,), 4, steps=4)
+    nothing = np.full((24, 20), MASK, np.int32)
+    result = fill_jointly(nothing, np.zeros_like(nothing), neighbour_network, MASK, 16, (3,), 4, steps=4)
     assert ((result >= 0) & (result < MASK)).all()
+
+
+@pytest.mark.parametrize("jointly", [False, True])
+def test_every_window_is_told_the_guides_of_its_own_place(jointly):
+    """A network that repeats its guides makes of the canvas a copy of them."""
+    known = 8, 24, 16, 32
+    canvas = unfilled(40, 52, known)
+    guide = np.random.default_rng(1).integers(0, MASK, canvas.shape)
+
+    def repeating(tokens, guides):
+        return 100.0 * np.eye(MASK)[guides]
+
+    if jointly:
+        result = fill_jointly(canvas, guide, repeating, MASK, 16, (0,), 4, steps=3)
+    else:
+        result = fill_outwards(canvas[None], guide[None], repeating, MASK, known, 16, 8, [(0,)], 4, steps=3)[0]
+    np.testing.assert_array_equal(result, np.where(canvas == MASK, guide, canvas))
+
+
+@pytest.mark.parametrize(("codes", "window"), [(20, 16), (30, 8)])
+def test_the_colour_of_a_code_is_what_it_has_among_its_likes(codes, window):
+    palette = np.random.default_rng(0).random((codes, 3))
+
+    def decode(tokens):
+        """Every token takes the mean colour of the nine around it, and its pixels differ."""
+        colours = palette[tokens[0]]
+        padded = np.pad(colours, ((1, 1), (1, 1), (0, 0)))
+        mean = sum(padded[row:row + window, column:column + window] for row in range(3) for column in range(3)) / 9
+        pattern = np.kron(np.ones((window, window)), [[-0.1, 0.1], [0.1, -0.1]])
+        return (mean.repeat(2, axis=0).repeat(2, axis=1) + pattern[..., None])[None]
+
+    np.testing.assert_allclose(code_colours(decode, codes, window, 2), palette, atol=1e-6)
