@@ -4,8 +4,8 @@
   python maskgit.py --pack skies.npy --tokenizer_run wide --run_name wide --minutes 60
   python maskgit.py --pack skies.npy --tokenizer_run thesis --preset thesis --run_name thesis
 
-The crops are tokenised once; the model lands in models/maskgit_<run_name>, metrics and pictures in
-runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
+The crops are tokenised once, and again at half their size; the model lands in models/maskgit_<run_name>, metrics and
+pictures in runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
 """
 import math
 from itertools import count, islice

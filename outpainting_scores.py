@@ -1,7 +1,9 @@
 """Judging outpainting: hide all but the middle of photographs, continue it, and compare with what was hidden.
 
 The sets are compared as distributions, because there are many right answers. The reference are other photographs than
-those that are continued, so a method gains nothing by copying, and real photographs mark the floor.
+those that are continued, so a method gains nothing by copying, and real photographs mark the floor. Which photographs
+these are moves all marks of a small set; so there are paired marks as well, distances from what was hidden itself, again
+as one distribution for the whole set.
 """
 import cv2
 import numpy as np
@@ -158,9 +160,15 @@ class Judge:
                 tiles, "Inception", unit="tile", leave=False)], axis=1)
         return seen
 
-    def distances(self, seen, chosen):
+    def marks(self, seen, chosen):
         """Marks of the chosen pictures, int [K], of what observe gave for a set."""
-        reference = self.reference
+        marks = self.distances(seen, chosen, self.reference)
+        marks["entropy_bits"] = float(seen["entropy"][chosen].mean())
+        return marks | {name: float(seen[name][chosen].mean()) for name in self.seams}
+
+    @staticmethod
+    def distances(seen, chosen, reference):
+        """Distances of the chosen pictures, int [K], of what observe gave for a set, from what it gave for another."""
         marks = {f"swd_{2**level}x": sliced_wasserstein(pooled(patches, chosen), pooled(others))
                  for level, (patches, others) in enumerate(zip(seen["patches"], reference["patches"], strict=True))}
         marks["swd"] = float(np.mean(list(marks.values())))
@@ -170,8 +178,6 @@ class Judge:
         marks["frechet"], marks["kernel"] = frechet_distance(*features), kernel_distance(*features)
         for name in ("colours", "tokens"):
             marks[name] = histogram_distance(seen[name][chosen].sum(axis=0), reference[name].sum(axis=0))
-        marks["entropy_bits"] = float(seen["entropy"][chosen].mean())
-        marks |= {name: float(seen[name][chosen].mean()) for name in self.seams}
         return marks
 
     def inception_distances(self, seen):
@@ -195,8 +201,8 @@ def pooled(values, chosen=slice(None)):
 def with_intervals(judge, seen, rng):
     """{mark: (value, low, high)}: marks of a set and what INTERVAL of resampled sets of its pictures give."""
     count = len(seen["seam"])
-    value = judge.distances(seen, np.arange(count))
-    again = [judge.distances(seen, rng.integers(0, count, count))
+    value = judge.marks(seen, np.arange(count))
+    again = [judge.marks(seen, rng.integers(0, count, count))
              for _ in tqdm(range(BOOTSTRAPS), "resampling", leave=False)]
     return {name: (value[name], *np.quantile([each[name] for each in again], INTERVAL).tolist()) for name in value}
 
@@ -230,10 +236,12 @@ def measure_outpainting(pictures, reference, args, options=(), inception=None):
         sets[name] = np.stack([method(picture[first:end, first:end], first) for picture in pictures])
     sets["real photographs"] = pictures
     cloudy = colour_deviation(pictures[:, ~judge.outer]) > MONOCHROME_DEVIATION
-    rng, scores = np.random.default_rng(0), {}
+    rng, scores, true = np.random.default_rng(0), {}, judge.observe(pictures)
     for name, results in tqdm(sets.items(), "comparing", unit="set", leave=False):
         seen = judge.observe(results)
         scores[name] = with_intervals(judge, seen, rng)
+        paired = judge.distances(seen, slice(None), true)
+        scores[name] |= {f"paired_{mark}": value for mark, value in paired.items()}
         if inception:
             scores[name] |= judge.inception_distances(seen)
         error = (results[:, judge.outer].astype(np.float32) - pictures[:, judge.outer]) ** 2

@@ -94,10 +94,10 @@ def test_the_judge_sees_borders_of_windows_and_uses_inception():
                      lambda tiles: tiles.mean(axis=(1, 2)))
 
     with_windows, without = judge(decided), judge(np.zeros_like(decided))
-    calm, marked = (with_windows.distances(with_windows.observe(each), np.arange(3)) for each in (pictures, brighter))
+    calm, marked = (with_windows.marks(with_windows.observe(each), np.arange(3)) for each in (pictures, brighter))
     assert calm["window_seam"] == pytest.approx(1, abs=0.1)
     assert marked["window_seam"] > 3
-    assert "window_seam" not in without.distances(without.observe(pictures), np.arange(3))
+    assert "window_seam" not in without.marks(without.observe(pictures), np.arange(3))
     same, other = (with_windows.inception_distances(with_windows.observe(each)) for each in (pictures, brighter))
     assert same["inception_frechet"] == pytest.approx(0, abs=1e-6)
     assert other["inception_frechet"] > 100
@@ -141,12 +141,16 @@ def test_the_command_measures_all_kinds_of_models(trained, skies):
     assert {"tokenizer", "maskgit", "sharpen", "outpainting", "features"} <= set(scores)
     assert 5 < scores["tokenizer"]["psnr_db"] < 60
     assert scores["maskgit"]["unigram_loss"] > 0
+    assert scores["maskgit"]["one_step_loss, guided"] > 0
     assert {f"one_step_loss, {kind}" for kind in MASK_KINDS} <= set(scores["maskgit"])
     assert scores["sharpen"]["bicubic_psnr_db"] > 5
     outpainted = scores["outpainting"]
     assert set(outpainted) == {"outpainting.py", ONE_STEP, *BASELINES, "real photographs"}
     assert scores["features"] == [FEATURES]
     assert outpainted["real photographs"]["rms_error"] == 0
+    for mark in ("paired_swd", "paired_swd_1x", "paired_frechet", "paired_colours", "paired_tokens"):
+        assert outpainted["real photographs"][mark] == pytest.approx(0, abs=1e-6)
+        assert all(outpainted[name][mark] > 1e-3 for name in ("outpainting.py", *BASELINES))
     for marks in outpainted.values():
         value, low, high = marks["swd"]
         assert 0 < low <= high
