@@ -54,7 +54,6 @@ DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the de
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 DETAIL = 0.8
-HALVINGS = 1  # of a canvas, at most
 
 
 def build_parser():
@@ -93,6 +92,9 @@ def build_parser():
                        help="decoding steps in each window (joint: for each ring)")
     group.add_argument("--temperature", type=number(float, 0, 10), default=0.7, metavar="T",
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
+    group.add_argument("--guided_temperature", type=number(float, 0, 10), default=1.0, metavar="T",
+                       help="the same for skies that grow by more than a step: they are painted at half their size "
+                            "with --temperature, and at their own, guided by that, with this one")
     group.add_argument("--label", metavar="NAME",
                        help="kind of sky to continue with, such as cumulus; one that is not known lists them all")
     group.add_argument("--guidance", type=number(float, 0, 10), metavar="W",
@@ -322,8 +324,8 @@ def fill_tokens(canvas, colours, models, args, progress):
 
 
 def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0):
-    """What fill_tokens returns. A canvas larger than the network's window is filled at half its size first, where a
-    window holds four times as much of the sky; that guides what is painted at its own.
+    """What fill_tokens returns. A canvas that grows by more than a step is filled at half its size first, where a window
+    holds four times as much of the sky; that guides what is painted at its own.
 
     encode: of known_tokens. penalty: of Models.network. halvings: of the picture so far.
     """
@@ -332,25 +334,27 @@ def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0
 
     tokens = known_tokens(canvas, encode, models.mask_token)
     guides = np.full((args.attempt_count, *tokens.shape), 4 * models.mask_token, np.int32)
-    if models.coarse and max(tokens.shape) > models.window and halvings < HALVINGS:
+    step = ring_depth(args, models.window)
+    guided = models.coarse and max(canvas.margins) > step
+    if guided:
         coarse = fill_from_coarse(canvas.at_half_size(), lambda low: encode(at_half_size(low)), penalty, models, args,
                                   progress, halvings + 1)
         guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.margins[2] % 2:]
         guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
     network = models.network(tokens, penalty)
-    step = ring_depth(args, models.window)
+    temperature = args.guided_temperature if guided else args.temperature
     seeds = [(args.seed, attempt, halvings) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
         rings = -(-max(canvas.margins) // step)
         return np.stack([
             fill_jointly(tokens, guide, network, models.mask_token, models.window, seed, args.batch_size,
-                         args.maskgit_steps * max(1, rings), args.schedule, args.temperature, progress=progress)
+                         args.maskgit_steps * max(1, rings), args.schedule, temperature, progress=progress)
             for guide, seed in zip(guides, seeds, strict=True)])
     simple = args.decoding == "simple"
     return fill_outwards(
         np.stack([tokens] * args.attempt_count), guides, network, models.mask_token, canvas.known, models.window, step,
         seeds, args.batch_size, progress, steps=1 if simple else args.maskgit_steps, schedule=args.schedule,
-        order=args.order, temperature=0.0 if simple else args.temperature, order_temperature=args.generation_temp)
+        order=args.order, temperature=0.0 if simple else temperature, order_temperature=args.generation_temp)
 
 
 def known_pixels(canvas, low, feather):

@@ -2,8 +2,8 @@
 
 The sets are compared as distributions, because there are many right answers. The reference are other photographs than
 those that are continued, so a method gains nothing by copying, and real photographs mark the floor. Which photographs
-these are moves all marks of a small set; so there are paired marks as well, distances from what was hidden itself, again
-as one distribution for the whole set.
+these are moves all marks of a small set; so there are paired marks as well, distances from what was hidden itself, as
+one distribution for the whole set.
 """
 import cv2
 import numpy as np

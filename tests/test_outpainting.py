@@ -115,7 +115,7 @@ def test_the_new_sky_has_the_colours_of_the_photograph(by_the_models):
     np.testing.assert_allclose(painted[:24].mean(axis=(0, 1)) / painted[:24].mean(), known / known.mean(), atol=0.1)
 
 
-@pytest.mark.parametrize("margins", [(8, 8, 8, 8), (5, 3, 2, 7), (0, 0, 21, 1), (30, 30, 31, 33)])
+@pytest.mark.parametrize("margins", [(8, 8, 8, 8), (9, 13, 2, 7), (0, 0, 21, 1), (30, 30, 31, 33)])
 def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypatch):
     """A picture of grey squares, each a token at half the size, is continued by a network that paints the token 63."""
     class Models:
@@ -145,10 +145,10 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
     top, bottom, left, right = canvas.known
     expected = np.full(tokens.shape[1:], 63)
     expected[top:bottom, left:right] = np.kron(squares, np.ones((2, 2)))
-    for grid, guide in zip(tokens, told[-1], strict=True):
-        np.testing.assert_array_equal(grid, expected)
-        np.testing.assert_array_equal(guide // 4, expected)
-    assert len(told) == 1 + (max(tokens.shape[1:]) > 16)
+    assert (tokens == expected).all()
+    if len(told) > 1:
+        assert (told[-1] // 4 == expected).all()
+    assert len(told) == {8: 1, 13: 2, 21: 3, 33: 4}[max(margins)], "halved until a step is enough"
 
 
 def test_attempts_differ_outside_and_nothing_is_left_empty(results):
