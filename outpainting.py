@@ -53,6 +53,7 @@ from windows import blend, even_starts, grid_windows, in_batches
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
+LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
 DETAIL = 0.8
 
 
@@ -324,8 +325,9 @@ def fill_tokens(canvas, colours, models, args, progress):
 
 
 def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0):
-    """What fill_tokens returns. A canvas that grows by more than a step is filled at half its size first, where a window
-    holds four times as much of the sky; that guides what is painted at its own.
+    """What fill_tokens returns. A canvas that grows by more than a step is filled at half its size first, where windows
+    hold four times as much sky; that guides what is painted at its own. So it goes on until a step is enough or too
+    little of the picture would be left.
 
     encode: of known_tokens. penalty: of Models.network. halvings: of the picture so far.
     """
@@ -335,10 +337,12 @@ def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0
     tokens = known_tokens(canvas, encode, models.mask_token)
     guides = np.full((args.attempt_count, *tokens.shape), 4 * models.mask_token, np.int32)
     step = ring_depth(args, models.window)
-    guided = models.coarse and max(canvas.margins) > step
+    half = canvas.at_half_size()
+    top, bottom, left, right = half.known
+    guided = models.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN
     if guided:
-        coarse = fill_from_coarse(canvas.at_half_size(), lambda low: encode(at_half_size(low)), penalty, models, args,
-                                  progress, halvings + 1)
+        coarse = fill_from_coarse(half, lambda low: encode(at_half_size(low)), penalty, models, args, progress,
+                                  halvings + 1)
         guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.margins[2] % 2:]
         guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
     network = models.network(tokens, penalty)
