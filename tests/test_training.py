@@ -19,7 +19,8 @@ from training import WarmUpCosine
 
 METRICS = {
     "tokenizer": {"loss", "psnr", "codes_used", "perplexity", "spectrum_db", "high_frequencies_kept"},
-    "maskgit": {"loss", "accuracy", "one_step_loss", "one_step_accuracy", "full_loss", "full_accuracy"},
+    "maskgit": {"loss", "accuracy", "one_step_loss", "one_step_accuracy", "full_loss", "full_accuracy", "guided_loss",
+                "guided_accuracy"},
     "sharpen": {"loss", "noise_loss", "image_loss", "psnr", "spectrum_db", "mean_psnr", "mean_spectrum_db",
                 "bicubic_psnr", "bicubic_spectrum_db"},
 }
