@@ -238,7 +238,7 @@ def measure_outpainting(pictures, reference, args, options=(), inception=None):
     cloudy = colour_deviation(pictures[:, ~judge.outer]) > MONOCHROME_DEVIATION
     rng, scores, true = np.random.default_rng(0), {}, judge.observe(pictures)
     for name, results in tqdm(sets.items(), "comparing", unit="set", leave=False):
-        seen = judge.observe(results)
+        seen = true if results is pictures else judge.observe(results)
         scores[name] = with_intervals(judge, seen, rng)
         paired = judge.distances(seen, slice(None), true)
         scores[name] |= {f"paired_{mark}": value for mark, value in paired.items()}
