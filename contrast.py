@@ -1,4 +1,4 @@
-"""The contrast of what was painted, as in the photograph that is continued. Functions of arrays."""
+"""The contrast and the hues of what was painted, as in the photograph that is continued. Functions of arrays."""
 import cv2
 import numpy as np
 
@@ -8,6 +8,9 @@ FINEST, COARSEST = 1, 4  # levels of the pyramid that are matched: structures of
 QUANTILES = np.linspace(0, 1, 65)
 MOST = 2.0  # by which structures become stronger or weaker
 SMOOTH = 1.0  # standard deviation of that factor, in pixels of the level
+HUES = 64  # brightnesses at which hues are compared
+HUE_REACH = 0.5  # deviations of brightness over which they are averaged
+FADE = 24  # low-resolution pixels from the known part over which hues begin to be matched
 
 
 def with_contrast(low, known):
@@ -31,6 +34,39 @@ def with_contrast(low, known):
         if share.max() > 0.99 and share.min() < 0.01:
             bands[level] *= np.stack([gains(band, share) for band in np.moveaxis(np.abs(bands[level]), -1, 0)], axis=-1)
     return np.clip(collapsed(bands) @ axes.T, 0, 1)
+
+
+def with_hues(low, known):
+    """A decoded canvas whose new part has at each brightness the mean hue that its known part has at that brightness.
+
+    Brightness is the place along the main axis of the known part's colours, hue that along the two others: what is
+    painted may be brighter or darker on the whole, but gets no tint of its own. Arguments and result are those of
+    with_contrast.
+    """
+    top, bottom, left, right = known
+    new = np.ones(low.shape[:2], bool)
+    new[top:bottom, left:right] = False
+    if not new.any():
+        return low
+    usual = colour_range(low[~new])
+    places = (low - usual.mean) @ usual.axes
+    edges = np.linspace(usual.lowest[2], usual.highest[2] + 1e-3, HUES + 1)
+    brightness = np.clip(places[..., 2], edges[0], edges[-1])
+    reach = HUE_REACH * places[~new, 2].std() / (edges[1] - edges[0])
+
+    def smoothed(part, weights=None):
+        counts = np.histogram(brightness[part], edges, weights=weights)[0].astype(float)
+        return cv2.GaussianBlur(counts[None], (0, 0), max(reach, 0.5), borderType=cv2.BORDER_CONSTANT)[0]
+
+    def mean_hue(part, axis):
+        return smoothed(part, places[part, axis]) / np.maximum(smoothed(part), 1e-6)
+
+    share = np.clip(cv2.distanceTransform(np.uint8(new), cv2.DIST_L2, 5) / FADE, 0, 1)
+    compared = smoothed(~new) * smoothed(new) > 0
+    for axis in (0, 1):
+        shift = np.where(compared, mean_hue(~new, axis) - mean_hue(new, axis), 0)
+        places[..., axis] += share * np.interp(brightness, (edges[1:] + edges[:-1]) / 2, shift)
+    return np.clip(places @ usual.axes.T + usual.mean, 0, 1)
 
 
 def within_range(low, known):

@@ -29,7 +29,7 @@ from canvas import (
     remove_tint,
 )
 from colours import UNCHANGED, colour_map, colour_range
-from contrast import with_contrast, within_range
+from contrast import with_contrast, with_hues, within_range
 from diffusion import sample_with_detail
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from texture import with_texture
@@ -409,7 +409,7 @@ def grow(picture, models, args, bar):
                                         bar("decoding"))
         small = low = colours.own(low)
         if args.texture == "photograph":
-            low = within_range(with_contrast(low, known), known)
+            low = within_range(with_hues(with_contrast(low, known), known), known)
             small = with_texture(low, canvas, 1, (args.seed, attempt, 4))
         pasted = paste_picture(255 * small[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
         if not args.generate_upsampled:

@@ -3,7 +3,6 @@ import pytest
 
 from colours import (
     RANGE,
-    ROOM,
     SHRUNK,
     STRETCHED,
     UNCHANGED,
@@ -92,14 +91,23 @@ def test_the_range_of_a_photograph_holds_its_colours():
 def test_colours_outside_lose_probability_by_their_distance_along_each_axis():
     picture = sky((0.5, 0.4, 0.3), [[0.1, 0.1, 0.1], [0, 0.03, -0.03], [0.01, 0, 0]]) / np.float32(255)
     limits = colour_range(picture)
-    places = np.stack([(limits.lowest + limits.highest) / 2, limits.highest + ROOM * [0, 0, 1],
-                       limits.lowest - ROOM * [0, 0, 2], limits.highest + ROOM * [1, 2, 0]])
+    places = np.stack([(limits.lowest + limits.highest) / 2, limits.highest + limits.room * [0, 0, 1],
+                       limits.lowest - limits.room * [0, 0, 2], limits.highest + limits.room * [1, 2, 0]])
     colours = (places @ limits.axes.T + limits.mean).astype(np.float32)
     np.testing.assert_allclose(limits.penalty(colours), [0, 0.5, 2, 2.5], atol=1e-3)
     brought_back = (limits.limited(colours[None])[0] - limits.mean) @ limits.axes
     np.testing.assert_allclose(brought_back[0], places[0], atol=1e-6)
-    np.testing.assert_allclose(brought_back[1] - limits.highest, ROOM * [0, 0, np.tanh(1)], atol=1e-5)
-    np.testing.assert_allclose(brought_back[2] - limits.lowest, -ROOM * [0, 0, np.tanh(2)], atol=1e-5)
+    np.testing.assert_allclose(brought_back[1] - limits.highest, limits.room * [0, 0, np.tanh(1)], atol=1e-5)
+    np.testing.assert_allclose(brought_back[2] - limits.lowest, -limits.room * [0, 0, np.tanh(2)], atol=1e-5)
+
+
+def test_room_is_left_where_contrast_is_low_and_hues_are_many():
+    grey, faint, strong = [[0, 0, 0], [0, 0, 0]], [[0.05] * 3, *[[0, 0, 0]] * 2], [[0.2] * 3, *[[0, 0, 0]] * 2]
+    dull, rich = (colour_range(sky((0.5, 0.5, 0.5), spread) / np.float32(255)) for spread in (faint, strong))
+    assert dull.room[2] > 1.5 * rich.room[2]
+    plain, tinted = (colour_range(sky((0.5, 0.5, 0.5), [[0.1] * 3, hues, [0, 0, 0]]) / np.float32(255))
+                     for hues in (grey[0], [0, 0.05, -0.05]))
+    assert tinted.room[1] > 3 * plain.room[1]
 
 
 def test_a_photograph_of_one_colour_has_a_range_too():

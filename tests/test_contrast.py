@@ -3,8 +3,18 @@ import cv2
 import numpy as np
 import pytest
 
-from colours import ROOM
-from contrast import COARSEST, FINEST, MOST, collapsed, laplacian_pyramid, with_contrast, within_range
+from colours import colour_range
+from contrast import (
+    COARSEST,
+    FADE,
+    FINEST,
+    MOST,
+    collapsed,
+    laplacian_pyramid,
+    with_contrast,
+    with_hues,
+    within_range,
+)
 
 KNOWN = 64, 128, 64, 160
 INSIDE = slice(80, 112), slice(80, 144)  # of the known part, farther from its border than what is matched reaches
@@ -123,7 +133,7 @@ def test_new_colours_lie_little_beyond_those_of_the_photograph(contrast):
     np.testing.assert_array_equal(result[32:64, 32:64], picture[32:64, 32:64])
     usual = np.abs(share[..., 0] - 0.5) < 0.45
     np.testing.assert_allclose(result[usual], picture[usual], atol=1e-5)
-    room = ROOM[2] / 3**0.5
+    room = colour_range(picture[32:64, 32:64]).room[2] / 3**0.5
     for row, end in ((4, 1), (-4, 0)):
         beyond = np.abs(result[row] - [0.3, 0.4, 0.5] - contrast * end).max()
         assert room * np.tanh(contrast / room) - 0.03 * contrast < beyond < room + 0.01 * contrast
@@ -135,4 +145,50 @@ def test_new_hues_lie_hardly_beyond_those_of_the_photograph():
     picture[:4] = [0.9, 0.5, 0.5]
     result = within_range(picture, (32, 64, 32, 64))
     hue = result[0, 0] - result[0, 0].mean()
-    np.testing.assert_allclose(hue, [-0.1, 0, 0.1], atol=2 * ROOM[1])
+    np.testing.assert_allclose(hue, [-0.1, 0, 0.1], atol=2 * colour_range(picture[32:64, 32:64]).room[1])
+
+
+def ramp(height=160, width=160):
+    """Colours from deep blue to white in a random order, float32 in [0, 1], and how white they are."""
+    white = np.random.default_rng(0).random((height, width, 1)).astype(np.float32)
+    return np.float32([0.2, 0.4, 0.6]) + white * np.float32([0.7, 0.5, 0.3]), white[..., 0]
+
+
+def test_new_colours_have_the_hues_of_the_photograph_at_each_brightness():
+    picture, white = ramp()
+    across = np.float32([0.04, 0, -0.04]) - np.float32([0.7, 0.5, 0.3]) * (0.016 / 0.83)
+    tinted = picture + across * np.sign(white - 0.5)[..., None] * np.minimum(1, 4 * np.abs(white - 0.5))[..., None]
+    known = 40, 120, 40, 120
+    tinted[40:120, 40:120] = picture[40:120, 40:120]
+    result = with_hues(tinted, known)
+    assert result.dtype == np.float32
+    far = np.ones(white.shape, bool)
+    far[40 - FADE:120 + FADE, 40 - FADE:120 + FADE] = False
+    for low, high in ((0.1, 0.3), (0.4, 0.6), (0.7, 0.9)):
+        part = far & (white > low) & (white < high)
+        before, after = (np.abs((each[part] - picture[part]).mean(axis=0)).max() for each in (tinted, result))
+        assert after < 0.008
+        assert abs(low - 0.4) < 0.01 or before > 0.03
+    np.testing.assert_allclose(result[40:120, 40:120], picture[40:120, 40:120], atol=1e-5)
+    nearest = np.abs(result - tinted)[39, 40:120].max()
+    assert nearest < 0.1 * np.abs(result - tinted)[far].max()
+
+
+def test_brightness_and_many_hues_stay():
+    picture, _ = ramp()
+    picture += 0.03 * np.float32([1, 0, -1]) * noise(*picture.shape[:2], 1)
+    result = with_hues(picture, (40, 120, 40, 120))
+    assert np.abs(result - picture).max() < 0.02
+    dimmed = picture.copy()
+    dimmed[:40] *= np.float32(0.8)
+    assert abs(float((with_hues(dimmed, (40, 120, 40, 120)) - dimmed)[:40].mean())) < 0.02
+
+
+def test_hues_of_nothing_new_and_of_one_colour():
+    picture, _ = ramp()
+    np.testing.assert_array_equal(with_hues(picture, (0, 160, 0, 160)), picture)
+    flat = np.full((64, 64, 3), 0.3, np.float32)
+    np.testing.assert_allclose(with_hues(flat, (16, 48, 16, 48)), flat, atol=1e-5)
+    darker = flat.copy()
+    darker[:16] = 0.1
+    assert np.isfinite(with_hues(darker, (16, 48, 16, 48))).all()
