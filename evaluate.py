@@ -21,7 +21,7 @@ from dataset import open_pack
 from diffusion_model_upscale import bicubic, load_super_sampler, make_blurry, upscale_pictures
 from distributions import FEATURES, load_inception
 from log_and_save import model_folder, write_json
-from maskgit import at_half_size, corner_windows, dev_masks, hidden_scores, in_colours, load_maskgit
+from maskgit import at_half_size, corner_windows, dev_masks, hidden_scores, in_colours, load_maskgit, no_guide
 from metrics import code_statistics, high_frequencies_kept, psnr, spectrum_distance, ssim
 from outpainting_scores import measure_outpainting
 from sky_sources import random_crop
@@ -104,7 +104,7 @@ def measure_maskgit(maskgit, tokens, contexts, guides, classes, training_tokens,
     Beside them the unigram and the copy of the nearest known token. Only the scores that say so use guides or classes.
     """
     network = compiled(maskgit, lambda *x: maskgit(x, training=False))
-    unknown, no_guides = np.full(len(tokens), -1, np.int32), np.full_like(guides, 4 * maskgit.mask_token)
+    unknown, no_guides = np.full(len(tokens), -1, np.int32), no_guide(guides.shape, maskgit.mask_token)
 
     def masked(hidden):
         return np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)

@@ -214,6 +214,11 @@ def guide_tokens(coarse):
     return (4 * coarse.astype(np.int32).repeat(2, axis=-2).repeat(2, axis=-1) + place).astype(np.int32)
 
 
+def no_guide(shape, mask_token):
+    """int [*shape], as guide_tokens where nothing is known of the picture at half its size."""
+    return np.full(shape, 4 * mask_token, np.int32)
+
+
 def build_body(config):
     """Network from embedded tokens [B, h, w, width] to the same shape, for any even h and w.
 
@@ -457,7 +462,7 @@ def make_report(model, tokenizer, tokens, contexts, guides):
     hidden = dev_masks(len(tokens), tokens.shape[1])
     seen = np.where(hidden, model.mask_token, tokens).astype(np.int32)
     shown = min(8, len(tokens))
-    no_guides = np.full_like(guides, 4 * model.mask_token)
+    no_guides = no_guide(guides.shape, model.mask_token)
 
     def in_one_step(guides):
         return np.concatenate([log_softmax(network(*part)) for part in zip(

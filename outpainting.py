@@ -332,10 +332,10 @@ def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0
     encode: of known_tokens. penalty: of Models.network. halvings: of the picture so far.
     """
     from canvas_decoding import fill_jointly, fill_outwards
-    from maskgit import at_half_size, guide_tokens
+    from maskgit import at_half_size, guide_tokens, no_guide
 
     tokens = known_tokens(canvas, encode, models.mask_token)
-    guides = np.full((args.attempt_count, *tokens.shape), 4 * models.mask_token, np.int32)
+    guides = no_guide((args.attempt_count, *tokens.shape), models.mask_token)
     step = ring_depth(args, models.window)
     half = canvas.at_half_size()
     top, bottom, left, right = half.known
