@@ -32,6 +32,8 @@ from parallel import (
 )
 from utilities import UserError, number, replacing
 
+AVERAGED = 0.1  # of a run's steps, over which weights are averaged at most: a short run shall forget how it began
+
 
 def add_training_options(parser, presets):
     """Add the options of a training script; presets maps names to dictionaries whose values they replace."""
@@ -135,8 +137,9 @@ def make_optimizer(settings):
         # The thesis multiplies the rate by this factor per million images.
         rate = keras.optimizers.schedules.ExponentialDecay(
             settings["learning_rate"], round(1e6 / settings["batch_size"]), settings["schedule"])
+    momentum = min(settings["ema"], 1 - 1 / (1 + AVERAGED * steps))
     return MeanAdamW(rate, weight_decay=settings["weight_decay"], beta_2=settings["beta_2"],
-                     global_clipnorm=1.0 / parts(), use_ema=True, ema_momentum=settings["ema"])
+                     global_clipnorm=1.0 / parts(), use_ema=True, ema_momentum=momentum)
 
 
 @contextmanager

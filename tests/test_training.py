@@ -10,12 +10,13 @@ import pytest
 from conftest import QUIET, tiny_command
 from PIL import Image
 
-from backend import ops
+from backend import keras, ops
 from dataset import add_data_options, load_crops
 from diffusion_model_upscale import load_super_sampler
+from maskgit import PRESETS as MASKGIT
 from maskgit import in_colours, load_maskgit
 from tokenizer import load_tokenizer
-from training import WarmUpCosine
+from training import WarmUpCosine, make_optimizer
 
 METRICS = {
     "tokenizer": {"loss", "psnr", "codes_used", "perplexity", "spectrum_db", "high_frequencies_kept"},
@@ -98,6 +99,24 @@ def test_the_exported_model_is_the_average_and_not_the_last_step(trained):
     kernels = [np.asarray(weight) for weight in tokenizer.trainable_variables if len(weight.shape) == 4]
     assert all(found(kernel, optimizer) for kernel in kernels)
     assert not any(found(kernel, raw) for kernel in kernels)
+
+
+@pytest.mark.parametrize("steps", [20, 400])
+def test_the_average_of_a_short_run_forgets_how_it_began(steps):
+    """Weights that wander from 1 to 0 in the first half of the run and stay there."""
+    settings = {**MASKGIT["default"], "images": steps * 16, "learning_rate": 1e-30, "weight_decay": 0.0}
+    weight = keras.Variable(np.ones(3, np.float32))
+    optimizer = make_optimizer(settings)
+    optimizer.build([weight])
+    for step in range(steps):
+        weight.assign(np.full(3, max(0, 1 - 2 * step / steps), np.float32))
+        optimizer.apply([ops.zeros(3)], [weight])
+    average = float(np.asarray(optimizer._model_variables_moving_average[0])[0])
+    assert 0 < average < 0.03
+
+
+def test_the_average_of_a_long_run_is_that_of_its_preset():
+    assert make_optimizer(MASKGIT["default"]).ema_momentum == MASKGIT["default"]["ema"]
 
 
 def test_the_learning_rate_rises_and_falls():
