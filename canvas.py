@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 
 SCALE = 4
+FINE = 2.0  # low-resolution pixels: structure that two pictures of the same sky do not share (standard deviation)
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,34 @@ def paste_picture(result, canvas, feather, scale=1.0):
     inside = result[rows, columns]
     if canvas.native < scale:
         own = inside + only_coarse(own - inside, canvas.native / scale)
-    result[rows, columns] = inside + weights[..., None] * (own - inside)
+    result[rows, columns] = cross_fade(inside, own, weights, FINE * SCALE * scale)
     return result
+
+
+def cross_fade(first, second, weights, fine):
+    """first + weights * (second - first), with fine structure that is as strong as in either.
+
+    Where textures are mixed that have nothing to do with each other, they weaken each other: with weights w and 1 - w,
+    the variance loses w (1 - w) times that of their difference. What is finer than `fine` gets it back.
+
+    Args:
+        first, second: float32 [H, W, 3].
+        weights: float32 [H, W] in [0, 1].
+        fine: standard deviation in pixels.
+
+    Returns: float32 [H, W, 3].
+    """
+    def fine_part(picture):
+        return picture - cv2.GaussianBlur(picture, (0, 0), fine)
+
+    def strength(picture):
+        return cv2.GaussianBlur((picture**2).mean(axis=-1), (0, 0), 2 * fine)
+
+    difference = second - first
+    mixed = first + weights[..., None] * difference
+    details = fine_part(mixed)
+    lost = weights * (1 - weights) * strength(fine_part(difference)) / (strength(details) + 1e-6)
+    return mixed + (np.sqrt(1 + np.minimum(lost, 1)) - 1)[..., None] * details
 
 
 def only_coarse(picture, share):

@@ -1,9 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 
 from canvas import (
     SCALE,
     border_weights,
+    cross_fade,
     known_tokens,
     limit_specks,
     paste_picture,
@@ -124,3 +126,29 @@ def test_specks_are_limited_and_texture_is_kept():
     assert np.abs(limited - detail)[elsewhere].mean() < 0.001
     assert np.array_equal(limit_specks(np.stack([specks, detail]))[0], limited)
     assert not limit_specks(np.zeros((8, 8, 3), np.float32)).any()
+
+
+def rough(height, width, seed):
+    """Texture of pixels with a deviation of 20 around 128, float32."""
+    return (128 + 20 * np.random.default_rng(seed).standard_normal((height, width, 3))).astype(np.float32)
+
+
+def test_textures_that_are_mixed_stay_as_strong():
+    first, second = rough(96, 128, 0), rough(96, 128, 1)
+    weights = np.linspace(0, 1, 128, dtype=np.float32)[None].repeat(96, axis=0)
+    mixed = cross_fade(first, second, weights, 2.0)
+    assert mixed.dtype == np.float32
+    for start in range(0, 128, 16):
+        assert mixed[:, start:start + 16].std() == pytest.approx(20, rel=0.05)
+    plain = first + weights[..., None] * (second - first)
+    assert plain[:, 56:72].std() < 15
+    np.testing.assert_allclose(mixed[:, 0], first[:, 0], atol=1e-4)
+    np.testing.assert_allclose(mixed[:, -1], second[:, -1], atol=1e-4)
+
+
+def test_what_two_pictures_share_is_mixed_as_it_is():
+    first = rough(64, 64, 0)
+    weights = np.full((64, 64), 0.5, np.float32)
+    np.testing.assert_allclose(cross_fade(first, first + 10, weights, 2.0), first + 5, atol=0.01)
+    soft = cv2.GaussianBlur(rough(64, 64, 1), (0, 0), 8)
+    np.testing.assert_allclose(cross_fade(soft, 256 - soft, weights, 2.0), np.full_like(soft, 128), atol=0.5)
