@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 
 SCALE = 4
-FINE = 2.0  # low-resolution pixels: structure that two pictures of the same sky do not share (standard deviation)
+FINE = 2.0  # standard deviation in low-resolution pixels; of what is finer, two pictures of the same sky share nothing
 
 
 @dataclass(frozen=True)

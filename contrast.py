@@ -58,13 +58,13 @@ def with_hues(low, known):
         counts = np.histogram(brightness[part], edges, weights=weights)[0].astype(float)
         return cv2.GaussianBlur(counts[None], (0, 0), max(reach, 0.5), borderType=cv2.BORDER_CONSTANT)[0]
 
-    def mean_hue(part, axis):
-        return smoothed(part, places[part, axis]) / np.maximum(smoothed(part), 1e-6)
-
     share = np.clip(cv2.distanceTransform(np.uint8(new), cv2.DIST_L2, 5) / FADE, 0, 1)
-    compared = smoothed(~new) * smoothed(new) > 0
+    counts = {part: smoothed(new == part) for part in (False, True)}
+    compared = (counts[False] > 0) & (counts[True] > 0)
     for axis in (0, 1):
-        shift = np.where(compared, mean_hue(~new, axis) - mean_hue(new, axis), 0)
+        known_hue, new_hue = (smoothed(new == part, places[new == part, axis]) / np.maximum(counts[part], 1e-6)
+                              for part in (False, True))
+        shift = np.where(compared, known_hue - new_hue, 0)
         places[..., axis] += share * np.interp(brightness, (edges[1:] + edges[:-1]) / 2, shift)
     return np.clip(places @ usual.axes.T + usual.mean, 0, 1)
 
