@@ -40,7 +40,8 @@ def with_hues(low, known):
     """A decoded canvas whose new part has at each brightness the mean hue that its known part has at that brightness.
 
     Brightness is the place along the main axis of the known part's colours, hue that along the two others: what is
-    painted may be brighter or darker on the whole, but gets no tint of its own. Arguments and result are those of
+    painted may be brighter or darker on the whole, but gets no tint of its own. What is brighter or darker than the known
+    part is so by grey: along an axis from blue to white, it would be yellow. Arguments and result are those of
     with_contrast.
     """
     top, bottom, left, right = known
@@ -59,13 +60,15 @@ def with_hues(low, known):
         return cv2.GaussianBlur(counts[None], (0, 0), max(reach, 0.5), borderType=cv2.BORDER_CONSTANT)[0]
 
     share = np.clip(cv2.distanceTransform(np.uint8(new), cv2.DIST_L2, 5) / FADE, 0, 1)
+    grey = usual.axes.sum(axis=0)
     counts = {part: smoothed(new == part) for part in (False, True)}
     compared = (counts[False] > 0) & (counts[True] > 0)
     for axis in (0, 1):
         known_hue, new_hue = (smoothed(new == part, places[new == part, axis]) / np.maximum(counts[part], 1e-6)
                               for part in (False, True))
-        shift = np.where(compared, known_hue - new_hue, 0)
-        places[..., axis] += share * np.interp(brightness, (edges[1:] + edges[:-1]) / 2, shift)
+        shift = np.interp(brightness, (edges[1:] + edges[:-1]) / 2, np.where(compared, known_hue - new_hue, 0))
+        shift += (places[..., 2] - brightness) * np.clip(grey[axis] / grey[2], -1, 1)
+        places[..., axis] += share * shift
     return np.clip(places @ usual.axes.T + usual.mean, 0, 1)
 
 

@@ -409,7 +409,7 @@ def grow(picture, models, args, bar):
                                         bar("decoding"))
         small = low = colours.own(low)
         if args.texture == "photograph":
-            low = within_range(with_hues(with_contrast(low, known), known), known)
+            low = with_hues(within_range(with_contrast(low, known), known), known)
             small = with_texture(low, canvas, 1, (args.seed, attempt, 4))
         pasted = paste_picture(255 * small[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
         if not args.generate_upsampled:

@@ -184,6 +184,18 @@ def test_brightness_and_many_hues_stay():
     assert abs(float((with_hues(dimmed, (40, 120, 40, 120)) - dimmed)[:40].mean())) < 0.02
 
 
+@pytest.mark.parametrize("beyond", [0.05, 0.1, -0.1])
+def test_what_is_brighter_or_darker_than_the_photograph_is_so_by_grey(beyond):
+    picture, white = ramp()
+    white = np.clip(white, 0.05, 0.95)
+    picture = np.float32([0.2, 0.4, 0.6]) + white[..., None] * np.float32([0.6, 0.4, 0.2])
+    end = picture[white == (0.95 if beyond > 0 else 0.05)][0]
+    picture[:8] = end + beyond * np.float32([0.6, 0.4, 0.2])
+    added = with_hues(picture, (40, 120, 40, 120))[0, 0] - end
+    assert np.ptp(added) < 0.2 * np.abs(added).mean() + 0.002
+    assert np.sign(added[0]) == np.sign(beyond)
+
+
 def test_hues_of_nothing_new_and_of_one_colour():
     picture, _ = ramp()
     np.testing.assert_array_equal(with_hues(picture, (0, 160, 0, 160)), picture)
