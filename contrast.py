@@ -40,9 +40,9 @@ def with_hues(low, known):
     """A decoded canvas whose new part has at each brightness the mean hue that its known part has at that brightness.
 
     Brightness is the place along the main axis of the known part's colours, hue that along the two others: what is
-    painted may be brighter or darker on the whole, but gets no tint of its own. What is brighter or darker than the known
-    part is so by grey: along an axis from blue to white, it would be yellow. Arguments and result are those of
-    with_contrast.
+    painted may be brighter or darker on the whole, but gets no tint of its own. What is brighter or darker than all of
+    the known part is so by grey: along an axis from blue to white, it would be yellow. Arguments and result are those
+    of with_contrast.
     """
     top, bottom, left, right = known
     new = np.ones(low.shape[:2], bool)
