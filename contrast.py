@@ -49,6 +49,7 @@ def with_hues(low, known):
     new[top:bottom, left:right] = False
     if not new.any():
         return low
+    parts = ~new, new
     usual = colour_range(low[~new])
     places = (low - usual.mean) @ usual.axes
     edges = np.linspace(usual.lowest[2], usual.highest[2] + 1e-3, HUES + 1)
@@ -61,11 +62,11 @@ def with_hues(low, known):
 
     share = np.clip(cv2.distanceTransform(np.uint8(new), cv2.DIST_L2, 5) / FADE, 0, 1)
     grey = usual.axes.sum(axis=0)
-    counts = {part: smoothed(new == part) for part in (False, True)}
-    compared = (counts[False] > 0) & (counts[True] > 0)
+    counts = [smoothed(part) for part in parts]
+    compared = np.min(counts, axis=0) > 0
     for axis in (0, 1):
-        known_hue, new_hue = (smoothed(new == part, places[new == part, axis]) / np.maximum(counts[part], 1e-6)
-                              for part in (False, True))
+        known_hue, new_hue = (smoothed(part, places[part, axis]) / np.maximum(count, 1e-6)
+                              for part, count in zip(parts, counts, strict=True))
         shift = np.interp(brightness, (edges[1:] + edges[:-1]) / 2, np.where(compared, known_hue - new_hue, 0))
         shift += (places[..., 2] - brightness) * np.clip(grey[axis] / grey[2], -1, 1)
         places[..., axis] += share * shift

@@ -102,12 +102,11 @@ def test_colours_outside_lose_probability_by_their_distance_along_each_axis():
 
 
 def test_room_is_left_where_contrast_is_low_and_hues_are_many():
-    grey, faint, strong = [[0, 0, 0], [0, 0, 0]], [[0.05] * 3, *[[0, 0, 0]] * 2], [[0.2] * 3, *[[0, 0, 0]] * 2]
-    dull, rich = (colour_range(sky((0.5, 0.5, 0.5), spread) / np.float32(255)) for spread in (faint, strong))
-    assert dull.room[2] > 1.5 * rich.room[2]
-    plain, tinted = (colour_range(sky((0.5, 0.5, 0.5), [[0.1] * 3, hues, [0, 0, 0]]) / np.float32(255))
-                     for hues in (grey[0], [0, 0.05, -0.05]))
-    assert tinted.room[1] > 3 * plain.room[1]
+    def room(brightness, hue):
+        return colour_range(sky((0.5, 0.5, 0.5), [[brightness] * 3, [0, hue, -hue], [0, 0, 0]]) / np.float32(255)).room
+
+    assert room(0.05, 0)[2] > 1.5 * room(0.2, 0)[2]
+    assert room(0.1, 0.05)[1] > 3 * room(0.1, 0)[1]
 
 
 def test_a_photograph_of_one_colour_has_a_range_too():
