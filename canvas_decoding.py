@@ -32,14 +32,14 @@ def code_colours(decode, codes, window, downscale):
     return np.concatenate(colours)[:codes]
 
 
-def fill_outwards(canvases, guides, network, mask_token, known, window, step, seeds, batch_size, progress=iter,
+def fill_outwards(canvases, beside, network, mask_token, known, window, step, seeds, batch_size, progress=iter,
                   **options):
     """Fill ring by ring: every window is decoded with what the windows before it left (the order of the thesis).
 
     Args:
         canvases: int32 [A, H, W], one for each attempt, alike but for what has been filled.
-        guides: int32 [A, H, W], what the network knows of each place besides (maskgit.guide_tokens).
-        network: function (tokens, guides), int32 [B, window, window] -> logits [B, window, window, K].
+        beside: sequence of arrays [A, H, W], what the network is told of each place besides.
+        network: function (tokens int32, *beside), each [B, window, window] -> logits [B, window, window, K].
         mask_token: index of the mask.
         known: (top, bottom, left, right) of the known rectangle.
         window, step: side of a window and depth of a ring, in tokens.
@@ -56,16 +56,16 @@ def fill_outwards(canvases, guides, network, mask_token, known, window, step, se
     batches = [part for places in independent_batches(windows, window) for part in in_batches(
         [(attempt, place) for place in places for attempt in range(len(canvases))], batch_size)]
     for batch in progress(batches):
-        tokens, around = (np.stack([grids[attempt, row:row + window, column:column + window]
-                                    for attempt, (row, column) in batch]) for grids in (canvases, guides))
-        filled = decode_tokens(tokens, lambda tokens, around=around: network(tokens, around), mask_token,
+        tokens, *told = (np.stack([grids[attempt, row:row + window, column:column + window]
+                                   for attempt, (row, column) in batch]) for grids in (canvases, *beside))
+        filled = decode_tokens(tokens, lambda tokens, told=told: network(tokens, *told), mask_token,
                                [(*seeds[attempt], number[place]) for attempt, place in batch], **options)
         for (attempt, (row, column)), result in zip(batch, filled, strict=True):
             canvases[attempt, row:row + window, column:column + window] = result
     return canvases
 
 
-def fill_jointly(canvas, guide, network, mask_token, window, seed, batch_size, steps, schedule="arccos",
+def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, steps, schedule="arccos",
                  temperature=1.0, spread=1.0, progress=iter):
     """Fill the whole canvas at once: in each step all windows are read, and their log-probabilities are averaged.
 
@@ -73,7 +73,8 @@ def fill_jointly(canvas, guide, network, mask_token, window, seed, batch_size, s
     canvas, biased outwards from what is known, so that nothing far away is decided before its surroundings.
 
     Args:
-        canvas, guide: int32 [H, W].
+        canvas: int32 [H, W].
+        beside: sequence of arrays [H, W].
         seed: sequence of whole numbers.
         spread: 0 decides everywhere alike, large values strictly outwards.
         The others are those of fill_outwards and decode_tokens.
@@ -97,9 +98,9 @@ def fill_jointly(canvas, guide, network, mask_token, window, seed, batch_size, s
 
         def read(needed=needed):
             for batch in in_batches(needed, batch_size):
-                tokens, around = (np.stack([grid[row:row + window, column:column + window] for row, column in batch])
-                                  for grid in (canvas, guide))
-                yield from zip(batch, log_softmax(network(tokens, around)), strict=True)
+                inputs = (np.stack([grid[row:row + window, column:column + window] for row, column in batch])
+                          for grid in (canvas, *beside))
+                yield from zip(batch, log_softmax(network(*inputs)), strict=True)
 
         log_probabilities = blend((*canvas.shape, mask_token), read())[unknown]
         noise = gumbel_noise([*seed, step], log_probabilities.shape)

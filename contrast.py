@@ -8,8 +8,9 @@ FINEST, COARSEST = 1, 4  # levels of the pyramid that are matched: structures of
 QUANTILES = np.linspace(0, 1, 65)
 MOST = 2.0  # by which structures become stronger or weaker
 SMOOTH = 1.0  # standard deviation of that factor, in pixels of the level
-HUES = 64  # brightnesses at which hues are compared
-HUE_REACH = 0.5  # deviations of brightness over which they are averaged
+COLOURS = 512  # of each part, that stand for all
+BRIGHTNESS_REACH = 0.35  # deviations over which colours are alike in brightness
+HUE_REACHES = 1.0, 0.06, 0.03  # distances over which they are alike in hue, one after another: at first all are
 FADE = 24  # low-resolution pixels from the known part over which hues begin to be matched
 
 
@@ -37,40 +38,59 @@ def with_contrast(low, known):
 
 
 def with_hues(low, known):
-    """A decoded canvas whose new part has at each brightness the mean hue that its known part has at that brightness.
+    """A decoded canvas whose new part has at each brightness the hues that its known part has at that brightness.
 
     Brightness is the place along the main axis of the known part's colours, hue that along the two others: what is
-    painted may be brighter or darker on the whole, but gets no tint of its own. What is brighter or darker than all of
-    the known part is so by grey: along an axis from blue to white, it would be yellow. Arguments and result are those
-    of with_contrast.
+    painted may be brighter or darker on the whole, but gets no tint of its own. Each colour moves from the mean hue of
+    what was painted and looks like it to that of the known part; so it climbs the density of the known part's colours
+    and descends that of its own (the mean shift of Fukunaga and Hostetler, The estimation of the gradient of a density
+    function, 1975), and stays where the two are alike. What is brighter or darker than all of the known part is so by
+    grey: along an axis from blue to white, it would be yellow. Arguments and result are those of with_contrast.
     """
     top, bottom, left, right = known
     new = np.ones(low.shape[:2], bool)
     new[top:bottom, left:right] = False
     if not new.any():
         return low
-    parts = ~new, new
     usual = colour_range(low[~new])
     places = (low - usual.mean) @ usual.axes
-    edges = np.linspace(usual.lowest[2], usual.highest[2] + 1e-3, HUES + 1)
-    brightness = np.clip(places[..., 2], edges[0], edges[-1])
-    reach = HUE_REACH * places[~new, 2].std() / (edges[1] - edges[0])
-
-    def smoothed(part, weights=None):
-        counts = np.histogram(brightness[part], edges, weights=weights)[0].astype(float)
-        return cv2.GaussianBlur(counts[None], (0, 0), max(reach, 0.5), borderType=cv2.BORDER_CONSTANT)[0]
-
-    share = np.clip(cv2.distanceTransform(np.uint8(new), cv2.DIST_L2, 5) / FADE, 0, 1)
+    excess = places[..., 2] - np.clip(places[..., 2], usual.lowest[2], usual.highest[2])
+    places[..., 2] -= excess
+    brightness_reach = max(BRIGHTNESS_REACH * places[~new, 2].std(), 1e-3)
+    share = np.clip(cv2.distanceTransform(np.uint8(new), cv2.DIST_L2, 5) / FADE, 0, 1)[..., None]
+    for hue_reach in HUE_REACHES:
+        reach = np.float32([hue_reach, hue_reach, brightness_reach])
+        wanted, painted = (mean_hues(places, some_of(places[part]), reach) for part in (~new, new))
+        places[..., :2] += share * (wanted - painted)
     grey = usual.axes.sum(axis=0)
-    counts = [smoothed(part) for part in parts]
-    compared = np.min(counts, axis=0) > 0
-    for axis in (0, 1):
-        known_hue, new_hue = (smoothed(part, places[part, axis]) / np.maximum(count, 1e-6)
-                              for part, count in zip(parts, counts, strict=True))
-        shift = np.interp(brightness, (edges[1:] + edges[:-1]) / 2, np.where(compared, known_hue - new_hue, 0))
-        shift += (places[..., 2] - brightness) * np.clip(grey[axis] / grey[2], -1, 1)
-        places[..., axis] += share * shift
+    places[..., :2] += share * excess[..., None] * np.clip(grey[:2] / grey[2], -1, 1)
+    places[..., 2] += excess
     return np.clip(places @ usual.axes.T + usual.mean, 0, 1)
+
+
+def some_of(colours):
+    """COLOURS of float32 [N, 3], spread evenly."""
+    return colours[np.linspace(0, len(colours) - 1, COLOURS).round().astype(int)]
+
+
+def mean_hues(places, colours, reach):
+    """The means of the first two coordinates of those colours, float32 [K, 3], that are near places, float32 [h, w, 3].
+
+    Weights are those of a t-distribution, so that where nothing is near the nearest count. reach: float32 [3], of the
+    weights along each coordinate. Returns float32 [h, w, 2].
+    """
+    near = colours / reach
+    near, lengths = -2 * near.T, 1 + (near**2).sum(axis=1)
+    means = np.empty((*places.shape[:2], 2), np.float32)
+    for row, mean in zip(places / reach, means, strict=True):
+        weights = row @ near
+        weights += lengths
+        weights += (row**2).sum(axis=1, keepdims=True)
+        np.maximum(weights, 1, out=weights)
+        np.square(np.square(weights, out=weights), out=weights)
+        np.reciprocal(weights, out=weights)
+        mean[:] = weights @ colours[:, :2] / weights.sum(axis=1, keepdims=True)
+    return means
 
 
 def within_range(low, known):

@@ -28,7 +28,7 @@ from canvas import (
     place_picture,
     remove_tint,
 )
-from colours import UNCHANGED, colour_map, colour_range
+from colours import UNCHANGED, colour_map, colour_range, widening
 from contrast import with_contrast, with_hues, within_range
 from diffusion import sample_with_detail
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
@@ -256,11 +256,17 @@ class Models:
             self.estimate, self.bicubic = compiled(sampler, sampler.estimate), bicubic
 
     def network(self, tokens, penalty):
-        """MaskGIT for the windows of one canvas int [H, W]: it knows the colours of all that is known there, and the
-        kind of sky that was asked for. penalty: float32 [K], what the log-probability of each code loses."""
+        """MaskGIT for the windows of one canvas int [H, W], their guides and how far the range of colours has widened
+        there: it knows the colours of all that is known on the canvas, and the kind of sky that was asked for.
+
+        penalty: float32 [K], what the log-probability of each code loses where the range has widened to 1.
+        """
         def knowing(context, label):
-            return lambda windows, guides: self.maskgit(windows, np.tile(context, (len(windows), 1)),
-                                                        np.full(len(windows), label, np.int32), guides) - penalty
+            def logits(windows, guides, widened):
+                count = len(windows)
+                return self.maskgit(windows, np.tile(context, (count, 1)), np.full(count, label, np.int32), guides
+                                    ) - penalty / widened[..., None]**2
+            return logits
 
         nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
         known = tokens[tokens != self.mask_token]
@@ -345,19 +351,22 @@ def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0
                                   halvings + 1)
         guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.margins[2] % 2:]
         guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
+    # From the middles of tokens to the border of the picture, in pixels that do not shrink with it.
+    apart = cv2.distanceTransform(np.uint8(tokens == models.mask_token), cv2.DIST_L2, 5) - 0.5
+    widened = widening(canvas.unit / SCALE * np.maximum(apart, 0))
     network = models.network(tokens, penalty)
     temperature = args.guided_temperature if guided else args.temperature
     seeds = [(args.seed, attempt, halvings) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
         rings = -(-max(canvas.margins) // step)
         return np.stack([
-            fill_jointly(tokens, guide, network, models.mask_token, models.window, seed, args.batch_size,
+            fill_jointly(tokens, (guide, widened), network, models.mask_token, models.window, seed, args.batch_size,
                          args.maskgit_steps * max(1, rings), args.schedule, temperature, progress=progress)
             for guide, seed in zip(guides, seeds, strict=True)])
     simple = args.decoding == "simple"
     return fill_outwards(
-        np.stack([tokens] * args.attempt_count), guides, network, models.mask_token, canvas.known, models.window, step,
-        seeds, args.batch_size, progress, steps=1 if simple else args.maskgit_steps, schedule=args.schedule,
+        np.stack([tokens] * args.attempt_count), (guides, np.stack([widened] * args.attempt_count)), network,
+        models.mask_token, canvas.known, models.window, step, seeds, args.batch_size, progress, steps=1 if simple else args.maskgit_steps, schedule=args.schedule,
         order=args.order, temperature=0.0 if simple else temperature, order_temperature=args.generation_temp)
 
 

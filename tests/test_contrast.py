@@ -178,10 +178,26 @@ def test_brightness_and_many_hues_stay():
     picture, _ = ramp()
     picture += 0.03 * np.float32([1, 0, -1]) * noise(*picture.shape[:2], 1)
     result = with_hues(picture, (40, 120, 40, 120))
-    assert np.abs(result - picture).max() < 0.02
+    assert np.quantile(np.abs(result - picture).max(axis=-1), 0.95) < 0.015
     dimmed = picture.copy()
     dimmed[:40] *= np.float32(0.8)
     assert abs(float((with_hues(dimmed, (40, 120, 40, 120)) - dimmed)[:40].mean())) < 0.02
+
+
+def test_of_two_kinds_of_colour_at_a_brightness_none_in_between_is_left():
+    """Grey clouds and blue sky, equally bright: what was painted has violet and green ones as well."""
+    picture, _ = ramp()
+    kinds = np.random.default_rng(1).choice([-1, 1], picture.shape[:2])
+    hue = np.float32([1, 0, -1]) / 2**0.5
+    tints = 0.05 * kinds + 0.004 * noise(*picture.shape[:2])
+    painted = np.where(np.arange(160) < 80, 0, 2 * kinds) * 0.05 + 0.004 * noise(*picture.shape[:2], seed=2)
+    outside = np.ones(tints.shape, bool)
+    outside[40:120, 40:120] = False
+    result = with_hues(picture + np.where(outside, painted, tints)[..., None] * hue, (40, 120, 40, 120))
+    far = outside.copy()
+    far[40 - FADE:120 + FADE, 40 - FADE:120 + FADE] = False
+    off = [np.abs(np.abs((each - picture) @ hue) - 0.05)[far].mean() for each in (picture + painted[..., None] * hue, result)]
+    assert off[1] < 0.5 * off[0]
 
 
 @pytest.mark.parametrize("beyond", [0.05, 0.1, -0.1])

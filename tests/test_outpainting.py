@@ -10,7 +10,8 @@ from PIL import Image
 
 import canvas_decoding
 from canvas import place_picture
-from outpainting import build_parser, fill_from_coarse
+from colours import widening
+from outpainting import Models, build_parser, fill_from_coarse
 from utilities import ROOT
 
 FAST = ["--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2", "--wandb", "disabled"]
@@ -122,17 +123,18 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
         downscale, window, mask_token, coarse = 8, 16, 64, True
 
         def network(self, tokens, penalty):
-            return lambda windows, guides: 100.0 * np.eye(64)[np.full_like(windows, 63)]
+            return lambda windows, guides, widened: 100.0 * np.eye(64)[np.full_like(windows, 63)]
 
     def grey(pictures):
         batch, height, width, _ = pictures.shape
         return pictures.reshape(batch, height // 8, 8, width // 8, 8, 3).mean(axis=(2, 4, 5)).astype(int) // 4
 
-    told = []
+    told, widths = [], []
 
-    def recording(canvases, guides, *arguments, fill=canvas_decoding.fill_outwards, **options):
-        told.append(guides)
-        return fill(canvases, guides, *arguments, **options)
+    def recording(canvases, beside, *arguments, fill=canvas_decoding.fill_outwards, **options):
+        told.append(beside[0])
+        widths.append(beside[1])
+        return fill(canvases, beside, *arguments, **options)
 
     monkeypatch.setattr(canvas_decoding, "fill_outwards", recording)
     squares = np.random.default_rng(0).integers(0, 63, (8, 9))
@@ -148,7 +150,27 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
     assert (tokens == expected).all()
     if len(told) > 1:
         assert (told[-1] // 4 == expected).all()
+    for unit, widened in zip((64, 32, 16, 8)[-len(told):], widths, strict=True):
+        edge = widening(unit / 2)
+        assert widened.min() == widening(0), "where something is known"
+        assert widened[widened > widening(0)].min() == pytest.approx(edge), "beside it, at the size of the picture"
+        assert widened.max() > edge
     assert len(told) == {8: 1, 13: 2, 21: 3, 70: 3}[max(margins)], "halved until a step is enough or 4 tokens are left"
+
+
+def test_codes_outside_the_range_are_less_unlikely_where_it_has_widened():
+    class AllAlike:
+        mask_token, label, guidance = 3, -1, 0
+
+        def maskgit(self, windows, context, labels, guides):
+            return np.zeros((*windows.shape, 3), np.float32)
+
+    penalty = np.float32([0, 1, 4])
+    widened = np.float32([[[0.5, 1], [1, 2]]])
+    windows = np.full((1, 2, 2), 3)
+    logits = Models.network(AllAlike(), np.zeros((4, 4), int), penalty)(windows, windows, widened)
+    np.testing.assert_allclose(logits[0, 0], [[0, -4, -16], [0, -1, -4]])
+    np.testing.assert_allclose(logits[0, 1], [[0, -1, -4], [0, -0.25, -1]])
 
 
 def test_attempts_differ_outside_and_nothing_is_left_empty(results):
