@@ -8,7 +8,7 @@ FINEST, COARSEST = 1, 4  # levels of the pyramid that are matched: structures of
 QUANTILES = np.linspace(0, 1, 65)
 MOST = 2.0  # by which structures become stronger or weaker
 SMOOTH = 1.0  # standard deviation of that factor, in pixels of the level
-COLOURS = 512  # of each part, that stand for all
+COLOURS = 512  # that stand for all of the photograph, and as many for what was painted
 BRIGHTNESS_REACH = 0.35  # deviations over which colours are alike in brightness
 HUE_REACHES = 1.0, 0.06, 0.03  # distances over which they are alike in hue, one after another: at first all are
 FADE = 24  # low-resolution pixels from the known part over which hues begin to be matched
@@ -37,31 +37,34 @@ def with_contrast(low, known):
     return np.clip(collapsed(bands) @ axes.T, 0, 1)
 
 
-def with_hues(low, known):
-    """A decoded canvas whose new part has at each brightness the hues that its known part has at that brightness.
+def with_hues(low, known, photograph):
+    """A decoded canvas whose new part has at each brightness the hues that the photograph has at that brightness.
 
-    Brightness is the place along the main axis of the known part's colours, hue that along the two others: what is
+    Brightness is the place along the main axis of the photograph's colours, hue that along the two others: what is
     painted may be brighter or darker on the whole, but gets no tint of its own. Each colour moves from the mean hue of
-    what was painted and looks like it to that of the known part; so it climbs the density of the known part's colours
-    and descends that of its own (the mean shift of Fukunaga and Hostetler, The estimation of the gradient of a density
-    function, 1975), and stays where the two are alike. What is brighter or darker than all of the known part is so by
-    grey: along an axis from blue to white, it would be yellow. Arguments and result are those of with_contrast.
+    what was painted and looks like it to that of the photograph; so it climbs the density of the photograph's colours
+    and descends that of the painted ones (the mean shift of Fukunaga and Hostetler, The estimation of the gradient of a
+    density function, 1975), and stays where the two are alike. What is brighter or darker than all of the photograph is
+    so by grey: along an axis from blue to white, it would be yellow.
+
+    low, known: those of with_contrast. photograph: float32 [H, W, 3] in [0, 1] at the scale of low; its own pixels, for
+    the decoder tints what it decodes. Returns the same kind of array as with_contrast.
     """
     top, bottom, left, right = known
     new = np.ones(low.shape[:2], bool)
     new[top:bottom, left:right] = False
     if not new.any():
         return low
-    usual = colour_range(low[~new])
-    places = (low - usual.mean) @ usual.axes
+    usual = colour_range(photograph)
+    wanted, places = ((picture - usual.mean) @ usual.axes for picture in (some_of(photograph.reshape(-1, 3)), low))
+    brightness_reach = max(BRIGHTNESS_REACH * wanted[:, 2].std(), 1e-3)
+    wanted[:, 2] = np.clip(wanted[:, 2], usual.lowest[2], usual.highest[2])
     excess = places[..., 2] - np.clip(places[..., 2], usual.lowest[2], usual.highest[2])
     places[..., 2] -= excess
-    brightness_reach = max(BRIGHTNESS_REACH * places[~new, 2].std(), 1e-3)
     share = np.clip(cv2.distanceTransform(np.uint8(new), cv2.DIST_L2, 5) / FADE, 0, 1)[..., None]
     for hue_reach in HUE_REACHES:
         reach = np.float32([hue_reach, hue_reach, brightness_reach])
-        wanted, painted = (mean_hues(places, some_of(places[part]), reach) for part in (~new, new))
-        places[..., :2] += share * (wanted - painted)
+        places[..., :2] += share * (mean_hues(places, wanted, reach) - mean_hues(places, some_of(places[new]), reach))
     grey = usual.axes.sum(axis=0)
     places[..., :2] += share * excess[..., None] * np.clip(grey[:2] / grey[2], -1, 1)
     places[..., 2] += excess

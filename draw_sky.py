@@ -62,12 +62,12 @@ class Scene:
 
 SCENES = {
     "cumulus": Scene(Layer(1.1, 1.1, 36, 2.4, -0.6, 2.0, 1.05, 2.2, 1.7, 32, 128),
-                     (35, 50), (70, 130), (8, 13), (0, 0.1), (0.1, 0.18), 0.59),
+                     (35, 50), (70, 130), (8, 13), (0, 0.1), (0.1, 0.18), 0.64),
     "stratocumulus": Scene(Layer(1.4, 0.6, 36, 1.5, 0.0, 1.2, 1.1, 1.8, 1.5, 16, 64, 1.6),
-                           (35, 55), (40, 90), (8, 14), (0, 0.1), (0.1, 0.2), 0.54),
+                           (35, 55), (40, 90), (8, 14), (0, 0.1), (0.1, 0.2), 0.6),
     "altocumulus": Scene(Layer(3.6, 0.35, 22, 0.4, -0.3, 1.2, 0.9, 0.8, 0.6, 9, 40, 1.5, 0.9, 2.4),
-                         (30, 50), (40, 100), (12, 20), (0, 0.1), (0.05, 0.1), 0.58),
-    "cirrus": Scene(None, (30, 50), (60, 120), (8, 18), (0.4, 0.8), (0.08, 0.15), 0.55),
+                         (30, 50), (40, 100), (12, 20), (0, 0.1), (0.05, 0.1), 0.64),
+    "cirrus": Scene(None, (30, 50), (60, 120), (8, 18), (0.4, 0.8), (0.08, 0.15), 0.57),
     "sunset": Scene(Layer(2.4, 0.4, 36, 1.4, -0.35, 1.0, 0.75, 1.3, 1.5, 16, 64, 1.7, 0.9),
                     (3, 5), (-20, 20), (2.5, 4), (0.1, 0.3), (0.1, 0.16), 0.48),
 }
@@ -277,6 +277,17 @@ def tone(light):
     return value + 0.25 * value * (1 - value) * (2 * value - 1)
 
 
+def vivid(picture):
+    """Display values [..., 3] with the saturation and contrast that cameras give to photographs.
+
+    Chosen so that the darkest and brightest twentieth of a drawn cumulus sky have the colours that those of 150
+    photographs have: medians of red, green, blue are 0.14, 0.38, 0.62 and 0.84, 0.95, 1.
+    """
+    grey = picture @ np.float32([[0.299], [0.587], [0.114]])
+    picture = np.clip(grey + 1.35 * (picture - grey), 0, 1)
+    return picture + 0.6 * picture * (1 - picture) * (2 * picture - 1)
+
+
 def develop(light, rng, brightness):
     """Linear light [H, W, 3] to a picture in [0, 1] of this mean: vignette, exposure, blur of the lens, noise."""
     height, width = light.shape[:2]
@@ -285,8 +296,8 @@ def develop(light, rng, brightness):
     low, high = -7.0, 7.0
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (middle, high) if tone(light * np.exp(middle)).mean() < brightness else (low, middle)
-    picture = cv2.GaussianBlur(tone(light * np.exp(low)), (0, 0), 0.6)
+        low, high = (middle, high) if vivid(tone(light * np.exp(middle))).mean() < brightness else (low, middle)
+    picture = cv2.GaussianBlur(vivid(tone(light * np.exp(low))), (0, 0), 0.6)
     return np.clip(picture + cv2.GaussianBlur(rng.normal(0, 0.012, picture.shape), (0, 0), 0.6), 0, 1)
 
 

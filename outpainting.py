@@ -366,8 +366,9 @@ def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0
     simple = args.decoding == "simple"
     return fill_outwards(
         np.stack([tokens] * args.attempt_count), (guides, np.stack([widened] * args.attempt_count)), network,
-        models.mask_token, canvas.known, models.window, step, seeds, args.batch_size, progress, steps=1 if simple else args.maskgit_steps, schedule=args.schedule,
-        order=args.order, temperature=0.0 if simple else temperature, order_temperature=args.generation_temp)
+        models.mask_token, canvas.known, models.window, step, seeds, args.batch_size, progress,
+        steps=1 if simple else args.maskgit_steps, schedule=args.schedule, order=args.order,
+        temperature=0.0 if simple else temperature, order_temperature=args.generation_temp)
 
 
 def known_pixels(canvas, low, feather):
@@ -418,7 +419,7 @@ def grow(picture, models, args, bar):
                                         bar("decoding"))
         small = low = colours.own(low)
         if args.texture == "photograph":
-            low = with_hues(within_range(with_contrast(low, known), known), known)
+            low = with_hues(within_range(with_contrast(low, known), known), known, photograph / np.float32(255))
             small = with_texture(low, canvas, 1, (args.seed, attempt, 4))
         pasted = paste_picture(255 * small[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
         if not args.generate_upsampled:
