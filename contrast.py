@@ -44,8 +44,9 @@ def with_hues(low, known, photograph):
     painted may be brighter or darker on the whole, but gets no tint of its own. Each colour moves from the mean hue of
     what was painted and looks like it to that of the photograph; so it climbs the density of the photograph's colours
     and descends that of the painted ones (the mean shift of Fukunaga and Hostetler, The estimation of the gradient of a
-    density function, 1975), and stays where the two are alike. What is brighter or darker than all of the photograph is
-    so by grey: along an axis from blue to white, it would be yellow.
+    density function, 1975), and stays where the two are alike. It never ends farther from the photograph's mean than it
+    was. What is brighter or darker than all of the photograph is so by grey: along an axis from blue to white, it would
+    be yellow.
 
     low, known: those of with_contrast. photograph: float32 [H, W, 3] in [0, 1] at the scale of low; its own pixels, for
     the decoder tints what it decodes. Returns the same kind of array as with_contrast.
@@ -64,11 +65,18 @@ def with_hues(low, known, photograph):
     share = np.clip(cv2.distanceTransform(np.uint8(new), cv2.DIST_L2, 5) / FADE, 0, 1)[..., None]
     for hue_reach in HUE_REACHES:
         reach = np.float32([hue_reach, hue_reach, brightness_reach])
-        places[..., :2] += share * (mean_hues(places, wanted, reach) - mean_hues(places, some_of(places[new]), reach))
+        theirs, painted = (mean_hues(places, colours, reach) for colours in (wanted, some_of(places[new])))
+        before, after = places[..., :2] - theirs, places[..., :2] - painted
+        after *= np.minimum(1, length(before) / np.maximum(length(after), 1e-6))
+        places[..., :2] += share * (after - before)
     grey = usual.axes.sum(axis=0)
     places[..., :2] += share * excess[..., None] * np.clip(grey[:2] / grey[2], -1, 1)
     places[..., 2] += excess
     return np.clip(places @ usual.axes.T + usual.mean, 0, 1)
+
+
+def length(vectors):
+    return np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def some_of(colours):
