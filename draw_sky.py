@@ -281,7 +281,7 @@ def vivid(picture):
     """Display values [..., 3] with the saturation and contrast that cameras give to photographs.
 
     The darkest and the brightest twentieth of 150 photographs of cumulus have medians of red, green and blue of 0.14,
-    0.38, 0.62 and 0.84, 0.95, 1; those of a drawn sky are 0.19, 0.39, 0.70 and 0.89, 0.90, 0.93, where without this they
+    0.38, 0.62 and 0.84, 0.95, 1; those of a drawn sky are 0.19, 0.39, 0.70 and 0.89, 0.90, 0.93, and without this they
     would be 0.27, 0.39, 0.57 and 0.81, 0.83, 0.85.
     """
     grey = picture @ np.float32([[0.299], [0.587], [0.114]])
