@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 
 from colours import colour_range
+from utilities import spread
 
 FINEST, COARSEST = 1, 4  # levels of the pyramid that are matched: structures of 2 to 16 low-resolution pixels
 QUANTILES = np.linspace(0, 1, 65)
@@ -57,7 +58,8 @@ def with_hues(low, known, photograph):
     if not new.any():
         return low
     usual = colour_range(photograph)
-    wanted, places = ((picture - usual.mean) @ usual.axes for picture in (some_of(photograph.reshape(-1, 3)), low))
+    some = spread(photograph.reshape(-1, 3), COLOURS)
+    wanted, places = ((colours - usual.mean) @ usual.axes for colours in (some, low))
     brightness_reach = max(BRIGHTNESS_REACH * wanted[:, 2].std(), 1e-3)
     wanted[:, 2] = np.clip(wanted[:, 2], usual.lowest[2], usual.highest[2])
     excess = places[..., 2] - np.clip(places[..., 2], usual.lowest[2], usual.highest[2])
@@ -65,7 +67,7 @@ def with_hues(low, known, photograph):
     share = np.clip(cv2.distanceTransform(np.uint8(new), cv2.DIST_L2, 5) / FADE, 0, 1)[..., None]
     for hue_reach in HUE_REACHES:
         reach = np.float32([hue_reach, hue_reach, brightness_reach])
-        theirs, painted = (mean_hues(places, colours, reach) for colours in (wanted, some_of(places[new])))
+        theirs, painted = (mean_hues(places, colours, reach) for colours in (wanted, spread(places[new], COLOURS)))
         before, after = places[..., :2] - theirs, places[..., :2] - painted
         after *= np.minimum(1, length(before) / np.maximum(length(after), 1e-6))
         places[..., :2] += share * (after - before)
@@ -77,11 +79,6 @@ def with_hues(low, known, photograph):
 
 def length(vectors):
     return np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
-def some_of(colours):
-    """COLOURS of float32 [N, 3], spread evenly."""
-    return colours[np.linspace(0, len(colours) - 1, COLOURS).round().astype(int)]
 
 
 def mean_hues(places, colours, reach):

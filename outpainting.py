@@ -45,6 +45,7 @@ from utilities import (
     read_picture,
     run_command,
     save_picture,
+    spread,
     to_bytes,
     writable_folder,
 )
@@ -269,9 +270,8 @@ class Models:
             return logits
 
         nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
-        known = tokens[tokens != self.mask_token]
-        chosen = np.linspace(0, len(known) - 1, CONTEXT_TOKENS).round().astype(int)
-        return guided(knowing(known[chosen], self.label), knowing(nothing, -1), self.guidance)
+        known = spread(tokens[tokens != self.mask_token], CONTEXT_TOKENS)
+        return guided(knowing(known, self.label), knowing(nothing, -1), self.guidance)
 
 
 def class_number(label, names, folder):
@@ -365,7 +365,7 @@ def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0
             for guide, seed in zip(guides, seeds, strict=True)])
     simple = args.decoding == "simple"
     return fill_outwards(
-        np.stack([tokens] * args.attempt_count), (guides, np.stack([widened] * args.attempt_count)), network,
+        np.stack([tokens] * args.attempt_count), (guides, np.broadcast_to(widened, guides.shape)), network,
         models.mask_token, canvas.known, models.window, step, seeds, args.batch_size, progress,
         steps=1 if simple else args.maskgit_steps, schedule=args.schedule, order=args.order,
         temperature=0.0 if simple else temperature, order_temperature=args.generation_temp)

@@ -223,6 +223,11 @@ def save_picture(path, pixels):
         Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, quality=95)
 
 
+def spread(items, count):
+    """So many items of an array [N, ...], evenly spread, in their order; where it has fewer, some more than once."""
+    return items[np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
 def to_bytes(picture):
     """Float array in [0, 1] to uint8, rounded."""
     return np.clip(np.rint(np.asarray(picture, np.float32) * 255), 0, 255).astype(np.uint8)
