@@ -11,7 +11,7 @@ MOST = 2.0  # by which structures become stronger or weaker
 SMOOTH = 1.0  # standard deviation of that factor, in pixels of the level
 COLOURS = 512  # that stand for all of the photograph, and as many for what was painted
 BRIGHTNESS_REACH = 0.35  # deviations over which colours are alike in brightness
-HUE_REACHES = 1.0, 0.06, 0.03  # distances over which they are alike in hue, one after another: at first all are
+HUE_REACHES = 1.0, 0.1  # distances over which they are alike in hue, one after the other: at first all are
 FADE = 24  # low-resolution pixels from the known part over which hues begin to be matched
 
 

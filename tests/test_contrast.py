@@ -189,14 +189,26 @@ def test_of_two_kinds_of_colour_at_a_brightness_none_in_between_is_left():
     picture, _ = ramp()
     kinds = np.random.default_rng(1).choice([-1, 1], picture.shape[:2])
     hue = np.float32([1, 0, -1]) / 2**0.5
-    tints = 0.05 * kinds + 0.004 * noise(*picture.shape[:2])
-    painted = np.where(np.arange(160) < 80, 0, 2 * kinds) * 0.05 + 0.004 * noise(*picture.shape[:2], seed=2)
+    tints = 0.1 * kinds + 0.004 * noise(*picture.shape[:2])
+    painted = np.where(np.arange(160) < 80, 0, 2 * kinds) * 0.1 + 0.004 * noise(*picture.shape[:2], seed=2)
     photograph = (picture + tints[..., None] * hue)[40:120, 40:120]
     result = with_hues(picture + painted[..., None] * hue, (40, 120, 40, 120), photograph)
     far = np.ones(tints.shape, bool)
     far[40 - FADE:120 + FADE, 40 - FADE:120 + FADE] = False
-    before, after = (np.abs(np.abs(tint) - 0.05)[far].mean() for tint in (painted, (result - picture) @ hue))
+    before, after = (np.abs(np.abs(tint) - 0.1)[far].mean() for tint in (painted, (result - picture) @ hue))
     assert after < 0.5 * before
+
+
+def test_where_hues_change_gradually_no_outline_appears():
+    """From one kind to the other, where the photograph has nothing in between."""
+    picture, _ = ramp()
+    hue = np.float32([1, 0, -1]) / 2**0.5
+    kinds = 0.1 * np.random.default_rng(1).choice([-1, 1], picture.shape[:2]) + 0.004 * noise(*picture.shape[:2])
+    painted = np.linspace(-0.1, 0.1, 160, dtype=np.float32)
+    photograph = (picture + kinds[..., None] * hue)[40:120, 40:120]
+    result = with_hues(picture + painted[:, None] * hue, (40, 120, 40, 120), photograph)
+    tint = ((result - picture) @ hue)[:40].mean(axis=0)
+    assert np.abs(tint[10:] - tint[:-10]).max() < 4 * (painted[10] - painted[0])
 
 
 @pytest.mark.parametrize("beyond", [0.05, 0.1, -0.1])
