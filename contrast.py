@@ -1,4 +1,6 @@
-"""The contrast and the hues of what was painted, as in the photograph that is continued. Functions of arrays."""
+"""The contrast and the hues of what was painted, as in the photograph that is continued, and how it joins that.
+
+Functions of arrays."""
 import cv2
 import numpy as np
 
@@ -13,6 +15,8 @@ COLOURS = 512  # that stand for all of the photograph, and as many for what was 
 BRIGHTNESS_REACH = 0.35  # deviations over which colours are alike in brightness
 HUE_REACHES = 1.0, 0.1  # distances over which they are alike in hue, one after the other: at first all are
 FADE = 24  # low-resolution pixels from the known part over which hues begin to be matched
+REACHES = 16, 8, 4, 2  # low-resolution pixels along a border over which what is missing there is averaged
+FADING = 1.5  # times that, in which it falls to 1 / e
 
 
 def with_contrast(low, known):
@@ -108,6 +112,35 @@ def within_range(low, known):
     result = colour_range(low[top:bottom, left:right]).limited(low)
     result[top:bottom, left:right] = low[top:bottom, left:right]
     return result
+
+
+def seamless(low, known, photograph):
+    """A decoded canvas that is as bright and has the colours of the photograph along its border, inside and outside.
+
+    A decoder sees what was painted next to the photograph, and is off there. What is missing at the border fades away
+    from it: coarse differences reach far, fine ones end at once, as in the membrane that Perez et al., Poisson image
+    editing (SIGGRAPH 2003), stretch from a border, here band by band as in Farbman et al., Convolution pyramids
+    (SIGGRAPH Asia 2011), and fading, since nothing holds its other end.
+
+    Arguments and result are those of with_hues.
+    """
+    top, _, left, _ = known
+    place = slice(top, top + photograph.shape[0]), slice(left, left + photograph.shape[1])
+    inside = np.zeros(low.shape[:2], np.uint8)
+    inside[place] = 1
+    if inside.all():
+        return low
+    # The edge of a canvas is no border of the photograph.
+    within = cv2.distanceTransform(np.pad(inside, 1, mode="edge"), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    distance = np.where(inside, within, cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)) - 0.5
+    missing, added = np.zeros_like(low), np.zeros_like(low)
+    missing[place] = photograph - low[place]
+    for reach in REACHES:
+        band = np.float32(inside * (distance < reach / 2))
+        near = cv2.GaussianBlur(band, (0, 0), reach)[..., None]
+        mean = cv2.GaussianBlur((missing - added) * band[..., None], (0, 0), reach) / (near + 1e-5)
+        added += mean * np.exp(-distance / (FADING * reach))[..., None]
+    return np.clip(low + added, 0, 1)
 
 
 def gains(strength, share):

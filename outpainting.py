@@ -29,7 +29,7 @@ from canvas import (
     remove_tint,
 )
 from colours import UNCHANGED, colour_map, colour_range, widening
-from contrast import with_contrast, with_hues, within_range
+from contrast import seamless, with_contrast, with_hues, within_range
 from diffusion import sample_with_detail
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from texture import with_texture
@@ -121,7 +121,7 @@ def build_parser():
                             "(always 1 with --preset thesis)")
     group.add_argument("--samples", type=number(float, 1, 8), default=2, metavar="N",
                        help="overlap of decoded windows, for tokenizers that need it (--preset thesis)")
-    group.add_argument("--feather", type=number(int, 0, 4096), default=48, metavar="PX",
+    group.add_argument("--feather", type=number(int, 0, 4096), default=24, metavar="PX",
                        help="width of the band at the picture's border in which it fades into the new sky")
     group.add_argument("--batch_size", type=number(int, 1, 4096), default=8, metavar="N",
                        help="windows or tiles computed at once; does not change the result")
@@ -409,6 +409,7 @@ def grow(picture, models, args, bar):
     height, width = canvas.size
     photograph = cv2.resize(canvas.picture, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_AREA)
     colours = colour_map(photograph) if models.usual_colours else UNCHANGED
+    photograph = photograph / np.float32(255)
     grids = fill_tokens(canvas, colours, models, args, bar("tokens"))
     known = [side * models.downscale for side in canvas.known]
     for attempt, tokens in enumerate(grids):
@@ -417,9 +418,11 @@ def grow(picture, models, args, bar):
         else:
             low = decode_canvas_blended(tokens, models.decode, models.downscale, models.window, args.samples,
                                         bar("decoding"))
-        small = low = colours.own(low)
+        low = colours.own(low)
         if args.texture == "photograph":
-            low = with_hues(within_range(with_contrast(low, known), known), known, photograph / np.float32(255))
+            low = with_hues(within_range(with_contrast(low, known), known), known, photograph)
+        small = low = seamless(low, known, photograph)
+        if args.texture == "photograph":
             small = with_texture(low, canvas, 1, (args.seed, attempt, 4))
         pasted = paste_picture(255 * small[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
         if not args.generate_upsampled:

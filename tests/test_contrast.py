@@ -11,6 +11,7 @@ from contrast import (
     MOST,
     collapsed,
     laplacian_pyramid,
+    seamless,
     with_contrast,
     with_hues,
     within_range,
@@ -231,3 +232,42 @@ def test_hues_of_nothing_new_and_of_one_colour():
     darker = flat.copy()
     darker[:16] = 0.1
     assert np.isfinite(with_hues(darker, (16, 48, 16, 48), flat[:32, :32])).all()
+
+
+def test_what_is_missing_at_the_border_fades_away_from_it():
+    photograph = grey_clouds(height=64, width=96)
+    low = np.full((192, 224, 3), 0.5, np.float32)
+    low[64:128, 64:160] = photograph - 0.05
+    result = seamless(low, KNOWN, photograph)
+    assert result.dtype == np.float32
+    along_border = result[80:112, 160] - low[80:112, 160]
+    np.testing.assert_allclose(along_border, 0.05, atol=0.005)
+    np.testing.assert_allclose(result[80:112, 157:160].mean(), photograph[16:48, 93:96].mean(), atol=0.005)
+    rise = (result - low)[96, 160:, 0]
+    assert (np.diff(rise) < 0).all() and rise[-1] < 0.005
+    np.testing.assert_allclose((result - low)[:8, :8], 0, atol=1e-3)
+
+
+def test_fine_differences_end_at_once():
+    photograph = np.full((64, 96, 3), 0.5, np.float32)
+    low = np.full((192, 224, 3), 0.5, np.float32)
+    low[64:128, 64:160] -= 0.1 * np.sign(np.sin(np.arange(64) * np.pi / 4 + 0.1)).astype(np.float32)[:, None, None]
+    added = np.abs(seamless(low, KNOWN, photograph) - low)[80:112, 160:]
+    assert added[:, 0].max() > 0.02 > 4 * added[:, 16].max()
+
+
+def test_seamless_where_nothing_is_missing_or_nothing_new():
+    photograph = grey_clouds(height=64, width=96)
+    low = np.full((192, 224, 3), 0.5, np.float32)
+    low[64:128, 64:160] = photograph
+    np.testing.assert_array_equal(seamless(low, KNOWN, photograph), low)
+    np.testing.assert_array_equal(seamless(0.9 * photograph, (0, 64, 0, 96), photograph), 0.9 * photograph)
+
+
+def test_the_edge_of_a_canvas_is_no_border():
+    photograph = np.full((64, 96, 3), 0.5, np.float32)
+    low = np.full((64, 224, 3), 0.4, np.float32)
+    added = seamless(low, (0, 64, 0, 96), photograph) - low
+    np.testing.assert_allclose(added[:, 96], 0.1, atol=0.01)
+    np.testing.assert_allclose(added[:, :8], added[32, :8][None].repeat(64, axis=0), atol=1e-4)
+    assert np.abs(added[:, :8]).max() < 0.005
