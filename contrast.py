@@ -1,6 +1,7 @@
-"""The contrast and the hues of what was painted, as in the photograph that is continued, and how it joins that.
+"""The contrast and the hues of what was painted, as in the photograph that is continued, and the border between the two.
 
-Functions of arrays."""
+Functions of arrays.
+"""
 import cv2
 import numpy as np
 
@@ -15,8 +16,8 @@ COLOURS = 512  # that stand for all of the photograph, and as many for what was 
 BRIGHTNESS_REACH = 0.35  # deviations over which colours are alike in brightness
 HUE_REACHES = 1.0, 0.1  # distances over which they are alike in hue, one after the other: at first all are
 FADE = 24  # low-resolution pixels from the known part over which hues begin to be matched
-REACHES = 16, 8, 4, 2  # low-resolution pixels along a border over which what is missing there is averaged
-FADING = 1.5  # times that, in which it falls to 1 / e
+REACHES = 16, 8, 4, 2  # deviations in low-resolution pixels of the means of what is missing along a border
+FADING = 1.5  # reaches from the border at which these have fallen to 1 / e
 
 
 def with_contrast(low, known):
@@ -115,12 +116,12 @@ def within_range(low, known):
 
 
 def seamless(low, known, photograph):
-    """A decoded canvas that is as bright and has the colours of the photograph along its border, inside and outside.
+    """A decoded canvas that has the photograph's colours along its border, on both sides of it.
 
-    A decoder sees what was painted next to the photograph, and is off there. What is missing at the border fades away
-    from it: coarse differences reach far, fine ones end at once, as in the membrane that Perez et al., Poisson image
-    editing (SIGGRAPH 2003), stretch from a border, here band by band as in Farbman et al., Convolution pyramids
-    (SIGGRAPH Asia 2011), and fading, since nothing holds its other end.
+    The decoder sees what was painted beside the photograph, and is off inside it too. What is missing at the border is
+    added there, and fades away from it: coarse differences reach far, fine ones end at once. That is what the membrane
+    of Pérez et al., Poisson image editing (SIGGRAPH 2003), does; here it is made of means, from coarse to fine as in
+    Farbman et al., Convolution pyramids (SIGGRAPH Asia 2011), and falls to 0, since nothing holds its other end.
 
     Arguments and result are those of with_hues.
     """
