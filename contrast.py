@@ -1,4 +1,4 @@
-"""The contrast and the hues of what was painted, as in the photograph that is continued, and the border between the two.
+"""Contrast and hues of what was painted, as in the photograph that is continued, and the border between the two.
 
 Functions of arrays.
 """
