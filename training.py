@@ -47,7 +47,7 @@ def add_training_options(parser, presets):
                        help="begin with the weights of this finished run, or of the shipped model: shipped")
     group.add_argument("--images", type=number(int, 1), metavar="N", help="images to train on (default: the preset's)")
     group.add_argument("--minutes", type=number(float, 0, low_excluded=True), metavar="M",
-                       help="stop after so many minutes, keeping a checkpoint to go on from (default: no limit)")
+                       help="stop after so many minutes of training, to go on another time (default: no limit)")
     group.add_argument("--batch_size", type=number(int, 1), metavar="N", help="images a step (default: the preset's)")
     group.add_argument("--learning_rate", type=number(float, 0, low_excluded=True), metavar="R",
                        help="highest learning rate (default: the preset's)")
