@@ -421,9 +421,8 @@ def grow(picture, models, args, bar):
         low = colours.own(low)
         if args.texture == "photograph":
             low = with_hues(within_range(with_contrast(low, known), known), known, photograph)
-        small = low = seamless(low, known, photograph)
-        if args.texture == "photograph":
-            small = with_texture(low, canvas, 1, (args.seed, attempt, 4))
+        low = seamless(low, known, photograph)
+        small = with_texture(low, canvas, 1, (args.seed, attempt, 4)) if args.texture == "photograph" else low
         pasted = paste_picture(255 * small[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
         if not args.generate_upsampled:
             yield to_bytes(pasted / 255), None
