@@ -146,6 +146,23 @@ def sinusoidal_embedding(level, size, lowest=1.0, highest=1000.0):
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
 
 
+@keras.saving.register_keras_serializable("outpainting")
+class NoiseEmbedding(layers.Layer):
+    """Noise rates [B, N] in [0, 1] -> their sines and cosines [B, N * size], of frequencies from lowest to highest."""
+
+    def __init__(self, size, lowest=1.0, highest=1000.0, **kwargs):
+        super().__init__(**kwargs)
+        self.size, self.lowest, self.highest = size, lowest, highest
+
+    def call(self, rates):
+        columns = ops.split(rates, rates.shape[-1], axis=-1)
+        return ops.cast(ops.concatenate([sinusoidal_embedding(column, self.size, self.lowest, self.highest)
+                                         for column in columns], axis=-1), self.compute_dtype)
+
+    def compute_output_shape(self, shape):
+        return shape[0], shape[1] * self.size
+
+
 def thesis_block(x, filters, stride=1, upscaling=False):
     """Residual block of the thesis (figures 3.2 and 3.7): 3x3 convolutions, group norm, swish, 1x1 shortcut."""
     def convolution(width, size, strides=1):

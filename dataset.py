@@ -51,7 +51,8 @@ MONOCHROME_KEPT = 0.1  # share of the monochrome crops that is kept
 DEV_SEED = 0  # the development crops are the same whatever the seed of the run
 SHUFFLED_CROPS = 256  # of the crops of one picture, which are drawn together, hardly two then share a batch
 EXAMPLES, EXAMPLE_COLUMNS, EXAMPLE_SIZE = 64, 8, 128
-PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "exclude", "dev_share", "seed")
+PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "least_zoom",
+                "exclude", "dev_share", "seed")
 MEMBER, DESCRIPTION = "{}/{:06}.jpg", "description.json"  # of a zipped pack
 NOT_A_PACK = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 # Lossy WebP of that size, with colours at half the resolution, is 4 dB worse; lossless WebP is 2.6 times as large.
@@ -72,6 +73,9 @@ def add_data_options(parser, scale_down, pack=True):
                        help="frames of an archive are downscaled by this")
     group.add_argument("--zoom_out", type=number(float, 1), default=1.0, metavar="TIMES",
                        help="photographs and packs: a crop shows 1 to TIMES its side, at random, where that fits")
+    group.add_argument("--least_zoom", type=number(float, 1), default=1.0, metavar="TIMES",
+                       help="photographs: a crop shows at least TIMES its side, as far as that fits; "
+                            "at half their size photographs have no traces of JPEG")
     group.add_argument("--exclude", nargs="+", metavar="GLOB", help="file names of photographs to leave out")
     group.add_argument("--dev_share", type=number(float, 0, 0.5), default=0.05, metavar="SHARE",
                        help="share of days or photographs held back for development; a pack has its own")
@@ -142,9 +146,10 @@ def open_source(args, size, cache):
     if not Path(location).is_dir():
         raise UserError(f"--dataset_location {location} is not a folder: name a webcam archive or photographs.")
     if not masked_places(location, args.masks):
-        return Photographs(location, size, args.zoom_out, args.exclude or (), args.dev_share)
-    if args.zoom_out > 1 or args.exclude:
-        raise UserError(f"--zoom_out and --exclude are for photographs, and {location} is a webcam archive.")
+        return Photographs(location, size, args.zoom_out, args.exclude or (), args.dev_share,
+                           args.least_zoom)
+    if args.zoom_out > 1 or args.least_zoom > 1 or args.exclude:
+        raise UserError(f"--zoom_out, --least_zoom and --exclude are for photographs, and {location} is a webcam archive.")
     return Archive(location, args.masks, size, args.scale_down, args.dev_share, cache)
 
 

@@ -1,57 +1,63 @@
-"""Train the super sampler, a diffusion model that adds detail to a decoded picture, at four times its size.
+"""Train the super sampler, a diffusion model that makes a picture twice as large, octave by octave.
 
   python diffusion_model_upscale.py --dataset_location photographs/ --scale_down 1
-  python diffusion_model_upscale.py --pack sharp.npy --tokenizer_run wide --run_name wide --minutes 60
+  python diffusion_model_upscale.py --pack octaves.npy --tokenizer_run wide --run_name wide --minutes 60
   python diffusion_model_upscale.py --pack sharp.npy --tokenizer_run thesis --preset thesis --run_name thesis
 
-It learns the edges = sharp picture - blurry picture, where blurry = the sharp one at a quarter of its size, through the
-tokenizer and back. The model lands in models/sharpen_<run_name>, metrics and pictures in runs/sharpen_<run_name> and
-wandb. After Saharia et al., SR3, arXiv 2104.07636.
+Given a picture, it learns what the picture twice as large has beyond the enlargement of the given one, where that is
+right, blurred, or decoded from tokens. The preset thesis learns one jump of four times instead (thesis_sharpen.py). The
+model lands in models/sharpen_<run_name>, metrics and pictures in runs/sharpen_<run_name> and wandb.
 """
+import math
+from itertools import count, islice
+
 import cv2
 import numpy as np
+from tqdm import tqdm
 
+import octaves
 from backend import compiled, keras, layers, ops
-from build_network import (
-    DepthToSpace,
-    SpaceToDepth,
-    downscale,
-    residual_block,
-    sinusoidal_embedding,
-    thesis_block,
-    upscale,
-)
+from build_network import NoiseEmbedding, residual_block
 from dataset import add_data_options, load_crops
-from diffusion import angle, clean_from_epsilon, clean_from_velocity, epsilon_from_clean, sample_with_detail, velocity
-from log_and_save import (
-    add_logging_options,
-    check_pair,
-    load_config,
-    load_weights,
-    model_folder,
-    picture_grid,
-)
-from metrics import psnr, spectrum_distance
+from diffusion import angle, clean_from_velocity, sample, velocity
+from log_and_save import add_logging_options, check_pair, load_config, load_weights, model_folder, picture_grid
+from maskgit import at_half_size
 from parallel import on_all_devices, own_rows
+from thesis_sharpen import FACTOR, SuperSampler, edge_scale, make_blurry, make_thesis_report
 from tokenizer import load_tokenizer
 from training import add_training_options, held_back, start_run, start_weights, train, with_preset
-from utilities import ROOT, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
+from utilities import (
+    ROOT,
+    UserError,
+    add_machine_options,
+    command_parser,
+    number,
+    prepare_machine,
+    replacing,
+    run_command,
+    to_bytes,
+)
 
-FACTOR = 4
 PRESETS = {
     "default": {
-        "model": {"style": "local", "filters": [64, 96, 160], "blocks": 2, "schedule": "wide", "predicts": "v",
-                  "mean_share": 0.1},
-        "img_size": 256, "images": 30_000, "batch_size": 8, "learning_rate": 5e-4, "schedule": "cosine",
-        "weight_decay": 1e-4, "beta_2": 0.99, "ema": 0.998,
+        "model": {"style": "octaves", "filters": [64, 128, 192], "blocks": [1, 2, 2], "schedule": "wide",
+                  "decoded": 0.5, "noise": 0.5},
+        "img_size": 224, "tile": 96, "images": 1_000_000, "batch_size": 16, "learning_rate": 1e-3,
+        "schedule": "cosine", "weight_decay": 1e-4, "beta_2": 0.99, "ema": 0.999,
     },
     "thesis": {
-        "model": {"style": "thesis", "filters": [32, 48, 64, 96, 160, 192, 256], "blocks": 3, "schedule": "thesis",
-                  "predicts": "noise", "mean_share": 0.0},
+        "model": {"style": "thesis", "filters": [32, 48, 64, 96, 160, 192, 256], "blocks": 3, "schedule": "thesis"},
         "img_size": 512, "images": 700_000, "batch_size": 4, "learning_rate": 1e-3, "schedule": 0.5,
         "weight_decay": 1e-4, "beta_2": 0.999, "ema": 0.999,
     },
 }
+CHANNELS = 12  # of an octave: three colours at each of the four pixels in whose place the half has one
+CLEAN, NOISELESS = 0.4, 0.5  # shares of the training pictures whose half is right, and whose half has no noise
+WHOLE = 0.25  # share of them of which nothing is known
+KNOWN_WEIGHT = 0.1  # of known places in the loss
+SCALE_SHARE = 0.1  # of the loss that teaches the scale
+FARTHEST = 12.0  # strengths, of an octave in training
+STEPS = 12
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -59,195 +65,249 @@ PRESETS = {
 
 
 def build_network(config):
-    """(low-resolution picture [B, h, w, 3] in [-1, 1], noisy edges [B, 4h, 4w, 3], noise rate [B, 1]) -> prediction.
-
-    All but the first and last step run at the low resolution, where they cost a sixteenth: the noisy edges enter
-    through a pixel unshuffle. Works for any h and w that are multiples of 4.
-    """
-    low, noisy, level = layers.Input((None, None, 3)), layers.Input((None, None, 3)), layers.Input((1,))
-    condition = layers.Dense(128, activation="silu")(NoiseEmbedding(64)(level))
-    x = layers.Concatenate()([SpaceToDepth(FACTOR)(noisy), low])
-    x = layers.Conv2D(config["filters"][0], 3, padding="same")(x)
+    """(condition [B, h, w, CONDITION], noisy octave [B, h, w, 12], rates [B, 2] of its noise and the half's) -> prediction
+    [B, h, w, 12], for h and w that are multiples of 4."""
+    condition, noisy = layers.Input((None, None, octaves.CONDITION)), layers.Input((None, None, CHANNELS))
+    rates = layers.Input((2,))
+    level = layers.Dense(128, activation="silu")(NoiseEmbedding(64, 0.25, 32.0)(rates))
+    x = layers.Conv2D(config["filters"][0], 3, padding="same")(layers.Concatenate()([condition, noisy]))
     skips = []
-    for depth, filters in enumerate(config["filters"]):
-        x = downscale(x, filters) if depth else x
-        for _ in range(config["blocks"]):
-            x = residual_block(x, filters, condition)
+    sizes = list(zip(config["filters"], config["blocks"], strict=True))
+    for depth, (filters, blocks) in enumerate(sizes):
+        x = layers.Conv2D(filters, 2, strides=2)(x) if depth else x
+        for _ in range(blocks):
+            x = residual_block(x, filters, level)
         skips.append(x)
-    for depth in reversed(range(len(config["filters"]))):
-        filters = config["filters"][depth]
-        if depth < len(config["filters"]) - 1:
-            x = layers.Concatenate()([upscale(x, filters), skips[depth]])
-        for _ in range(config["blocks"]):
-            x = residual_block(x, filters, condition)
-    x = layers.Conv2D(3 * FACTOR**2, 3, padding="same", kernel_initializer="zeros", dtype="float32")(x)
-    return keras.Model([low, noisy, level], DepthToSpace(FACTOR, dtype="float32")(x), name="network")
+    for (filters, blocks), skip in list(zip(sizes, skips, strict=True))[-2::-1]:
+        x = layers.UpSampling2D(2)(layers.Conv2D(filters, 1)(x)) + skip
+        for _ in range(blocks):
+            x = residual_block(x, filters, level)
+    x = layers.Conv2D(CHANNELS, 3, padding="same", kernel_initializer="zeros", dtype="float32")(x)
+    return keras.Model([condition, noisy, rates], x, name="network")
 
 
-def build_thesis_network(config):
-    """The U-Net of the thesis (figure 3.8) at full resolution; same inputs and output as build_network."""
-    low, noisy, level = layers.Input((None, None, 3)), layers.Input((None, None, 3)), layers.Input((1,))
-    blurry = layers.UpSampling2D(FACTOR, interpolation="bicubic")(low)
-    embedded = layers.Reshape((1, 1, 32))(NoiseEmbedding(32)(level))
-    x = layers.Conv2D(config["filters"][0], 1)(layers.Concatenate()([blurry, noisy]))
-    x = x + layers.Conv2D(config["filters"][0], 1)(embedded)
-    skips = []
-    for depth, filters in enumerate(config["filters"]):
-        x = thesis_block(x, filters, stride=2) if depth else x
-        for _ in range(config["blocks"]):
-            x = thesis_block(x, filters)
-        skips.append(x)
-    for depth in reversed(range(len(config["filters"]) - 1)):
-        filters = config["filters"][depth]
-        x = layers.Concatenate()([thesis_block(x, filters, stride=2, upscaling=True), skips[depth]])
-        for _ in range(config["blocks"]):
-            x = thesis_block(x, filters)
-    x = layers.Conv2D(3, 1, kernel_initializer="zeros", dtype="float32")(x)
-    return keras.Model([low, noisy, level], x, name="network")
+def build_scale():
+    """Strengths found in the half [B, h, w, 9] -> what the logarithm of the octave's differs by from what is usual in
+    photographs, [B, h, w, 3]; 0 before training."""
+    found = layers.Input((None, None, 9))
+    x = layers.Conv2D(32, 3, padding="same", activation="silu")(found)
+    x = layers.Conv2D(32, 3, padding="same", activation="silu")(x)
+    return keras.Model(found, layers.Conv2D(3, 1, kernel_initializer="zeros", dtype="float32")(x), name="scale")
 
 
-@keras.saving.register_keras_serializable("outpainting")
-class NoiseEmbedding(layers.Layer):
-    """Noise rate [B, 1] -> sines and cosines [B, size]."""
+class OctaveSampler(keras.Model):
+    """Denoises an octave. Trained on (sharp uint8 [B, 2h, 2w, 3], its half as decoded from tokens float32 [B, h, w, 3]
+    in [0, 1], whether there is one bool [B]).
 
-    def __init__(self, size, **kwargs):
-        super().__init__(**kwargs)
-        self.size = size
-
-    def call(self, level):
-        return ops.cast(sinusoidal_embedding(level, self.size), self.compute_dtype)
-
-    def compute_output_shape(self, shape):
-        return shape[0], self.size
-
-
-class SuperSampler(keras.Model):
-    """Denoises edges. Trained on (sharp uint8 [B, 4h, 4w, 3], low uint8 [B, h, w, 3]).
-
-    config: the "model" entry of a preset, with "edge_scale", the standard deviation of edges in [0, 1], by which they
-    are divided so that the network sees unit variance. In "mean_share" of the training pictures the noisy edges are
-    zeros at time 1, which tells nothing of the picture, so that the estimate there is the mean of all that fit.
+    config: the "model" entry of a preset. "noise": highest rate of the noise that the half gets in training, in
+    strengths, told to the network (conditioning augmentation: Ho et al., Cascaded diffusion models, arXiv 2106.15282).
     """
+
+    multiple = 8  # height and width of the half must be multiples of this
 
     def __init__(self, config):
         super().__init__(name="sharpen")
         self.config = config
-        build = build_thesis_network if config["style"] == "thesis" else build_network
-        self.network = build(config)
+        self.network, self.scale = build_network(config), build_scale()
         self.seeds = keras.random.SeedGenerator(0)
-        self.noise_loss, self.image_loss = keras.metrics.Mean("noise_loss"), keras.metrics.Mean("image_loss")
+        self.scale_loss = keras.metrics.Mean("scale_loss")
         self.built = True
 
-    @property
-    def multiple(self):
-        """Height and width of low-resolution pictures must be multiples of this."""
-        levels = 2 ** (len(self.config["filters"]) - 1)
-        return max(1, levels // FACTOR) if self.config["style"] == "thesis" else levels
+    def strengths(self, half):
+        """Those found in the half [B, h, w, 3] in Y, U, V, as logarithms [B, h, w, 9], and the strength of the octave
+        above [B, h, w, 3]."""
+        found = octaves.strengths(half)
+        expected = octaves.expected_strength(found) + ops.cast(self.scale(found / 2 + 2.5), "float32")
+        return found, ops.exp(ops.clip(expected, -8.0, -1.0))
 
-    def estimate(self, low, noisy, time):
-        """Clean edges, float32 [B, 4h, 4w, 3], from low in [-1, 1], noisy edges and a scalar time in [0, 1]."""
+    def prepare(self, half, picture, known):
+        """(octave [B, h, w, 12] where it is known, condition [B, h, w, CONDITION], strength [B, h, w, 3]).
+
+        half: [B, h, w, 3] in Y, U, V. picture: [B, 2h, 2w, 3], right where known [B, h, w, 1] is 1.
+        """
+        found, strength = self.strengths(half)
+        octave = octaves.octave_of(picture, half, strength)
+        return octave, octaves.condition(half, found, strength, octave, known), strength
+
+    def estimate(self, condition, noisy, time):
+        """Clean octave, float32 [B, h, w, 12], from what prepare gives, a noisy octave and a scalar time in [0, 1]."""
         turned = angle(time, self.config["schedule"])
         signal, noise = ops.cos(turned), ops.sin(turned)
         # One row for all pictures: a matrix product rounds differently for other numbers of rows.
-        level = ops.reshape(noise, (1, 1))
-        return self._clean(self.network([low, noisy, level]), noisy, signal, noise)
-
-    def _clean(self, prediction, noisy, signal, noise):
-        convert = clean_from_velocity if self.config["predicts"] == "v" else clean_from_epsilon
-        return convert(noisy, ops.cast(prediction, "float32"), signal, noise)
+        rates = ops.reshape(ops.stack([noise, 0 * noise]), (1, 2))
+        return clean_from_velocity(noisy, ops.cast(self.network([condition, noisy, rates]), "float32"), signal, noise)
 
     def call(self, inputs, training=False):
-        sharp, low = (ops.cast(part, "float32") / 127.5 - 1 for part in inputs)
-        edges = (sharp - bicubic(low)) / (2 * self.config["edge_scale"])
-        batch, *shape = ops.shape(edges)
+        sharp, decoded, is_decoded = inputs
+        batch, height, width, _ = ops.shape(decoded)
 
-        def drawn(kind, *shape):
-            return own_rows(lambda rows: kind((rows, *shape), dtype="float32", seed=self.seeds), batch)
+        def uniform(*shape):
+            return own_rows(lambda rows: keras.random.uniform((rows, *shape), dtype="float32", seed=self.seeds), batch)
 
-        time = drawn(keras.random.uniform, 1, 1, 1)
-        of_mean = drawn(keras.random.uniform, 1, 1, 1) < self.config["mean_share"]
-        turned = angle(ops.where(of_mean, 1.0, time), self.config["schedule"])
+        def normal(*shape):
+            return own_rows(lambda rows: keras.random.normal((rows, *shape), dtype="float32", seed=self.seeds), batch)
+
+        sharp = octaves.yuv(ops.cast(sharp, "float32") / 255)
+        true = octaves.halve(sharp)
+        known = known_regions(uniform(6), height, width)
+        wrong = ops.where(is_decoded[:, None, None, None], octaves.yuv(ops.cast(decoded, "float32")),
+                          blurred(true, uniform(1, 1, 1)))
+        half = ops.where(known > 0, true, wrong)
+        found, expected = self.strengths(half)
+        # Only the likelihood of the octave teaches the scale, and only the squared error the network.
+        strength = ops.stop_gradient(expected)
+        likelihood = octaves.octave_of(sharp, half, expected) ** 2 + 2 * ops.log(ops.tile(expected, (1, 1, 1, 4)))
+        octave = ops.clip(octaves.octave_of(sharp, half, strength), -FARTHEST, FARTHEST)
+        rate = ops.maximum(uniform(1, 1, 1) - NOISELESS, 0) / (1 - NOISELESS) * self.config["noise"]
+        seen = half + (1 - known) * rate * strength * normal(height, width, 3)
+        condition = octaves.condition(seen, found, strength, octave, known)
+        turned = angle(uniform(1, 1, 1), self.config["schedule"])
         signal, noise = ops.cos(turned), ops.sin(turned)
-        epsilon = ops.where(of_mean, 0.0, drawn(keras.random.normal, *shape))
-        noisy = ops.where(of_mean, 0.0, signal * edges + noise * epsilon)
-        prediction = self.network([low, noisy, noise[:, :, 0, 0]], training=training)
-        return prediction, edges, epsilon, noisy, signal, noise
+        epsilon = normal(height, width, CHANNELS)
+        rates = ops.concatenate([noise[:, :, 0, 0], rate[:, :, 0, 0]], axis=-1)
+        prediction = self.network([condition, signal * octave + noise * epsilon, rates], training=training)
+        return prediction, velocity(octave, epsilon, signal, noise), known, likelihood
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        prediction, edges, epsilon, noisy, signal, noise = y_pred
-        prediction = ops.cast(prediction, "float32")
-        clean = self._clean(prediction, noisy, signal, noise)
-        noise_loss = ops.mean(ops.abs(epsilon_from_clean(noisy, clean, signal, noise) - epsilon))
-        self.noise_loss.update_state(noise_loss)
-        self.image_loss.update_state(ops.mean(ops.abs(clean - edges)) * self.config["edge_scale"])
-        if self.config["predicts"] == "v":
-            return ops.mean((prediction - velocity(edges, epsilon, signal, noise)) ** 2)
-        return noise_loss
+        prediction, wanted, known, likelihood = y_pred
+        weights = 1 - (1 - KNOWN_WEIGHT) * known
+        scale_loss = ops.mean(weights * likelihood) / 2
+        self.scale_loss.update_state(scale_loss)
+        return ops.mean(weights * (ops.cast(prediction, "float32") - wanted) ** 2) + SCALE_SHARE * scale_loss
 
 
-def bicubic(pictures):
-    """Upscale float [B, h, w, 3] to [B, 4h, 4w, 3]."""
-    _, height, width, _ = ops.shape(pictures)
-    return ops.image.resize(pictures, (height * FACTOR, width * FACTOR), interpolation="bicubic")
+def known_regions(uniform, height, width):
+    """What is known in training, float32 [B, height, width, 1] of 0 and 1, from uniform float [B, 6] in [0, 1): nothing,
+    a rectangle that touches up to two borders, or all but a rectangle."""
+    def stretch(kind, low, size, length):
+        extent = 0.2 + 0.6 * size
+        start = ops.where(kind < 0.3, 0.0, ops.where(kind < 0.5, 1 - extent, low * (1 - extent)))
+        extent = ops.where(kind < 0.15, 1.0, extent)
+        position = (ops.arange(length, dtype="float32") + 0.5)[None] / length
+        return (position >= start[:, None]) & (position < (start + extent)[:, None])
+
+    rows = stretch(uniform[:, 0], uniform[:, 1], uniform[:, 2], height)
+    columns = stretch(uniform[:, 3], uniform[:, 1], uniform[:, 4], width)
+    rectangle = ops.cast(rows[:, :, None] & columns[:, None, :], "float32")[..., None]
+    kind = uniform[:, 5][:, None, None, None]
+    return ops.where(kind < WHOLE, 0.0, ops.where(kind < 0.8, rectangle, 1 - rectangle))
+
+
+def blurred(half, choice):
+    """A half [B, h, w, 3] as it comes from an octave below that is right or was blurred; choice: [B, 1, 1, 1]."""
+    once = octaves.blur(half)
+    twice = octaves.blur(once)
+    enlarged = octaves.enlarge(octaves.halve(half))
+    share = (choice - CLEAN) / (1 - CLEAN)
+    return ops.where(choice < CLEAN, half, ops.where(share < 0.5, once, ops.where(share < 0.7, twice, enlarged)))
 
 
 def load_super_sampler(tokenizer_config, tokenizer_folder, run=None, folder=None):
-    """The shipped super sampler or that of a run: (SuperSampler, config). Refuses one of another tokenizer."""
+    """The shipped super sampler or that of a run: (OctaveSampler or SuperSampler, config). Refuses one of another
+    tokenizer."""
     folder = folder or model_folder("sharpen", run)
     config = load_config(folder, "sharpen")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
-    model = SuperSampler(config["model"])
+    model = build_model(config["model"])
     load_weights(folder, model)
     return model, config
+
+
+def build_model(config):
+    return (OctaveSampler if config["style"] == "octaves" else SuperSampler)(config)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Training
 
 
-def shrink(pictures):
-    """uint8 [B, 4h, 4w, 3] -> uint8 [B, h, w, 3], by averaging."""
-    size = (pictures.shape[2] // FACTOR, pictures.shape[1] // FACTOR)
-    return np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures])
+def make_through(tokenizer):
+    """Function uint8 [B, H, W, 3] -> float32 [B, H, W, 3] in [0, 1]: to tokens and back."""
+    return compiled(tokenizer, lambda pictures: tokenizer.decode(tokenizer.encode(pictures)))
 
 
-def make_blurry(tokenizer):
-    """Function uint8 [B, 4h, 4w, 3] -> uint8 [B, h, w, 3]: shrunk, through the tokenizer and back."""
-    through = compiled(tokenizer, lambda pictures: tokenizer.decode(tokenizer.encode(pictures)))
-    return lambda sharp: to_bytes(through(shrink(sharp)))
+def decoded_halves(through, crops):
+    """(uint8 [B, s, s, 3], uint16 [B, s / 2, s / 2, 3]) of uint8 crops [B, 2s, 2s, 3]: their halves, and the halves of
+    those as decoded from the tokens of the crops. through: uint8 crops to decoded ones in [0, 1]."""
+    quarter = np.stack([cv2.resize(each, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+                        for each in np.asarray(through(crops))])
+    return at_half_size(crops), np.rint(65535 * quarter.clip(0, 1)).astype(np.uint16)
 
 
-def upscale_pictures(estimate, low, steps, schedule, edge_scale, seed=0, solver="dpm", detail=1.0, limit=None):
-    """Sample sharp pictures, uint8 [B, 4h, 4w, 3], from low ones, uint8 [B, h, w, 3].
+def extract_decoded(tokenizer, crops, number_of_crops, seed, path):
+    """decoded_halves of so many training crops. Kept in `path` (.npz) for when the run is resumed."""
+    if not path.exists():
+        through = make_through(tokenizer)
+        batches = islice(crops.batches(8, seed), math.ceil(number_of_crops / 8))
+        bar = tqdm(batches, "decoding tokens", math.ceil(number_of_crops / 8), unit_scale=8, unit="img")
+        halves, quarters = zip(*(decoded_halves(through, batch) for batch in bar), strict=True)
+        with replacing(path) as temporary:
+            np.savez(temporary, halves=np.concatenate(halves)[:number_of_crops],
+                     quarters=np.concatenate(quarters)[:number_of_crops])
+    with np.load(path) as stored:
+        return stored["halves"], stored["quarters"]
 
-    estimate: function (low in [-1, 1], noisy edges, time) -> clean edges, e.g. SuperSampler.estimate.
-    detail, limit: of diffusion.sample_with_detail.
+
+def octave_batches(crops, decoded, tile, share, batch_size, seed, start):
+    """Endless batches of what OctaveSampler trains on, from image `start` on.
+
+    crops: dataset.Crops. decoded: what decoded_halves gives of crops as large. tile: side of the sharp pictures in
+    pixels. share: of them whose half is decoded.
     """
-    low = low.astype(np.float32) / 127.5 - 1
-    base = np.asarray(bicubic(low))
-    start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
-    edges = sample_with_detail(lambda noisy, time: np.asarray(estimate(low, noisy, np.float32(time))), start, steps,
-                               schedule, detail, limit, solver=solver)
-    return to_bytes((base + 2 * edge_scale * edges) / 2 + 0.5)
+    halves, quarters = decoded
+    for image, batch in zip(count(start, batch_size), crops.batches(batch_size, seed, start)):
+        rng = np.random.default_rng([seed, image, 1])
+        sharp = np.empty((batch_size, tile, tile, 3), np.uint8)
+        half = np.zeros((batch_size, tile // 2, tile // 2, 3), np.float32)
+        is_decoded = rng.random(batch_size) < share
+        for row, crop in enumerate(batch):
+            if is_decoded[row]:
+                number = rng.integers(len(halves))
+                top, left = rng.integers(0, (halves.shape[1] - tile) // 2 + 1, 2)
+                sharp[row] = halves[number, 2 * top:2 * top + tile, 2 * left:2 * left + tile]
+                half[row] = quarters[number, top:top + tile // 2, left:left + tile // 2] / np.float32(65535)
+                if rng.random() < 0.5:
+                    sharp[row], half[row] = sharp[row, :, ::-1].copy(), half[row, :, ::-1].copy()
+            else:
+                side = rng.integers(tile, crop.shape[0] + 1)
+                top, left = rng.integers(0, crop.shape[0] - side + 1, 2)
+                sharp[row] = cv2.resize(crop[top:top + side, left:left + side], (tile, tile),
+                                        interpolation=cv2.INTER_AREA)
+        yield sharp, half, is_decoded
 
 
-def make_report(model, sharp, low, steps):
-    """The function that measures a super sampler on held-back pictures at every tick; bicubic is the one to beat."""
-    estimate = compiled(model, model.estimate)
-    plain = to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255)))
-    baseline = {"bicubic_psnr": float(psnr(plain, sharp).mean()),
-                "bicubic_spectrum_db": spectrum_distance(plain, sharp)}
+def sample_octave(prepare, estimate, half, picture, known, seed, steps=STEPS, schedule="wide"):
+    """The picture of which `half` is the half, all float32 in Y, U, V: [B, h, w, 3] -> [B, 2h, 2w, 3].
+
+    prepare, estimate: as those of OctaveSampler. picture: [B, 2h, 2w, 3], right where known [B, h, w, 1] is 1.
+    """
+    wanted, condition, strength = map(np.asarray, prepare(half, picture, known))
+    start = np.random.default_rng(seed).standard_normal(wanted.shape, np.float32)
+    octave = sample(lambda noisy, time: np.where(known > 0, wanted, np.asarray(
+        estimate(condition, noisy, np.float32(time)))), start, steps, schedule)
+    return np.asarray(octaves.with_octave(half, octave, strength))
+
+
+def make_octave_report(model, sharp, decoded):
+    """The function that measures an octave sampler at every tick on held-back pictures uint8 [N, 2h, 2w, 3], from their
+    halves and from those as decoded, float32 [N, h, w, 3]: how much contrast the octave has beside the true one, where
+    that is weak and on the whole, and its loss."""
+    prepare, estimate = compiled(model, model.prepare), compiled(model, model.estimate)
+    true = np.asarray(octaves.yuv(sharp / np.float32(255)))
+    halves = {"": np.asarray(octaves.halve(true)), "decoded_": np.asarray(octaves.yuv(decoded))}
+    nothing = np.zeros((*halves[""].shape[:3], 1), np.float32)
 
     def report():
         numbers, rows = {}, []
-        for prefix, detail in (("mean_", 0.0), ("", 1.0)) if model.config["mean_share"] else (("", 1.0),):
-            result = np.concatenate([
-                upscale_pictures(estimate, low[start:start + 4], steps, model.config["schedule"],
-                                 model.config["edge_scale"], detail=detail) for start in range(0, len(low), 4)])
-            numbers |= {f"{prefix}psnr": float(psnr(result, sharp).mean()),
-                        f"{prefix}spectrum_db": spectrum_distance(result, sharp)}
-            rows.append(result[:4])
-        return numbers | baseline, {"upscaled": picture_grid([plain[:4], *rows, sharp[:4]])}
+        for name, half in halves.items():
+            result = sample_octave(prepare, estimate, half, true, nothing, 0)
+            of_result, of_true = (np.asarray(octaves.halve((each - octaves.enlarge(octaves.halve(each))) ** 2))[..., 0]
+                                  for each in (result, true))
+            numbers[f"{name}contrast"] = float(np.sqrt(of_result.mean() / of_true.mean()))
+            logs = [np.log(each.mean(axis=(1, 2)) + 1e-8).mean() for each in (of_result, of_true)]
+            numbers[f"{name}typical_contrast"] = float(np.exp((logs[0] - logs[1]) / 2))
+            rows += [to_bytes(octaves.rgb(octaves.enlarge(half[:8]))), to_bytes(octaves.rgb(result[:8]))]
+        return numbers, {"octaves": picture_grid([*rows, sharp[:8]])}
 
     return report
 
@@ -258,9 +318,9 @@ def build_parser():
     group = parser.add_argument_group("model")
     group.add_argument("--tokenizer_run", metavar="NAME", help="tokenizer to use (default: the shipped one)")
     group.add_argument("--img_size", type=number(int, 64, 1024), metavar="PX",
-                       help="side of the sharp training crops in pixels (default: the preset's)")
-    group.add_argument("--diffusion_steps", type=number(int, 1, 1000), default=10, metavar="N",
-                       help="steps of the sample pictures")
+                       help="side of the crops in pixels (default: the preset's)")
+    group.add_argument("--token_crops", type=number(int, 1), default=8_000, metavar="N",
+                       help="training crops to decode from their tokens, once (not --preset thesis)")
     add_training_options(parser, PRESETS)
     add_logging_options(parser)
     add_machine_options(parser, workers=True)
@@ -271,28 +331,41 @@ def main(args):
     precision = prepare_machine(args)
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
-    multiple = 2 ** (len(settings["model"]["filters"]) - 1) * FACTOR * tokenizer.config["downscale"] // 4
+    thesis = settings["model"]["style"] == "thesis"
+    multiple = (2 ** (len(settings["model"]["filters"]) - 1) if thesis else 2) * FACTOR * tokenizer.config["downscale"] // 4
     img_size = max(1, (args.img_size or settings["img_size"]) // multiple) * multiple
     crops = load_crops(args, img_size, dev_count=32)
     dev = held_back(crops)
-    blurry = make_blurry(tokenizer)
-    low = np.concatenate([blurry(dev[start:start + 8]) for start in range(0, len(dev), 8)])
-    edges = dev / np.float32(255) - np.asarray(bicubic(low.astype(np.float32) / 255))
-    settings["model"] = {"edge_scale": round(float(edges.std()), 5), **settings["model"]}
+    if thesis:
+        blurry = make_blurry(tokenizer)
+        low = np.concatenate([blurry(dev[start:start + 8]) for start in range(0, len(dev), 8)])
+        settings["model"] = {"edge_scale": edge_scale(dev, low), **settings["model"]}
     config = {"kind": "sharpen", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
     run = start_run("sharpen", args, config)
     with on_all_devices():
-        model = SuperSampler(settings["model"])
+        model = build_model(settings["model"])
     start_weights(args, "sharpen", model)
+    if thesis:
+        report = make_thesis_report(model, dev, low)
 
-    def batches(start):
-        return (((sharp, blurry(sharp)),) for sharp in crops.batches(settings["batch_size"], args.seed, start))
+        def batches(start):
+            return (((sharp, blurry(sharp)),) for sharp in crops.batches(settings["batch_size"], args.seed, start))
+    else:
+        tile = min(settings["tile"], img_size // 2 // 16 * 16)
+        decoded = extract_decoded(tokenizer, crops, args.token_crops, args.seed, run.folder / "decoded.npz")
+        sharp, quarter = decoded_halves(make_through(tokenizer), dev)
+        report = make_octave_report(model, sharp[:, :tile, :tile],
+                                    quarter[:, :tile // 2, :tile // 2] / np.float32(65535))
 
-    train(model, run, batches, settings, make_report(model, dev, low, args.diffusion_steps), config,
-          ROOT / "models" / f"sharpen_{args.run_name}", args.tick, args.minutes)
+        def batches(start):
+            return ((batch,) for batch in octave_batches(crops, decoded, tile, settings["model"]["decoded"],
+                                                         settings["batch_size"], args.seed, start))
+
+    train(model, run, batches, settings, report, config, ROOT / "models" / f"sharpen_{args.run_name}", args.tick,
+          args.minutes)
 
 
 if __name__ == "__main__":

@@ -71,14 +71,15 @@ def hash_score(text):
     return int.from_bytes(digest, "big") / 2**64
 
 
-def random_crop(picture, size, zoom_out, rng):
-    """A random square of uint8 [H, W, 3], 1 to zoom_out times as wide as size where that fits, as [size, size, 3].
+def random_crop(picture, size, zoom_out, rng, least_zoom=1.0):
+    """A random square of uint8 [H, W, 3], least_zoom to zoom_out times as wide as size where that fits, as [size, size, 3].
 
     Draws exactly three numbers from rng, so that the state of rng after n crops is known.
     """
     height, width = picture.shape[:2]
     zoom, down, right = rng.random(3)
-    side = round(size + zoom * max(0, min(size * zoom_out, height, width) - size))
+    least, most = (min(size * each, height, width) for each in (least_zoom, max(least_zoom, zoom_out)))
+    side = max(size, round(least + zoom * (most - least)))
     top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
     crop = picture[top:top + side, left:left + side]
     return crop if side == size else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
@@ -120,9 +121,9 @@ class Photographs(Source):
     kind = "photographs"
     per_picture = 1
 
-    def __init__(self, folder, size, zoom_out=1.0, exclude=(), dev_share=0.05):
+    def __init__(self, folder, size, zoom_out=1.0, exclude=(), dev_share=0.05, least_zoom=1.0):
         super().__init__(folder, size)
-        self.zoom_out = zoom_out
+        self.zoom_out, self.least_zoom = zoom_out, least_zoom
         files = [file for file in picture_files(folder) if not any(fnmatch(file.name, glob) for glob in exclude)]
         self.files = list(filter(self._fits, tqdm(files, "photographs", unit="file", disable=None, leave=False)))
         if not self.files:
@@ -157,7 +158,8 @@ class Photographs(Source):
         picture = read_picture(self.files[number])
         rng = np.random.default_rng(seed)
         count = min(per_picture, -(-picture.shape[0] * picture.shape[1] // self.size**2))
-        return np.stack([random_crop(picture, self.size, self.zoom_out, rng) for _ in range(count)])
+        return np.stack([random_crop(picture, self.size, self.zoom_out, rng, self.least_zoom)
+                         for _ in range(count)])
 
     def _finished(self, number, crops):
         try:

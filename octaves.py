@@ -1,0 +1,113 @@
+"""Octaves of pictures: what a picture has beyond the enlargement of its half. Functions of arrays of any backend.
+
+Pictures are float32 [B, H, W, 3] in Y, U, V; the half of a picture are the means of its squares of four pixels. Next to its
+half, an octave of a sky is nearly a local, stationary texture (Guth et al., Wavelet score-based generative modeling,
+arXiv 2208.05003), whose strength differs from place to place and follows from the octaves below (a Gaussian scale
+mixture: Wainwright and Simoncelli, Scale mixtures of Gaussians and the statistics of natural images, 2000).
+"""
+import numpy as np
+
+from backend import ops
+
+TO_YUV = np.array([[1 / 3, 1, -1 / 2], [1 / 3, 0, 1], [1 / 3, -1, -1 / 2]], np.float32)
+FROM_YUV = np.linalg.inv(TO_YUV).astype(np.float32)
+# Cubic interpolation with a = -1/2 (Keys 1981) at a quarter of a pixel from a pixel's middle.
+CUBIC = -0.0234375, 0.2265625, 0.8671875, -0.0703125
+# Root mean square of an octave over those of the one, two and three below it, in photographs.
+ABOVE = np.array([0.8, 0.6, 0.42], np.float32)
+FLOOR = 0.001  # of root mean squares; rounding to bytes gives as much
+GREY = np.array([2, 0, 0], np.float32)
+CONDITION = 3 + 3 + 9 + 3 + 12 + 1  # channels of what the network is told
+
+
+def yuv(picture):
+    """RGB [..., 3] in [0, 1] -> Y = (R + G + B) / 3, U = R - B, V = G - (R + B) / 2."""
+    return ops.matmul(picture, TO_YUV)
+
+
+def rgb(picture):
+    """Inverse of yuv."""
+    return ops.matmul(picture, FROM_YUV)
+
+
+def halve(picture):
+    """Means of squares of four pixels: [B, 2h, 2w, C] -> [B, h, w, C]."""
+    return ops.average_pool(picture, 2, 2)
+
+
+def enlarge(picture):
+    """Twice as large, by cubic interpolation: [B, h, w, C] -> [B, 2h, 2w, C]."""
+    return _enlarge_rows(ops.transpose(_enlarge_rows(ops.transpose(picture, (0, 2, 1, 3))), (0, 2, 1, 3)))
+
+
+def _enlarge_rows(picture):
+    batch, height, width, channels = ops.shape(picture)
+    padded = ops.pad(picture, ((0, 0), (2, 2), (0, 0), (0, 0)), mode="symmetric")
+    taps = [padded[:, start:start + height] for start in range(5)]
+    upper = sum(weight * tap for weight, tap in zip(CUBIC, taps, strict=False))
+    lower = sum(weight * tap for weight, tap in zip(CUBIC[::-1], taps[1:], strict=True))
+    return ops.reshape(ops.stack([upper, lower], axis=2), (batch, 2 * height, width, channels))
+
+
+def nearest(picture):
+    """Twice as large, each pixel four times: [B, h, w, C] -> [B, 2h, 2w, C]."""
+    return ops.repeat(ops.repeat(picture, 2, axis=1), 2, axis=2)
+
+
+def blur(picture):
+    """Means of 3x3 pixels: [B, h, w, C] -> [B, h, w, C]."""
+    return ops.average_pool(picture, 3, 1, padding="same")
+
+
+def strengths(half):
+    """Logarithms of local root mean squares of the octaves of a picture, the finest first, for the places of the
+    picture: [B, h, w, 3], h and w multiples of 8, -> [B, h, w, 9]."""
+    found = []
+    for level in range(3):
+        smaller = halve(half)
+        squares = blur((half - enlarge(smaller)) ** 2)
+        squares = blur(squares) if level == 0 else squares
+        for _ in range(level):
+            squares = nearest(squares)
+        found.append(ops.log(squares + FLOOR**2) / 2)
+        half = smaller
+    return ops.concatenate(found, axis=-1)
+
+
+def expected_strength(found):
+    """Logarithm of the root mean square that an octave has in photographs, from strengths of those below: float
+    [B, h, w, 9] -> [B, h, w, 3]. It follows from the octave below, and where that is blurred from those below that."""
+    return ops.max(ops.reshape(found, (*ops.shape(found)[:3], 3, 3)) + np.log(ABOVE)[:, None], axis=3)
+
+
+def octave_of(picture, half, strength):
+    """What a picture [B, 2h, 2w, 3] has beyond the enlarged half [B, h, w, 3], in strengths [B, h, w, 3], for the places
+    of the half: [B, h, w, 12]."""
+    return to_squares(picture - enlarge(half)) / ops.tile(strength, (1, 1, 1, 4))
+
+
+def with_octave(half, octave, strength):
+    """The picture [B, 2h, 2w, 3] that has this octave: the inverse of octave_of."""
+    return enlarge(half) + from_squares(octave * ops.tile(strength, (1, 1, 1, 4)))
+
+
+def condition(half, found, strength, octave, known):
+    """What the network is told, [B, h, w, CONDITION]: the half [B, h, w, 3], its finest structure in strengths, the
+    strengths found [B, h, w, 9] and expected [B, h, w, 3], and the octave [B, h, w, 12] where known [B, h, w, 1] is 1."""
+    fine = ops.clip((half - blur(blur(half))) / strength, -6, 6) / 2
+    told = [4 * half - GREY, fine, found / 2 + 2.5, ops.log(strength) / 2 + 2.5, known * octave, known]
+    return ops.concatenate(told, axis=-1)
+
+
+def to_squares(picture):
+    """[B, 2h, 2w, C] -> [B, h, w, 4C]: the squares of four pixels."""
+    batch, height, width, channels = ops.shape(picture)
+    squares = ops.reshape(picture, (batch, height // 2, 2, width // 2, 2, channels))
+    return ops.reshape(ops.transpose(squares, (0, 1, 3, 2, 4, 5)), (batch, height // 2, width // 2, 4 * channels))
+
+
+def from_squares(squares):
+    """Inverse of to_squares."""
+    batch, height, width, channels = ops.shape(squares)
+    squares = ops.reshape(squares, (batch, height, width, 2, 2, channels // 4))
+    return ops.reshape(ops.transpose(squares, (0, 1, 3, 2, 4, 5)), (batch, 2 * height, 2 * width, channels // 4))

@@ -1,0 +1,146 @@
+"""The super sampler of the thesis: a diffusion U-Net that makes a decoded picture four times as large at once.
+
+It learns the edges = sharp picture - blurry picture, where blurry = the sharp one at a quarter of its size, through the
+tokenizer and back. After Saharia et al., SR3, arXiv 2104.07636.
+"""
+import cv2
+import numpy as np
+
+from backend import compiled, keras, layers, ops
+from build_network import NoiseEmbedding, thesis_block
+from diffusion import angle, clean_from_epsilon, sample
+from log_and_save import picture_grid
+from metrics import psnr, spectrum_distance
+from parallel import own_rows
+from utilities import to_bytes
+
+FACTOR = 4
+STEPS = 50
+
+
+def build_network(config):
+    """The U-Net of the thesis (figure 3.8) at full resolution.
+
+    (low-resolution picture [B, h, w, 3] in [-1, 1], noisy edges [B, 4h, 4w, 3], noise rate [B, 1]) -> noise.
+    """
+    low, noisy, level = layers.Input((None, None, 3)), layers.Input((None, None, 3)), layers.Input((1,))
+    blurry = layers.UpSampling2D(FACTOR, interpolation="bicubic")(low)
+    embedded = layers.Reshape((1, 1, 32))(NoiseEmbedding(32)(level))
+    x = layers.Conv2D(config["filters"][0], 1)(layers.Concatenate()([blurry, noisy]))
+    x = x + layers.Conv2D(config["filters"][0], 1)(embedded)
+    skips = []
+    for depth, filters in enumerate(config["filters"]):
+        x = thesis_block(x, filters, stride=2) if depth else x
+        for _ in range(config["blocks"]):
+            x = thesis_block(x, filters)
+        skips.append(x)
+    for depth in reversed(range(len(config["filters"]) - 1)):
+        filters = config["filters"][depth]
+        x = layers.Concatenate()([thesis_block(x, filters, stride=2, upscaling=True), skips[depth]])
+        for _ in range(config["blocks"]):
+            x = thesis_block(x, filters)
+    x = layers.Conv2D(3, 1, kernel_initializer="zeros", dtype="float32")(x)
+    return keras.Model([low, noisy, level], x, name="network")
+
+
+class SuperSampler(keras.Model):
+    """Denoises edges. Trained on (sharp uint8 [B, 4h, 4w, 3], low uint8 [B, h, w, 3]).
+
+    config: the "model" entry of a preset, with "edge_scale", the standard deviation of edges in [0, 1], by which they
+    are divided so that the network sees unit variance.
+    """
+
+    def __init__(self, config):
+        super().__init__(name="sharpen")
+        self.config = config
+        self.network = build_network(config)
+        self.seeds = keras.random.SeedGenerator(0)
+        self.image_loss = keras.metrics.Mean("image_loss")
+        self.built = True
+
+    @property
+    def multiple(self):
+        """Height and width of low-resolution pictures must be multiples of this."""
+        return max(1, 2 ** (len(self.config["filters"]) - 1) // FACTOR)
+
+    def estimate(self, low, noisy, time):
+        """Clean edges, float32 [B, 4h, 4w, 3], from low in [-1, 1], noisy edges and a scalar time in [0, 1]."""
+        turned = angle(time, self.config["schedule"])
+        signal, noise = ops.cos(turned), ops.sin(turned)
+        # One row for all pictures: a matrix product rounds differently for other numbers of rows.
+        epsilon = self.network([low, noisy, ops.reshape(noise, (1, 1))])
+        return clean_from_epsilon(noisy, ops.cast(epsilon, "float32"), signal, noise)
+
+    def call(self, inputs, training=False):
+        sharp, low = (ops.cast(part, "float32") / 127.5 - 1 for part in inputs)
+        edges = (sharp - bicubic(low)) / (2 * self.config["edge_scale"])
+        batch, *shape = ops.shape(edges)
+
+        def drawn(kind, *shape):
+            return own_rows(lambda rows: kind((rows, *shape), dtype="float32", seed=self.seeds), batch)
+
+        turned = angle(drawn(keras.random.uniform, 1, 1, 1), self.config["schedule"])
+        signal, noise = ops.cos(turned), ops.sin(turned)
+        epsilon = drawn(keras.random.normal, *shape)
+        noisy = signal * edges + noise * epsilon
+        return self.network([low, noisy, noise[:, :, 0, 0]], training=training), edges, epsilon, noisy, signal, noise
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        prediction, edges, epsilon, noisy, signal, noise = y_pred
+        prediction = ops.cast(prediction, "float32")
+        clean = clean_from_epsilon(noisy, prediction, signal, noise)
+        self.image_loss.update_state(ops.mean(ops.abs(clean - edges)) * self.config["edge_scale"])
+        return ops.mean(ops.abs(prediction - epsilon))
+
+
+def bicubic(pictures):
+    """Upscale float [B, h, w, 3] to [B, 4h, 4w, 3]."""
+    _, height, width, _ = ops.shape(pictures)
+    return ops.image.resize(pictures, (height * FACTOR, width * FACTOR), interpolation="bicubic")
+
+
+def shrink(pictures):
+    """uint8 [B, 4h, 4w, 3] -> uint8 [B, h, w, 3], by averaging."""
+    size = (pictures.shape[2] // FACTOR, pictures.shape[1] // FACTOR)
+    return np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures])
+
+
+def make_blurry(tokenizer):
+    """Function uint8 [B, 4h, 4w, 3] -> uint8 [B, h, w, 3]: shrunk, through the tokenizer and back."""
+    through = compiled(tokenizer, lambda pictures: tokenizer.decode(tokenizer.encode(pictures)))
+    return lambda sharp: to_bytes(through(shrink(sharp)))
+
+
+def edge_scale(sharp, low):
+    """Standard deviation in [0, 1] of the edges of uint8 [N, 4h, 4w, 3] above uint8 [N, h, w, 3]."""
+    edges = sharp / np.float32(255) - np.asarray(bicubic(low.astype(np.float32) / 255))
+    return round(float(edges.std()), 5)
+
+
+def upscale_pictures(estimate, low, steps, schedule, edge_scale, seed=0):
+    """Sample sharp pictures, uint8 [B, 4h, 4w, 3], from low ones, uint8 [B, h, w, 3].
+
+    estimate: function (low in [-1, 1], noisy edges, time) -> clean edges, e.g. SuperSampler.estimate.
+    """
+    low = low.astype(np.float32) / 127.5 - 1
+    base = np.asarray(bicubic(low))
+    start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
+    edges = sample(lambda noisy, time: np.asarray(estimate(low, noisy, np.float32(time))), start, steps, schedule)
+    return to_bytes((base + 2 * edge_scale * edges) / 2 + 0.5)
+
+
+def make_thesis_report(model, sharp, low, steps=10):
+    """The function that measures a super sampler on held-back pictures at every tick; bicubic is the one to beat."""
+    estimate = compiled(model, model.estimate)
+    plain = to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255)))
+    baseline = {"bicubic_psnr": float(psnr(plain, sharp).mean()),
+                "bicubic_spectrum_db": spectrum_distance(plain, sharp)}
+
+    def report():
+        result = np.concatenate([
+            upscale_pictures(estimate, low[start:start + 4], steps, model.config["schedule"],
+                             model.config["edge_scale"]) for start in range(0, len(low), 4)])
+        numbers = {"psnr": float(psnr(result, sharp).mean()), "spectrum_db": spectrum_distance(result, sharp)}
+        return numbers | baseline, {"upscaled": picture_grid([plain[:4], result[:4], sharp[:4]])}
+
+    return report
