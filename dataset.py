@@ -149,7 +149,7 @@ def open_source(args, size, cache):
         return Photographs(location, size, args.zoom_out, args.exclude or (), args.dev_share,
                            args.least_zoom)
     if args.zoom_out > 1 or args.least_zoom > 1 or args.exclude:
-        raise UserError(f"--zoom_out, --least_zoom and --exclude are for photographs, and {location} is a webcam archive.")
+        raise UserError(f"--zoom_out, --least_zoom and --exclude are for photographs: {location} is a webcam archive.")
     return Archive(location, args.masks, size, args.scale_down, args.dev_share, cache)
 
 

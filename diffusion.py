@@ -89,19 +89,3 @@ def sample(estimate, start, steps, schedule, solver="dpm", progress=iter):
             noisy = dpm_solver_step(noisy, clean, previous, before, now, then)
         previous, before = clean, now
     return clean
-
-
-def sample_with_detail(estimate, start, steps, schedule, detail, limit=None, **options):
-    """mean + detail * (sample - mean): 0 gives the mean of all that fits, 1 one picture with as much detail as it has.
-
-    The squared error is that of the mean plus detail**2 times the variance of samples, so that detail trades one for
-    the other. estimate must know the mean: it is asked for it with an array of zeros at time 1. limit: function of
-    sample - mean that is applied to it first. The other arguments are those of sample.
-    """
-    if detail == 1 and limit is None:
-        return sample(estimate, start, steps, schedule, **options)
-    mean = estimate(np.zeros_like(start), 1.0)
-    if detail == 0:
-        return mean
-    difference = sample(estimate, start, steps, schedule, **options) - mean
-    return mean + np.float32(detail) * (limit(difference) if limit else difference)

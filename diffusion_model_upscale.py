@@ -23,12 +23,11 @@ from diffusion import angle, clean_from_velocity, sample, velocity
 from log_and_save import add_logging_options, check_pair, load_config, load_weights, model_folder, picture_grid
 from maskgit import at_half_size
 from parallel import on_all_devices, own_rows
-from thesis_sharpen import FACTOR, SuperSampler, edge_scale, make_blurry, make_thesis_report
+from thesis_sharpen import SuperSampler, edge_scale, make_blurry, make_thesis_report
 from tokenizer import load_tokenizer
 from training import add_training_options, held_back, start_run, start_weights, train, with_preset
 from utilities import (
     ROOT,
-    UserError,
     add_machine_options,
     command_parser,
     number,
@@ -65,7 +64,7 @@ STEPS = 12
 
 
 def build_network(config):
-    """(condition [B, h, w, CONDITION], noisy octave [B, h, w, 12], rates [B, 2] of its noise and the half's) -> prediction
+    """(octaves.condition, noisy octave [B, h, w, 12], rates [B, 2] of its noise and the half's) -> prediction
     [B, h, w, 12], for h and w that are multiples of 4."""
     condition, noisy = layers.Input((None, None, octaves.CONDITION)), layers.Input((None, None, CHANNELS))
     rates = layers.Input((2,))
@@ -135,6 +134,7 @@ class OctaveSampler(keras.Model):
         signal, noise = ops.cos(turned), ops.sin(turned)
         # One row for all pictures: a matrix product rounds differently for other numbers of rows.
         rates = ops.reshape(ops.stack([noise, 0 * noise]), (1, 2))
+        condition, noisy = ops.convert_to_tensor(condition), ops.convert_to_tensor(noisy)
         return clean_from_velocity(noisy, ops.cast(self.network([condition, noisy, rates]), "float32"), signal, noise)
 
     def call(self, inputs, training=False):
@@ -177,8 +177,10 @@ class OctaveSampler(keras.Model):
 
 
 def known_regions(uniform, height, width):
-    """What is known in training, float32 [B, height, width, 1] of 0 and 1, from uniform float [B, 6] in [0, 1): nothing,
-    a rectangle that touches up to two borders, or all but a rectangle."""
+    """What is known in training, float32 [B, height, width, 1] of 0 and 1, from uniform float [B, 6] in [0, 1).
+
+    Nothing, a rectangle that touches up to two borders, or all but a rectangle.
+    """
     def stretch(kind, low, size, length):
         extent = 0.2 + 0.6 * size
         start = ops.where(kind < 0.3, 0.0, ops.where(kind < 0.5, 1 - extent, low * (1 - extent)))
@@ -332,7 +334,8 @@ def main(args):
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
     thesis = settings["model"]["style"] == "thesis"
-    multiple = (2 ** (len(settings["model"]["filters"]) - 1) if thesis else 2) * FACTOR * tokenizer.config["downscale"] // 4
+    # Crops are shrunk to a quarter or half of their size before they become tokens.
+    multiple = tokenizer.config["downscale"] * (2 ** (len(settings["model"]["filters"]) - 1) if thesis else 2)
     img_size = max(1, (args.img_size or settings["img_size"]) // multiple) * multiple
     crops = load_crops(args, img_size, dev_count=32)
     dev = held_back(crops)

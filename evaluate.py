@@ -16,15 +16,24 @@ import numpy as np
 from tqdm import tqdm
 
 from backend import compiled
-from canvas import limit_specks
 from dataset import open_pack
-from diffusion_model_upscale import bicubic, load_super_sampler, make_blurry, upscale_pictures
+from diffusion_model_upscale import decoded_halves, load_super_sampler, make_through
 from distributions import FEATURES, load_inception
 from log_and_save import model_folder, write_json
 from maskgit import at_half_size, corner_windows, dev_masks, hidden_scores, in_colours, load_maskgit, no_guide
-from metrics import code_statistics, high_frequencies_kept, psnr, spectrum_distance, ssim
+from metrics import (
+    code_statistics,
+    high_frequencies_kept,
+    octave_strengths,
+    psnr,
+    spectrum_distance,
+    ssim,
+    streaks,
+)
 from outpainting_scores import measure_outpainting
 from sky_sources import random_crop
+from super_sampling import add_octave
+from thesis_sharpen import make_blurry, upscale_pictures
 from token_decoding import decoding_steps, log_softmax
 from tokenizer import load_tokenizer, reconstruct
 from utilities import UserError, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
@@ -150,29 +159,46 @@ def measure_maskgit(maskgit, tokens, contexts, guides, classes, training_tokens,
             "copy_accuracy": float((copies == tokens)[partly].mean()), **kinds}
 
 
-def measure_sharpen(sampler, tokenizer, crops, steps, details):
-    """Scores of upscaling uint8 crops [N, S, S, 3] that were shrunk and tokenised, beside bicubic upscaling.
+def measure_sharpen(sampler, tokenizer, crops, steps):
+    """Scores of making uint8 crops [N, S, S, 3] larger from what tokens show of them: the octave above their halves, or
+    with the super sampler of the thesis four times their size; beside bicubic enlargement."""
+    if sampler.config["style"] == "octaves":
+        through = make_through(tokenizer)
+        true, decoded = map(np.concatenate, zip(*(decoded_halves(through, part) for part in in_batches(crops, 8)),
+                                                strict=True))
+        halves = {"half right": at_half_size(true) / np.float32(255), "half decoded": decoded / np.float32(65535)}
+        prepare, estimate = compiled(sampler, sampler.prepare), compiled(sampler, sampler.estimate)
 
-    low_psnr_db says how well the result, shrunk again, fits what it was made from.
-    """
-    blurry, estimate = make_blurry(tokenizer), compiled(sampler, sampler.estimate)
-    low = np.concatenate([blurry(part) for part in in_batches(crops, 2)])
-    results = {"bicubic": to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255)))}
-    limit = limit_specks if sampler.config["mean_share"] else None
-    for detail in details:
-        bar = tqdm(in_batches(low, 2), f"detail {detail:g}", leave=False)
-        results[f"detail_{detail:g}"] = np.concatenate([
-            upscale_pictures(estimate, part, steps, sampler.config["schedule"], sampler.config["edge_scale"],
-                             detail=detail, limit=limit) for part in bar])
-    return {f"{name}_{measure}": value for name, result in results.items() for measure, value in (
-        ("psnr_db", float(psnr(result, crops).mean())), ("ssim", ssim(result, crops)),
-        ("spectrum_db", spectrum_distance(result, crops)),
-        ("low_psnr_db", float(psnr(np.stack([shrunk(picture, low.shape[1]) for picture in result]), low).mean())))}
+        def enlarged(half):
+            return np.stack([to_bytes(add_octave(each, None, prepare, estimate, steps, (0, row)))
+                             for row, each in enumerate(tqdm(half, "octave", leave=False))])
+    else:
+        true, half = crops, np.concatenate([make_blurry(tokenizer)(part) for part in in_batches(crops, 2)])
+        halves, estimate = {"decoded": half / np.float32(255)}, compiled(sampler, sampler.estimate)
+
+        def enlarged(half):
+            return np.concatenate([upscale_pictures(estimate, part, steps, sampler.config["schedule"],
+                                                    sampler.config["edge_scale"])
+                                   for part in tqdm(in_batches(to_bytes(half), 2), "upscaling", leave=False)])
+
+    usual, scores = octave_strengths(true), {"streaks, photographs": streaks(true).max()}
+    for name, half in halves.items():
+        plain = np.stack([to_bytes(cv2.resize(each, true.shape[2:0:-1], interpolation=cv2.INTER_CUBIC))
+                          for each in half])
+        for kind, pictures in (("bicubic", plain), ("sampled", enlarged(half))):
+            tint = block_means(pictures / np.float32(255), 16) - block_means(half, 16 * half.shape[1] // true.shape[1])
+            scores |= {f"{name}, {kind}: {mark}": float(value) for mark, value in (
+                ("psnr_db", psnr(pictures, true).mean()), ("ssim", ssim(pictures, true)),
+                ("contrast", (octave_strengths(pictures) / usual)[0]), ("streaks", streaks(pictures).max()),
+                ("tint", 255 * np.abs(tint).mean()))}
+    return scores
 
 
-def shrunk(picture, size):
-    """uint8 [S, S, 3] at a smaller size."""
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+def block_means(pictures, size):
+    """Means over squares of float32 [N, H, W, 3]: [N, H / size, W / size, 3]."""
+    count, height, width, channels = pictures.shape
+    squares = pictures.reshape(count, height // size, size, width // size, size, channels)
+    return squares.mean(axis=(2, 4))
 
 
 def print_scores(scores):
@@ -201,7 +227,7 @@ def build_parser():
     for kind in KINDS:
         group.add_argument(f"--{kind}_run", metavar="NAME", help=f"use models/{kind}_NAME")
     group.add_argument("--maskgit_steps", type=number(int, 1), default=12, metavar="N", help="steps of full decoding")
-    group.add_argument("--diffusion_steps", type=number(int, 1), default=10, metavar="N", help="steps of upscaling")
+    group.add_argument("--diffusion_steps", type=number(int, 1), default=12, metavar="N", help="steps of upscaling")
     group.add_argument("--attempts", type=number(int, 1), default=1, metavar="N", help="results for each picture")
     group.add_argument("--outpainting_options", type=shlex.split, default=[], metavar="'OPTIONS'",
                        help="of outpainting.py, in one pair of quotes: '--temperature 1 --decoding full'; with "
@@ -211,8 +237,6 @@ def build_parser():
                             "(inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5), which are not downloaded: "
                             "outpainting is compared by its features as well; the Frechet distance of fewer tiles than "
                             "its 2048 features comes out too large, the kernel distance does not")
-    group.add_argument("--detail", type=number(float, 0, 2), nargs="+", default=[0.0, 0.5, 0.8, 1.0], metavar="D",
-                       help="amounts of detail to upscale with")
     parser.add_argument_group("result").add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
     add_machine_options(parser)
     return parser
@@ -241,7 +265,7 @@ def main(args):
                                             args.maskgit_steps)
     if "sharpen" in args.kinds:
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
-        scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps, args.detail)
+        scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps)
     if "outpainting" in args.kinds:
         scores["outpainting"] = measure_outpainting(crops[::2], crops[1::2], args, args.outpainting_options, inception)
         scores["features"] = [FEATURES] + [f"inception: InceptionV3 of {args.inception}"] * bool(inception)

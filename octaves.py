@@ -1,9 +1,9 @@
 """Octaves of pictures: what a picture has beyond the enlargement of its half. Functions of arrays of any backend.
 
-Pictures are float32 [B, H, W, 3] in Y, U, V; the half of a picture are the means of its squares of four pixels. Next to its
-half, an octave of a sky is nearly a local, stationary texture (Guth et al., Wavelet score-based generative modeling,
-arXiv 2208.05003), whose strength differs from place to place and follows from the octaves below (a Gaussian scale
-mixture: Wainwright and Simoncelli, Scale mixtures of Gaussians and the statistics of natural images, 2000).
+Pictures are float32 [B, H, W, 3] in Y, U, V; the half of a picture are the means of its squares of four pixels. Next to
+its half, an octave of a sky is nearly a local, stationary texture (Guth et al., Wavelet score-based generative
+modeling, arXiv 2208.05003), whose strength differs from place to place and follows from the octaves below (a Gaussian
+scale mixture: Wainwright and Simoncelli, Scale mixtures of Gaussians and the statistics of natural images, 2000).
 """
 import numpy as np
 
@@ -81,8 +81,8 @@ def expected_strength(found):
 
 
 def octave_of(picture, half, strength):
-    """What a picture [B, 2h, 2w, 3] has beyond the enlarged half [B, h, w, 3], in strengths [B, h, w, 3], for the places
-    of the half: [B, h, w, 12]."""
+    """What a picture [B, 2h, 2w, 3] has beyond the enlarged half [B, h, w, 3], in strengths [B, h, w, 3], for the
+    places of the half: [B, h, w, 12]."""
     return to_squares(picture - enlarge(half)) / ops.tile(strength, (1, 1, 1, 4))
 
 
@@ -93,7 +93,8 @@ def with_octave(half, octave, strength):
 
 def condition(half, found, strength, octave, known):
     """What the network is told, [B, h, w, CONDITION]: the half [B, h, w, 3], its finest structure in strengths, the
-    strengths found [B, h, w, 9] and expected [B, h, w, 3], and the octave [B, h, w, 12] where known [B, h, w, 1] is 1."""
+    strengths found [B, h, w, 9] and expected [B, h, w, 3], and the octave [B, h, w, 12] where known [B, h, w, 1] is 1.
+    """
     fine = ops.clip((half - blur(blur(half))) / strength, -6, 6) / 2
     told = [4 * half - GREY, fine, found / 2 + 2.5, ops.log(strength) / 2 + 2.5, known * octave, known]
     return ops.concatenate(told, axis=-1)

@@ -4,10 +4,10 @@
   python outpainting.py --input sky.jpg --sides_only --outpaint_range 4 --attempt_count 3
   python outpainting.py --input photographs/ --top 2 --left 1 --right 1 --seed 7
 
-Each picture is scaled so that its shorter side has --img_size pixels, turned into tokens, continued token by token,
-turned back into a picture and upscaled four times; the new sky gets the fine structure of the photograph. Results in
-outpaint_results/: <name>_source.png, <name>_<attempt>_low.png, <name>_<attempt>_4x.png, and <name>_<attempt>.json with
-the options.
+Each picture is scaled so that its shorter side has --img_size pixels, turned into tokens, continued token by token and
+turned back into a picture. That is shrunk to a quarter, and made larger octave by octave, up to four times its size;
+the photograph's own pixels are known all the while. Results in outpaint_results/: <name>_source.png,
+<name>_<attempt>_low.png, <name>_<attempt>_4x.png, and <name>_<attempt>.json with the options.
 """
 import argparse
 import time
@@ -18,21 +18,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from canvas import (
-    SCALE,
-    border_weights,
-    known_tokens,
-    limit_specks,
-    only_coarse,
-    paste_picture,
-    place_picture,
-    remove_tint,
-)
-from colours import UNCHANGED, colour_map, colour_range, widening
-from contrast import seamless, with_contrast, with_hues, within_range
-from diffusion import sample_with_detail
+from canvas import SCALE, known_tokens, place_picture
+from colours import UNCHANGED, colour_map
+from diffusion import sample
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
-from texture import with_texture
+from membrane import seamless
+from super_sampling import MULTIPLE, add_octave
 from token_decoding import ORDERS, SCHEDULES, guided
 from utilities import (
     ROOT,
@@ -55,7 +46,6 @@ DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the de
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
-DETAIL = 0.8
 
 
 def build_parser():
@@ -111,20 +101,15 @@ def build_parser():
     group = parser.add_argument_group("pixels")
     group.add_argument("--generate_upsampled", action=argparse.BooleanOptionalAction, default=True,
                        help="upscale four times")
-    group.add_argument("--texture", choices=["photograph", "model"], default="photograph",
-                       help="contrast and fine structure are those of the photograph as far as its own pixels go, and "
-                            "the super sampler adds what is finer; or all comes from the models alone")
-    group.add_argument("--diffusion_steps", type=number(int, 1, 1000), default=10, metavar="N",
-                       help="steps of the super sampler")
-    group.add_argument("--detail", type=number(float, 0, 2), default=DETAIL, metavar="D",
-                       help="fine structure that the super sampler adds: 0 = what is certain, 1 = as in photographs "
-                            "(always 1 with --preset thesis)")
+    group.add_argument("--shrink", type=int, choices=[2, 4, 8], default=4, metavar="N",
+                       help="what tokens show is shrunk to 1/N of its size, and made larger again octave by octave: "
+                            "2, 4 or 8")
+    group.add_argument("--diffusion_steps", type=number(int, 1, 1000), default=12, metavar="N",
+                       help="steps of the super sampler in each octave")
     group.add_argument("--samples", type=number(float, 1, 8), default=2, metavar="N",
                        help="overlap of decoded windows, for tokenizers that need it (--preset thesis)")
-    group.add_argument("--feather", type=number(int, 0, 4096), default=24, metavar="PX",
-                       help="width of the band at the picture's border in which it fades into the new sky")
     group.add_argument("--batch_size", type=number(int, 1, 4096), default=8, metavar="N",
-                       help="windows or tiles computed at once; does not change the result")
+                       help="windows computed at once; does not change the result")
 
     group = parser.add_argument_group("models (default: the shipped ones)")
     for kind in ("tokenizer", "maskgit", "sharpen"):
@@ -167,25 +152,22 @@ def decode_canvas_blended(tokens, decode, downscale, window, samples, progress=i
     return blend((height * downscale, width * downscale, 3), tiles)
 
 
-def upscale_canvas(low, estimate, bicubic, config, steps, detail, seed, batch_size, multiple, known=None,
-                   progress=iter):
-    """Sample a picture four times as large; all tiles are denoised together from one canvas of noise.
+def upscale_canvas(low, photograph, sampler, config, steps, seed, batch_size, multiple, progress=iter):
+    """A decoded canvas float32 [h, w, 3] in [0, 1] at four times its size, by the super sampler of the thesis: all
+    tiles are denoised together from one canvas of noise.
 
     Args:
-        low: float32 [h, w, 3] in [0, 1].
-        estimate: function (low [B, th, tw, 3] in [-1, 1], noisy edges [B, 4th, 4tw, 3], time) -> clean edges.
-        bicubic: function float32 [B, h, w, 3] -> [B, 4h, 4w, 3].
+        photograph: (float32 [H, W, 3] in [0, 1], top, left) of what is known of the result, or None.
+        sampler: function (low [B, th, tw, 3] in [-1, 1], noisy edges [B, 4th, 4tw, 3], time) -> clean edges.
         config: of the super sampler ("edge_scale", "schedule").
         steps: of the solver.
-        detail: of sample_with_detail.
         seed: sequence of whole numbers.
         batch_size: tiles in one call; does not change the result.
         multiple: height and width of tiles are multiples of this.
-        known: (picture float32 [4h, 4w, 3] in [0, 1], mask bool [4h, 4w]) to impose at every step, or None.
         progress: wraps the range of steps.
-
-    Returns: float32 [4h, 4w, 3].
     """
+    from thesis_sharpen import bicubic
+
     height, width = low.shape[:2]
     padded = np.pad(low, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
     tile = [min(UPSCALE_TILE, side) for side in padded.shape[:2]]
@@ -193,10 +175,10 @@ def upscale_canvas(low, estimate, bicubic, config, steps, detail, seed, batch_si
               for column in even_starts(0, padded.shape[1], tile[1], UPSCALE_STRIDE)]
     base = np.asarray(bicubic(padded[None]))[0]
     scale = config["edge_scale"]
-    if known is not None:
-        mask = np.pad(known[1], ((0, base.shape[0] - SCALE * height), (0, base.shape[1] - SCALE * width)))
-        edges = np.pad(known[0], ((0, mask.shape[0] - SCALE * height), (0, mask.shape[1] - SCALE * width), (0, 0)))
-        known_edges = (edges - base) / scale
+    if photograph is not None:
+        part, top, left = photograph
+        inside = slice(top, top + part.shape[0]), slice(left, left + part.shape[1])
+        known_edges = (part - base[inside]) / scale
 
     def estimate_canvas(noisy, time):
         def tiles():
@@ -204,16 +186,34 @@ def upscale_canvas(low, estimate, bicubic, config, steps, detail, seed, batch_si
                 lows = np.stack([padded[row:row + tile[0], column:column + tile[1]] for row, column in batch])
                 parts = np.stack([noisy[SCALE * row:SCALE * (row + tile[0]), SCALE * column:SCALE * (column + tile[1])]
                                   for row, column in batch])
-                clean = np.asarray(estimate(2 * lows - 1, parts, np.float32(time)))
+                clean = np.asarray(sampler(2 * lows - 1, parts, np.float32(time)))
                 yield from zip([(SCALE * row, SCALE * column) for row, column in batch], clean, strict=True)
 
         clean = blend(base.shape, tiles())
-        return np.where(mask[..., None], known_edges, clean) if known is not None else clean
+        if photograph is not None:
+            clean[inside] = known_edges
+        return clean
 
     start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
-    edges = sample_with_detail(estimate_canvas, start, steps, config["schedule"], detail,
-                               limit_specks if config["mean_share"] else None, progress=progress)
-    return np.clip(base + scale * edges, 0, 1)[:SCALE * height, :SCALE * width]
+    edges = sample(estimate_canvas, start, steps, config["schedule"], progress=progress)
+    return (base + scale * edges)[:SCALE * height, :SCALE * width]
+
+
+def octave_chain(low, canvas, models, args, seed, bar):
+    """Yield a decoded canvas float32 [h, w, 3] in [0, 1] at its own size, made anew from 1 / args.shrink of that, and
+    then at SCALE times its size, float32 [SCALE * h, SCALE * w, 3]. Wherever the photograph has pixels, they are known.
+    """
+    height, width = low.shape[:2]
+    padded = np.pad(low, ((0, -height % (MULTIPLE * args.shrink)), (0, -width % (MULTIPLE * args.shrink)), (0, 0)),
+                    mode="symmetric")
+    picture = cv2.resize(padded, None, fx=1 / args.shrink, fy=1 / args.shrink, interpolation=cv2.INTER_AREA)
+    octave = round(np.log2(SCALE * args.shrink))
+    while octave:
+        octave -= 1
+        picture = add_octave(picture, canvas.shown(octave), models.prepare, models.estimate, args.diffusion_steps,
+                             [*seed, octave], bar(f"octave 1/{2**octave}"))
+        if 2**octave in (1, SCALE):
+            yield picture[:height * SCALE >> octave, :width * SCALE >> octave]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -225,48 +225,41 @@ class Models:
 
     def __init__(self, args):
         folders = [model_folder(kind, getattr(args, f"{kind}_run")) for kind in ("tokenizer", "maskgit")]
-        if args.generate_upsampled:
-            folders.append(model_folder("sharpen", args.sharpen_run))
+        folders.append(model_folder("sharpen", args.sharpen_run))
         self.precision = prepare_machine(args)
         from backend import compiled
-        from canvas_decoding import code_colours
-        from diffusion_model_upscale import bicubic, load_super_sampler
+        from diffusion_model_upscale import load_super_sampler
         from maskgit import load_maskgit
         from tokenizer import load_tokenizer
 
         tokenizer, tokenizer_config, _ = load_tokenizer(folder=folders[0])
         maskgit, maskgit_config = load_maskgit(tokenizer_config, folders[0], folder=folders[1])
-        self.fingerprints = {"tokenizer": tokenizer_config["fingerprint"], "maskgit": maskgit_config["fingerprint"]}
+        sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
+        self.fingerprints = {"tokenizer": tokenizer_config["fingerprint"], "maskgit": maskgit_config["fingerprint"],
+                             "sharpen": config["fingerprint"]}
         self.downscale, self.mask_token = tokenizer.config["downscale"], maskgit.mask_token
         self.window = maskgit.config["window"]
         self.usual_colours, self.coarse = maskgit.config["colours"] == "usual", maskgit.config["coarse"]
         self.position_local = tokenizer.position_local
         self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
-        if self.usual_colours:
-            self.code_colours = code_colours(self.decode, self.mask_token, self.window, self.downscale)
         self.label = class_number(args.label, maskgit.config["classes"], folders[1])
         # Guidance asks the network a second time, in vain where both answers are the same.
         guidance = float(self.label >= 0) if args.guidance is None else args.guidance
         self.guidance = guidance if maskgit.config["context"] or self.label >= 0 else 0.0
         self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
-        if args.generate_upsampled:
-            sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
-            self.fingerprints["sharpen"] = config["fingerprint"]
-            self.sharpen_config, self.multiple = sampler.config, sampler.multiple
-            self.detail = args.detail if sampler.config["mean_share"] else 1.0
-            self.estimate, self.bicubic = compiled(sampler, sampler.estimate), bicubic
+        self.sharpen_config, self.multiple = sampler.config, sampler.multiple
+        self.estimate = compiled(sampler, sampler.estimate)
+        self.octaves = sampler.config["style"] == "octaves"
+        if self.octaves:
+            self.prepare = compiled(sampler, sampler.prepare)
 
-    def network(self, tokens, penalty):
-        """MaskGIT for the windows of one canvas int [H, W], their guides and how far the range of colours has widened
-        there: it knows the colours of all that is known on the canvas, and the kind of sky that was asked for.
-
-        penalty: float32 [K], what the log-probability of each code loses where the range has widened to 1.
-        """
+    def network(self, tokens):
+        """MaskGIT for the windows of one canvas int [H, W] and their guides: it knows the colours of all that is known
+        on the canvas, and the kind of sky that was asked for."""
         def knowing(context, label):
-            def logits(windows, guides, widened):
+            def logits(windows, guides):
                 count = len(windows)
-                return self.maskgit(windows, np.tile(context, (count, 1)), np.full(count, label, np.int32), guides
-                                    ) - penalty / widened[..., None]**2
+                return self.maskgit(windows, np.tile(context, (count, 1)), np.full(count, label, np.int32), guides)
             return logits
 
         nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
@@ -315,27 +308,12 @@ def sources(args):
             for file in files)
 
 
-def fill_tokens(canvas, colours, models, args, progress):
-    """Token canvases int32 [attempts, H, W] without mask tokens. colours: ColourMap of the picture."""
-    def encode(low):
-        return models.encode(colours.usual(low[0])[None])
+def fill_tokens(canvas, encode, models, args, progress, halvings=0):
+    """Token canvases int32 [attempts, H, W] without mask tokens. A canvas that grows by more than a step is filled at
+    half its size first, where windows hold four times as much sky; that guides what is painted at its own. So it goes
+    on until a step is enough or too little of the picture would be left.
 
-    if models.usual_colours:
-        # In usual colours nobody sees where those of the photograph end.
-        own = colours.own(models.code_colours[None])[0]
-        known = known_tokens(canvas, encode, models.mask_token)
-        penalty = colour_range(own[known[known != models.mask_token]]).penalty(own)
-    else:
-        penalty = np.zeros(models.mask_token, np.float32)
-    return fill_from_coarse(canvas, encode, penalty, models, args, progress)
-
-
-def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0):
-    """What fill_tokens returns. A canvas that grows by more than a step is filled at half its size first, where windows
-    hold four times as much sky; that guides what is painted at its own. So it goes on until a step is enough or too
-    little of the picture would be left.
-
-    encode: of known_tokens. penalty: of Models.network. halvings: of the picture so far.
+    encode: of known_tokens. halvings: of the picture so far.
     """
     from canvas_decoding import fill_jointly, fill_outwards
     from maskgit import at_half_size, guide_tokens, no_guide
@@ -347,57 +325,23 @@ def fill_from_coarse(canvas, encode, penalty, models, args, progress, halvings=0
     top, bottom, left, right = half.known
     guided = models.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN
     if guided:
-        coarse = fill_from_coarse(half, lambda low: encode(at_half_size(low)), penalty, models, args, progress,
-                                  halvings + 1)
+        coarse = fill_tokens(half, lambda low: encode(at_half_size(low)), models, args, progress, halvings + 1)
         guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.margins[2] % 2:]
         guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
-    # From the middles of tokens to the border of the picture, in pixels that do not shrink with it.
-    apart = cv2.distanceTransform(np.uint8(tokens == models.mask_token), cv2.DIST_L2, 5) - 0.5
-    widened = widening(canvas.unit / SCALE * np.maximum(apart, 0))
-    network = models.network(tokens, penalty)
+    network = models.network(tokens)
     temperature = args.guided_temperature if guided else args.temperature
     seeds = [(args.seed, attempt, halvings) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
         rings = -(-max(canvas.margins) // step)
         return np.stack([
-            fill_jointly(tokens, (guide, widened), network, models.mask_token, models.window, seed, args.batch_size,
+            fill_jointly(tokens, (guide,), network, models.mask_token, models.window, seed, args.batch_size,
                          args.maskgit_steps * max(1, rings), args.schedule, temperature, progress=progress)
             for guide, seed in zip(guides, seeds, strict=True)])
     simple = args.decoding == "simple"
     return fill_outwards(
-        np.stack([tokens] * args.attempt_count), (guides, np.broadcast_to(widened, guides.shape)), network,
-        models.mask_token, canvas.known, models.window, step, seeds, args.batch_size, progress,
-        steps=1 if simple else args.maskgit_steps, schedule=args.schedule, order=args.order,
-        temperature=0.0 if simple else temperature, order_temperature=args.generation_temp)
-
-
-def known_pixels(canvas, low, feather):
-    """(picture float32 [4h, 4w, 3] in [0, 1], mask bool [4h, 4w]) for upscale_canvas, without the feathered band; None
-    for a small input, whose pixels are not as sharp as the result shall be."""
-    if canvas.native < 1:
-        return None
-    picture = np.zeros((SCALE * low.shape[0], SCALE * low.shape[1], 3), np.float32)
-    mask = np.zeros(picture.shape[:2], bool)
-    picture[canvas.inside] = canvas.picture / np.float32(255)
-    mask[canvas.inside] = border_weights(canvas, feather) == 1
-    return picture, mask
-
-
-def enlarge(low, canvas, models, args, attempt, bar):
-    """A decoded canvas float32 [h, w, 3] in [0, 1] with its fine structure, float32 [4h, 4w, 3].
-
-    Where that comes from the photograph, the super sampler gives only what is finer than the photograph's own pixels.
-    """
-    from_photograph = args.texture == "photograph"
-    if from_photograph and canvas.native == 1:
-        return with_texture(low, canvas, SCALE, (args.seed, attempt, 4))
-    large = upscale_canvas(low, models.estimate, models.bicubic, models.sharpen_config, args.diffusion_steps,
-                           models.detail, (args.seed, attempt, 3), args.batch_size, models.multiple,
-                           known_pixels(canvas, low, args.feather), bar("upscaling"))
-    large = remove_tint(large, low)
-    if from_photograph:
-        large += with_texture(low, canvas, SCALE, (args.seed, attempt, 4)) - only_coarse(large, canvas.native)
-    return large
+        np.stack([tokens] * args.attempt_count), (guides,), network, models.mask_token, canvas.known, models.window,
+        step, seeds, args.batch_size, progress, steps=1 if simple else args.maskgit_steps, schedule=args.schedule,
+        order=args.order, temperature=0.0 if simple else temperature, order_temperature=args.generation_temp)
 
 
 def grow(picture, models, args, bar):
@@ -406,29 +350,31 @@ def grow(picture, models, args, bar):
     bar: function (description) -> wrapper of iterables, e.g. a progress bar.
     """
     canvas = place_picture(picture, args.img_size, margins(args, models.window), models.downscale, models.window)
-    height, width = canvas.size
-    photograph = cv2.resize(canvas.picture, None, fx=1 / SCALE, fy=1 / SCALE, interpolation=cv2.INTER_AREA)
+    photograph = canvas.low_resolution()
     colours = colour_map(photograph) if models.usual_colours else UNCHANGED
-    photograph = photograph / np.float32(255)
-    grids = fill_tokens(canvas, colours, models, args, bar("tokens"))
+    grids = fill_tokens(canvas, lambda low: models.encode(colours.usual(low[0])[None]), models, args, bar("tokens"))
     known = [side * models.downscale for side in canvas.known]
+    height, width = canvas.size
     for attempt, tokens in enumerate(grids):
         if models.position_local:
             low = decode_canvas(tokens, models.decode, models.downscale, bar("decoding"))
         else:
             low = decode_canvas_blended(tokens, models.decode, models.downscale, models.window, args.samples,
                                         bar("decoding"))
-        low = colours.own(low)
-        if args.texture == "photograph":
-            low = with_hues(within_range(with_contrast(low, known), known), known, photograph)
-        low = seamless(low, known, photograph)
-        small = with_texture(low, canvas, 1, (args.seed, attempt, 4)) if args.texture == "photograph" else low
-        pasted = paste_picture(255 * small[:-(-height // SCALE), :-(-width // SCALE)], canvas, args.feather, 1 / SCALE)
-        if not args.generate_upsampled:
-            yield to_bytes(pasted / 255), None
-            continue
-        large = enlarge(low, canvas, models, args, attempt, bar)[:height, :width]
-        yield to_bytes(pasted / 255), to_bytes(paste_picture(255 * large, canvas, args.feather) / 255)
+        low = seamless(colours.own(low), known, photograph / np.float32(255))
+        results = enlarged(low, canvas, models, args, (args.seed, attempt, 3), bar)
+        low = to_bytes(next(results)[:-(-height // SCALE), :-(-width // SCALE)])
+        yield low, to_bytes(next(results)[:height, :width]) if args.generate_upsampled else None
+
+
+def enlarged(low, canvas, models, args, seed, bar):
+    """octave_chain, or the same by the super sampler of the thesis, which leaves the canvas itself as it is."""
+    if models.octaves:
+        yield from octave_chain(low, canvas, models, args, seed, bar)
+        return
+    yield low
+    yield upscale_canvas(low, canvas.shown(0), models.estimate, models.sharpen_config, args.diffusion_steps, seed,
+                         args.batch_size, models.multiple, bar("upscaling"))
 
 
 def main(args):

@@ -72,7 +72,7 @@ def hash_score(text):
 
 
 def random_crop(picture, size, zoom_out, rng, least_zoom=1.0):
-    """A random square of uint8 [H, W, 3], least_zoom to zoom_out times as wide as size where that fits, as [size, size, 3].
+    """A random square of uint8 [H, W, 3], least_zoom to zoom_out times as wide as size where that fits, at this size.
 
     Draws exactly three numbers from rng, so that the state of rng after n crops is known.
     """

@@ -1,17 +1,7 @@
-import cv2
 import numpy as np
 import pytest
 
-from canvas import (
-    SCALE,
-    border_weights,
-    cross_fade,
-    known_tokens,
-    limit_specks,
-    paste_picture,
-    place_picture,
-    remove_tint,
-)
+from canvas import known_tokens, place_picture
 
 MASK = 99
 
@@ -29,16 +19,23 @@ def block_means(pictures):
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (600, 700), (8, 9), (512, 683), (2000, 900), (100, 400)])
 def test_pictures_keep_their_aspect(height, width):
     canvas = place_picture(picture(height, width), 128, (8, 8, 8, 8), 8, 16)
-    assert min(canvas.picture.shape[:2]) == 512
-    placed = canvas.picture.shape[1] / canvas.picture.shape[0]
-    assert placed == pytest.approx(width / height, rel=1 / 512)
+    assert min(canvas.shape) == 512
+    assert canvas.shape[1] / canvas.shape[0] == pytest.approx(width / height, rel=0.5 / min(canvas.picture.shape[:2]))
+
+
+@pytest.mark.parametrize(("side", "octave", "pixels"), [
+    (8, 6, 8), (64, 3, 64), (100, 2, 128), (128, 2, 128), (180, 2, 128), (182, 1, 256), (361, 1, 256), (363, 0, 512),
+    (512, 0, 512), (2000, 0, 512)])
+def test_small_pictures_are_scaled_to_the_nearest_octave(side, octave, pixels):
+    canvas = place_picture(picture(side, side), 128, (0, 0, 0, 0), 8, 16)
+    assert (canvas.octave, canvas.picture.shape[0]) == (octave, pixels)
 
 
 @pytest.mark.parametrize("margins", [(8, 8, 8, 8), (0, 0, 8, 8), (5, 0, 0, 3), (0, 0, 0, 0)])
 @pytest.mark.parametrize(("height", "width"), [(512, 512), (512, 683), (530, 512)])
 def test_the_canvas_holds_the_result(height, width, margins):
     canvas = place_picture(picture(height, width), 128, margins, 8, 16)
-    height, width = canvas.picture.shape[:2]
+    height, width = canvas.shape
     assert canvas.size == (height + 32 * (margins[0] + margins[1]), width + 32 * (margins[2] + margins[3]))
     assert 32 * canvas.height_tokens >= canvas.size[0]
     assert 32 * canvas.width_tokens >= canvas.size[1]
@@ -74,81 +71,28 @@ def test_known_tokens_are_those_of_the_picture():
     assert (tokens == MASK).all()
 
 
-@pytest.mark.parametrize("margins", [(8, 8, 8, 8), (0, 0, 8, 8), (0, 3, 0, 0)])
-def test_own_pixels_come_back_away_from_the_border_band(margins):
-    feather = 40
-    canvas = place_picture(picture(512, 700), 128, margins, 8, 16)
-    result = paste_picture(np.full((*canvas.size, 3), 128.5, np.float32), canvas, feather)
-    top, bottom, left, right = (feather if margin else 0 for margin in margins)
-    rows, columns = canvas.inside
-    inside = np.rint(result[rows, columns])[top:512 - bottom, left:700 - right]
-    np.testing.assert_array_equal(inside, picture(512, 700)[top:512 - bottom, left:700 - right])
-    assert (result[:rows.start] == 128.5).all()
+@pytest.mark.parametrize("size", [(512, 700), (515, 770), (256, 300), (128, 133), (40, 50)])
+def test_each_octave_shows_the_means_of_the_one_above(size):
+    canvas = place_picture(picture(*size), 128, (1, 2, 3, 4), 8, 16)
+    assert all(canvas.shown(octave) is None for octave in range(canvas.octave))
+    part, top, left = canvas.shown(canvas.octave)
+    np.testing.assert_array_equal(np.rint(255 * part), canvas.picture)
+    for octave in range(canvas.octave, 6):
+        part, top, left = canvas.shown(octave)
+        assert (top << octave, left << octave) == (32, 96)
+        half, _, _ = canvas.shown(octave + 1)
+        height, width = half.shape[:2]
+        squares = part[:2 * height, :2 * width].reshape(height, 2, width, 2, 3)
+        np.testing.assert_allclose(half, squares.mean(axis=(1, 3)), atol=1e-6)
+        assert (height, width) == (part.shape[0] // 2, part.shape[1] // 2)
 
 
-def test_border_weights_rise_only_where_something_was_added():
-    canvas = place_picture(picture(512, 512), 128, (0, 0, 4, 0), 8, 16)
-    weights = border_weights(canvas, 32)
-    assert (weights[:, 32:] == 1).all()
-    assert (np.diff(weights[100, :33]) > 0).all()
-    assert weights[100, 0] < 0.01
-
-
-def test_a_small_input_keeps_the_finer_detail_of_the_result():
-    small = picture(128, 128)
-    canvas = place_picture(small, 128, (0, 0, 0, 0), 8, 16)
-    assert canvas.native == 0.25
-    noise = np.random.default_rng(1).normal(128, 30, (512, 512, 3)).astype(np.float32)
-    result = paste_picture(noise.copy(), canvas, 0)
-    averages, before = (pixels.reshape(128, 4, 128, 4, 3).mean(axis=(1, 3)) for pixels in (result, noise))
-    assert np.abs(averages - small).mean() < np.abs(before - small).mean() / 2
-    assert np.std(result - np.kron(averages, np.ones((4, 4, 1)))) > 20
-
-
-def test_remove_tint_keeps_detail_and_restores_averages():
-    rng = np.random.default_rng(0)
-    low = np.full((64, 64, 3), 0.5, np.float32)
-    detail = rng.normal(0, 0.05, (256, 256, 3)).astype(np.float32)
-    corrected = remove_tint(0.6 + detail, low)
-    assert abs(corrected.mean() - 0.5) < 1e-3
-    assert np.std(corrected) == pytest.approx(np.std(detail), rel=0.05)
-    assert SCALE * low.shape[0] == corrected.shape[0]
-
-
-def test_specks_are_limited_and_texture_is_kept():
-    detail = np.random.default_rng(0).normal(0, 0.05, (128, 160, 3)).astype(np.float32)
-    specks = detail.copy()
-    specks[40, 50], specks[90, 100] = 1, -2
-    limited = limit_specks(specks)
-    assert np.abs(limited[[40, 90], [50, 100]]).max() < 0.4
-    elsewhere = np.ones(detail.shape[:2], bool)
-    elsewhere[[40, 90], [50, 100]] = False
-    assert np.abs(limited - detail)[elsewhere].mean() < 0.001
-    assert np.array_equal(limit_specks(np.stack([specks, detail]))[0], limited)
-    assert not limit_specks(np.zeros((8, 8, 3), np.float32)).any()
-
-
-def rough(height, width, seed):
-    """Texture of pixels with a deviation of 20 around 128, float32."""
-    return (128 + 20 * np.random.default_rng(seed).standard_normal((height, width, 3))).astype(np.float32)
-
-
-def test_textures_that_are_mixed_stay_as_strong():
-    first, second = rough(96, 128, 0), rough(96, 128, 1)
-    weights = np.linspace(0, 1, 128, dtype=np.float32)[None].repeat(96, axis=0)
-    mixed = cross_fade(first, second, weights, 2.0)
-    assert mixed.dtype == np.float32
-    for start in range(0, 128, 16):
-        assert mixed[:, start:start + 16].std() == pytest.approx(20, rel=0.05)
-    plain = first + weights[..., None] * (second - first)
-    assert plain[:, 56:72].std() < 15
-    np.testing.assert_allclose(mixed[:, 0], first[:, 0], atol=1e-4)
-    np.testing.assert_allclose(mixed[:, -1], second[:, -1], atol=1e-4)
-
-
-def test_what_two_pictures_share_is_mixed_as_it_is():
-    first = rough(64, 64, 0)
-    weights = np.full((64, 64), 0.5, np.float32)
-    np.testing.assert_allclose(cross_fade(first, first + 10, weights, 2.0), first + 5, atol=0.01)
-    soft = cv2.GaussianBlur(rough(64, 64, 1), (0, 0), 8)
-    np.testing.assert_allclose(cross_fade(soft, 256 - soft, weights, 2.0), np.full_like(soft, 128), atol=0.5)
+@pytest.mark.parametrize("size", [(512, 700), (514, 770), (256, 300), (128, 133), (40, 50)])
+def test_what_tokens_show_is_a_quarter_of_the_result(size):
+    canvas = place_picture(picture(*size), 128, (0, 0, 0, 0), 8, 16)
+    low = canvas.low_resolution()
+    assert low.shape[:2] == tuple(-(-side // 4) for side in canvas.shape)
+    if canvas.octave <= 2:
+        part, _, _ = canvas.shown(2)
+        height, width = part.shape[:2]
+        np.testing.assert_allclose(low[:height, :width], 255 * part, atol=0.51)

@@ -11,7 +11,6 @@ from diffusion import (
     epsilon_from_clean,
     rates,
     sample,
-    sample_with_detail,
     velocity,
 )
 
@@ -101,20 +100,6 @@ def test_sampling_normal_data_gives_their_spread(solver):
         return signal * 0.25 / (signal**2 * 0.25 + noise**2) * noisy
 
     assert sample(best, start, 200, "wide", solver).std() == pytest.approx(0.5, rel=0.03)
-
-
-@pytest.mark.parametrize("detail", [0.0, 0.4, 1.0])
-def test_detail_spreads_samples_around_the_mean(detail):
-    """Data are normal around 3 with standard deviation 0.5."""
-    def best(noisy, time):
-        signal, noise = rates(time, "wide")
-        gain = signal * 0.25 / (signal**2 * 0.25 + noise**2)
-        return 3 + gain * (noisy - 3 * signal)
-
-    start = np.random.default_rng(0).normal(size=20_000)
-    result = sample_with_detail(best, start, 200, "wide", detail)
-    assert result.mean() == pytest.approx(3, abs=0.02)
-    assert result.std() == pytest.approx(0.5 * detail, rel=0.04, abs=0.01)
 
 
 def test_progress_wraps_the_steps():

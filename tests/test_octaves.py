@@ -1,0 +1,151 @@
+"""Octaves of pictures, and a canvas on which they are added, with stand-ins for the network and with it untrained."""
+import numpy as np
+import pytest
+
+import octaves
+import super_sampling
+from diffusion_model_upscale import OctaveSampler, known_regions, octave_batches
+from super_sampling import add_octave, tiles
+
+
+def pictures(count, height, width, seed=0):
+    """float32 [count, height, width, 3] in [0, 1]: smooth on the left, with noise of all scales on the right."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / 32
+    smooth = 0.5 + 0.2 * np.sin(y)[..., None] * np.cos(x)[..., None] * [1, 0.8, 0.5]
+    rough = sum(rng.normal(0, 0.05, (count, height // size, width // size, 3)).repeat(size, 1).repeat(size, 2)
+                for size in (1, 2, 4, 8)) * (x > x.mean())[..., None]
+    return np.clip(smooth + rough, 0, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return OctaveSampler({"style": "octaves", "filters": [8, 8, 8], "blocks": [1, 1, 1], "schedule": "wide",
+                          "decoded": 0.5, "noise": 0.5})
+
+
+def test_colours_and_squares_come_back():
+    picture = pictures(2, 16, 24)
+    np.testing.assert_allclose(octaves.rgb(octaves.yuv(picture)), picture, atol=1e-6)
+    np.testing.assert_array_equal(octaves.from_squares(octaves.to_squares(picture)), picture)
+    red, green, blue = picture[0, 3, 4]
+    np.testing.assert_allclose(np.asarray(octaves.yuv(picture))[0, 3, 4],
+                               [(red + green + blue) / 3, red - blue, green - (red + blue) / 2], atol=1e-6)
+
+
+def test_enlarging_keeps_straight_lines_and_halving_undoes_it():
+    line = np.broadcast_to(np.arange(12, dtype=np.float32)[:, None, None], (1, 12, 8, 3))
+    large = np.asarray(octaves.enlarge(line))
+    assert large.shape == (1, 24, 16, 3)
+    np.testing.assert_allclose(large[0, 4:-4, 5, 0], np.arange(4, 20) / 2 - 0.25, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(octaves.halve(large))[0, 2:-2], line[0, 2:-2], atol=1e-5)
+    assert np.abs(np.asarray(octaves.enlarge(np.ones((1, 8, 8, 1), np.float32))) - 1).max() < 1e-6
+
+
+def test_a_picture_is_its_half_and_its_octave():
+    picture = np.asarray(octaves.yuv(pictures(2, 32, 48)))
+    half = np.asarray(octaves.halve(picture))
+    strength = np.random.default_rng(0).uniform(0.01, 1, half.shape).astype(np.float32)
+    octave = octaves.octave_of(picture, half, strength)
+    assert octave.shape == (2, 16, 24, 12)
+    np.testing.assert_allclose(octaves.with_octave(half, octave, strength), picture, atol=1e-6)
+
+
+def test_strength_is_expected_where_there_is_structure_and_does_not_trust_blur():
+    half = np.asarray(octaves.yuv(pictures(1, 64, 64)))
+    expected = np.exp(octaves.expected_strength(octaves.strengths(half)))[0, ..., 0]
+    assert expected[:, 40:].mean() > 5 * expected[:, :24].mean()
+    blurred = np.exp(octaves.expected_strength(octaves.strengths(octaves.blur(half))))[0, ..., 0]
+    assert blurred[:, 40:].mean() > 0.25 * expected[:, 40:].mean()
+
+
+@pytest.mark.parametrize("known", [None, "middle", "edge"])
+def test_what_is_known_comes_back(model, known):
+    picture = pictures(1, 64, 96)[0]
+    half = pictures(1, 32, 48, seed=1)[0]
+    top, left = {None: (0, 0), "middle": (16, 24), "edge": (0, 60)}[known]
+    part = picture[top:top + 33, left:left + 36]
+    result = add_octave(half, known and (part, top, left), model.prepare, model.estimate, 3, [0])
+    assert result.shape == picture.shape
+    assert np.isfinite(result).all()
+    if known:
+        inside = slice(top, top + 32), slice(left, left + 36)
+        np.testing.assert_allclose(result[inside], part[:32], atol=2e-6)
+        assert np.abs(result[inside] - add_octave(half, None, model.prepare, model.estimate, 3, [0])[inside]).max() > .01
+
+
+def trained_enough(model, seed=0):
+    """The same model with weights as if it were trained: those it begins with give nothing."""
+    rng = np.random.default_rng(seed)
+    for variable in model.network.trainable_variables:
+        variable.assign(rng.normal(0, 0.1, variable.shape))
+    return model
+
+
+def test_tiles_give_what_the_whole_gives_and_a_seed_one_picture(model, monkeypatch):
+    half = pictures(1, 96, 128)[0]
+    trained_enough(model)
+    whole, again, other = (add_octave(half, None, model.prepare, model.estimate, 2, [seed]) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(whole, again)
+    assert np.abs(whole - other).mean() > 1e-4
+    monkeypatch.setattr(super_sampling, "TILE", 48)
+    assert len(tiles(96, 128)) == 6
+    tiled = add_octave(half, None, model.prepare, model.estimate, 2, [0])
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+def test_tiles_that_are_known_cost_nothing(model, monkeypatch):
+    monkeypatch.setattr(super_sampling, "TILE", 16)
+    calls = []
+
+    def estimate(condition, noisy, time):
+        calls.append(noisy.shape)
+        return model.estimate(condition, noisy, time)
+
+    picture = pictures(1, 64, 64)[0]
+    add_octave(pictures(1, 32, 32)[0], (picture[:32], 0, 0), model.prepare, estimate, 2, [0])
+    assert len(calls) == 2 * 2
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (520, 1032), (1000, 16)])
+def test_tiles_cover_a_half(height, width):
+    covered = np.zeros((height, width), int)
+    for rows, columns in tiles(height, width):
+        assert rows.start % 8 == columns.start % 8 == 0
+        covered[rows, columns] += 1
+    assert (covered == 1).all()
+
+
+def test_regions_that_are_known_are_rectangles_or_all_but_one():
+    uniform = np.random.default_rng(0).random((400, 6), np.float32)
+    known = np.asarray(known_regions(uniform, 24, 24))[..., 0]
+    assert set(np.unique(known)) == {0, 1}
+    share = known.mean(axis=(1, 2))
+    assert 0.15 < (share == 0).mean() < 0.35
+    for mask in known[share > 0]:
+        kind = mask if mask.mean() < 0.5 or not (1 - mask).any() else 1 - mask
+        rows, columns = np.flatnonzero(kind.any(axis=1)), np.flatnonzero(kind.any(axis=0))
+        assert kind[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].all() or (
+            (1 - kind)[np.ix_(~kind.all(axis=1), ~kind.all(axis=0))].all())
+
+
+def test_batches_pair_sharp_pictures_with_decoded_halves():
+    class Crops:
+        def batches(self, batch_size, seed, start):
+            while True:
+                yield np.zeros((batch_size, 64, 64, 3), np.uint8)
+
+    sharp = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    quarter = (257 * sharp.reshape(3, 16, 2, 16, 2, 3).mean(axis=(2, 4))).astype(np.uint16)
+    batches = octave_batches(Crops(), (sharp, quarter), 16, 0.5, 8, 0, 0)
+    decoded = 0
+    for _ in range(4):
+        pictures, halves, is_decoded = next(batches)
+        decoded += is_decoded.sum()
+        means = pictures.reshape(8, 8, 2, 8, 2, 3).mean(axis=(2, 4)) / 255
+        np.testing.assert_allclose(halves[is_decoded], means[is_decoded], atol=1e-3)
+        assert not pictures[~is_decoded].any()
+    assert 8 < decoded < 24
+    again = octave_batches(Crops(), (sharp, quarter), 16, 0.5, 8, 0, 24)
+    for first, second in zip((pictures, halves, is_decoded), next(again), strict=True):
+        np.testing.assert_array_equal(first, second)
