@@ -16,6 +16,7 @@ an archive, or whole photographs, are held back for development.
 import json
 import math
 import os
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -31,7 +32,7 @@ import numpy as np
 from tqdm import tqdm
 
 from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
-from sky_sources import READERS, Archive, Photographs, masked_places, random_crop
+from sky_sources import MASK_ENDING, READERS, Archive, Photographs, masked_places, random_crop
 from utilities import (
     ROOT,
     UserError,
@@ -141,10 +142,13 @@ def open_source(args, size, cache):
     location = location_of(args)
     if not Path(location).is_dir():
         raise UserError(f"--dataset_location {location} is not a folder: name a webcam archive or photographs.")
-    if not masked_places(location, args.masks):
+    places = masked_places(location, args.masks)
+    if not places:
         return Photographs(location, size, args.zoom_out, args.exclude or (), args.dev_share)
+    archive = f"{location} is a webcam archive, since {args.masks / places[0]}{MASK_ENDING} is a mask of {places[0]}"
     if args.zoom_out > 1 or args.exclude:
-        raise UserError(f"--zoom_out and --exclude are for photographs, and {location} is a webcam archive.")
+        raise UserError(f"--zoom_out and --exclude are for photographs, and {archive}.")
+    print(f"{archive}.", file=sys.stderr)
     return Archive(location, args.masks, size, args.scale_down, args.dev_share, cache)
 
 

@@ -7,16 +7,18 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-from utilities import ROOT, UserError, replacing, save_picture, writable_folder
+from utilities import ROOT, UserError, replacing, save_picture, why, writable_folder
 
 FORMAT_VERSION = 1
 SHARD_BYTES = 30_000_000  # of float32; a model of more is kept in several files of half as many bytes each
+ANSWER_SECONDS = 20  # that a server of wandb may take to answer
 MODEL_KINDS = ("tokenizer", "maskgit", "sharpen")
 
 
@@ -24,12 +26,16 @@ MODEL_KINDS = ("tokenizer", "maskgit", "sharpen")
 # wandb
 
 
-def add_logging_options(parser):
-    """Add --wandb. Nobody is asked anything: without a key the run is written to an offline folder."""
+def add_logging_options(parser, auto="online"):
+    """Add --wandb. Nobody is asked anything: without a key the run is written to an offline folder.
+
+    auto: "offline" where nothing may be sent unless that was asked for.
+    """
+    meaning = "online when a wandb key is configured, else offline" if auto == "online" else "offline"
     group = parser.add_argument_group("logging")
     group.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto",
-                       help="auto = online when a wandb key is configured, else offline (see wandb/offline-run-*; "
-                            "`wandb sync` uploads it later)")
+                       help=f"auto = as the variable WANDB_MODE says, else {meaning} (see offline-run-* in wandb/ or "
+                            "WANDB_DIR; `wandb sync` uploads it later)")
 
 
 class NoWandb:
@@ -42,23 +48,55 @@ class NoWandb:
         pass
 
 
-def start_wandb(kind, name, config, mode="auto", run_id=None):
+def start_wandb(kind, name, config, mode="auto", run_id=None, auto="online"):
     """Start a wandb run of the project sky-outpainting, never prompting; returns an object with log() and finish().
 
-    run_id resumes the run of that id. Raises UserError when online is asked for and no key is configured.
+    run_id resumes the run of that id. auto: of add_logging_options. Whatever goes wrong is said in a line and never
+    stops a command, but for a UserError when online is asked for and no key is configured.
     """
+    asked = mode == "online"
+    if mode == "auto":
+        mode = wandb_mode(os.environ.get("WANDB_MODE"), auto)
     if mode == "disabled":
         return NoWandb()
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
-    has_key = bool(wandb.Settings().api_key or os.environ.get("WANDB_API_KEY") or _netrc_has_wandb())
-    if mode == "online" and not has_key:
-        raise UserError("--wandb online needs a key: run `wandb login` once, or use --wandb offline.")
-    mode = ("online" if has_key else "offline") if mode == "auto" else mode
-    return wandb.init(project="sky-outpainting", job_type=kind, name=f"{kind}_{name}", config=config, mode=mode,
-                      id=run_id, resume="allow" if run_id else None, dir=writable_folder(ROOT / "wandb").parent,
-                      settings=wandb.Settings(silent=True, disable_git=True, save_code=False))
+    if mode == "online" and not has_wandb_key():
+        if asked:
+            raise UserError("--wandb online needs a key: run `wandb login` once, or use --wandb offline.")
+        mode = "offline"
+    root = Path(os.environ.get("WANDB_DIR") or ROOT)
+    for attempt in ("online", "offline") if mode == "online" else ("offline",):
+        try:
+            writable_folder(root / "wandb")
+            return wandb.init(project="sky-outpainting", job_type=kind, name=f"{kind}_{name}", config=config,
+                              mode=attempt, id=run_id, resume="allow" if run_id else None, dir=root,
+                              settings=wandb.Settings(silent=True, disable_git=True, save_code=False,
+                                                      init_timeout=ANSWER_SECONDS))
+        except Exception as error:  # of whatever kind: no result depends on wandb
+            instead = "goes on offline" if attempt == "online" else "goes on without"
+            print(f"wandb cannot be used {attempt} ({why(error)}): this {instead}.", file=sys.stderr)
+    return NoWandb()
+
+
+def wandb_mode(variable, auto):
+    """What --wandb auto stands for: "online", "offline" or "disabled". variable: WANDB_MODE, or None.
+
+    auto: of add_logging_options; "offline" there is never made "online" by a variable.
+    """
+    mode = {"disabled": "disabled", "offline": "offline", "dryrun": "offline"}.get(variable, "online")
+    return auto if mode == "online" else mode
+
+
+def has_wandb_key():
+    """Whether wandb finds a key to log in with; without a home directory it has none but that of WANDB_API_KEY."""
+    import wandb
+
+    with suppress(OSError, RuntimeError):  # there is no home directory
+        if wandb.Settings().api_key or _netrc_has_wandb():
+            return True
+    return bool(os.environ.get("WANDB_API_KEY"))
 
 
 def _netrc_has_wandb():

@@ -12,7 +12,6 @@ import getpass
 import logging
 import os
 import posixpath
-import re
 import shlex
 import socket
 import stat
@@ -28,8 +27,9 @@ from queue import LifoQueue
 import numpy as np
 from tqdm import tqdm
 
-from sky_sources import FRAME_SUFFIXES
-from utilities import UserError, number, read_picture, writable_folder
+from pictures import is_hidden, read_picture
+from sky_sources import FRAME_SUFFIXES, time_of_day
+from utilities import UserError, number, writable_folder
 
 PASSWORD_VARIABLE = "IMAGE_OUTPAINTING_PASSWORD"
 SYSTEM_KNOWN_HOSTS, USER_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts", "~/.ssh/known_hosts"
@@ -41,10 +41,6 @@ PAUSE = 0.5  # seconds before the second try, twice as long before the third
 BLOCK = 32768  # bytes, the largest answer that every SFTP server gives
 DAYS_TRIED = 5
 NOON = 12 * 60  # minutes
-
-DATE = re.compile(r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])")
-TIME = re.compile(r"(?=(?<!\d)([01]\d|2[0-3])([-_.:h]?)([0-5]\d)((?:\2[0-5]\d)?)(?!\d))")
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Command line
@@ -76,17 +72,6 @@ def connect(args):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Days and times
-
-
-def time_of_day(name):
-    """Minutes since midnight in a frame's file name (1205.jpg, 2021-03-01_12-05-30.jpg), or None."""
-    stem = DATE.sub(" ", posixpath.splitext(name)[0])
-    times = [(match.end(4), -match.start(1), match) for match in TIME.finditer(stem)]
-    if not times:
-        return None
-    # The last time of the name, and all of it: 12-05-30 holds 05-30 as well.
-    hours, _, minutes, _ = max(times)[2].groups()
-    return 60 * int(hours) + int(minutes)
 
 
 def noon_position(names):
@@ -294,7 +279,7 @@ def listing(sftp, folder):
     entries = {}
     for entry in sorted(sftp.listdir_attr(folder), key=lambda entry: entry.filename):
         # A name that is a path could lead out of the folder that is downloaded into.
-        if entry.filename.startswith(".") or "/" in entry.filename or os.sep in entry.filename:
+        if is_hidden(entry.filename) or "/" in entry.filename or os.sep in entry.filename:
             continue
         entries[entry.filename] = entry
         if stat.S_ISLNK(entry.st_mode):
