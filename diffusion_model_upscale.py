@@ -134,7 +134,7 @@ class SuperSampler(keras.Model):
         self.config = config
         build = build_thesis_network if config["style"] == "thesis" else build_network
         self.network = build(config)
-        self.seeds = keras.random.SeedGenerator(0)
+        self.seeds = keras.random.SeedGenerator()
         self.noise_loss, self.image_loss = keras.metrics.Mean("noise_loss"), keras.metrics.Mean("image_loss")
         self.built = True
 

@@ -17,7 +17,9 @@ import numpy as np
 from utilities import ROOT, UserError, replacing, save_picture, why, writable_folder
 
 FORMAT_VERSION = 1
+SAVED = ".saved"  # folder within that of a model, whose files are whole and not yet in their place
 SHARD_BYTES = 30_000_000  # of float32; a model of more is kept in several files of half as many bytes each
+TRAINED_ON = ("data set", "size of crops", "seed")
 ANSWER_SECONDS = 20  # that a server of wandb may take to answer
 MODEL_KINDS = ("tokenizer", "maskgit", "sharpen")
 
@@ -138,15 +140,19 @@ class Run:
         self.wandb_disabled = isinstance(self.wandb, NoWandb)
 
     def _refuse_changes(self, config):
-        def fixed(settings):
-            return json.loads(json.dumps({**settings["model"], **settings.get("tokenizer", {})}))
-
-        old, new = fixed(self.config), fixed(config)
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        """Raise UserError when the run was started with another model, tokenizer, data, size or seed."""
+        try:
+            old, new = json.loads(json.dumps([fixed(self.config), fixed(config)]))
+        except (KeyError, TypeError):
+            raise UserError(f"{self.config_file} is damaged: put back a copy of it, or give this run a new --run_name."
+                            ) from None
+        # What a run was trained on is known of those since this is recorded.
+        changed = sorted(key for key in old.keys() | new.keys()
+                         if old.get(key) != new.get(key) and (key in old or key not in TRAINED_ON))
         if changed:
-            what = changed[0].replace("fingerprint", "tokenizer")
-            raise UserError(f"{self.folder} was started with another {what}: give this run a new --run_name, or repeat "
-                            "the options it was started with.")
+            raise UserError(f"{self.folder} was started with another {changed[0]}: repeat the options it was started "
+                            "with, or give this run a new --run_name, which with --start_from "
+                            f"{self.name} begins with the weights of this one.")
 
     def log(self, images, numbers, pictures=None):
         """Append numbers (name -> float) to stats.jsonl, save pictures (name -> uint8 [H, W, 3]), both to wandb too."""
@@ -163,10 +169,19 @@ class Run:
         self.wandb.finish()
 
 
+def fixed(config):
+    """What of a run's config may not change while it goes on: of the model, and of what it is trained on."""
+    data = config.get("data", {})
+    trained_on = zip(TRAINED_ON, (data.get("fingerprint"), data.get("size"), config.get("seed")), strict=True)
+    trained_on = {name: value for name, value in trained_on if value is not None}
+    tokenizer = {"tokenizer": config["tokenizer"]["fingerprint"]} if "tokenizer" in config else {}
+    return {**config["model"], **tokenizer, **trained_on}
+
+
 def read_json(path):
     """A JSON file's value, or UserError."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
     except (OSError, ValueError) as error:
@@ -193,7 +208,8 @@ def picture_grid(rows):
 
 def model_folder(kind, run=None, root=ROOT / "models"):
     """models/<kind>_<run>, or the shipped models/<kind> when no run is named. Raises UserError if it is not there."""
-    folder = Path(root) / (f"{kind}_{run}" if run else kind)
+    folder = Path(root) / (kind if run is None else f"{kind}_{run}")
+    finish_save(folder)
     if (folder / "config.json").exists():
         return folder
     known = sorted(path.name.removeprefix(f"{kind}_") for path in Path(root).glob(f"{kind}_*"))
@@ -212,7 +228,8 @@ def save_model(folder, model, config):
     import h5py
 
     folder = writable_folder(folder)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part_") as scratch:
+    finish_save(folder)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part_", ignore_cleanup_errors=True) as scratch:
         full, half = Path(scratch) / "full", Path(scratch) / "half"
         full.mkdir()
         half.mkdir()
@@ -227,11 +244,28 @@ def save_model(folder, model, config):
             else:
                 with h5py.File(file) as source, h5py.File(half / file.name, "w") as target:
                     _copy_as_half(source, target)
-        for file in weight_files(folder):
+        write_json(half / "config.json", {"format": FORMAT_VERSION, "fingerprint": fingerprint(half), **config})
+        half.rename(folder / SAVED)  # from here on the new model is the one that counts
+    finish_save(folder)
+
+
+def finish_save(folder):
+    """Put the files of a model in their place that save_model has written, also if it was killed meanwhile."""
+    folder = Path(folder)
+    saved = folder / SAVED
+    if not saved.is_dir():
+        return
+    names = {file.name for file in saved.iterdir()}
+    for file in weight_files(folder):
+        if file.name not in names:
             file.unlink()
-        for file in half.iterdir():
-            file.replace(folder / file.name)
-    write_json(folder / "config.json", {"format": FORMAT_VERSION, "fingerprint": fingerprint(folder), **config})
+    for name in names:
+        with replacing(folder / name) as temporary:
+            shutil.copyfile(saved / name, temporary)
+    done = saved.with_name(f".part_{SAVED}")
+    shutil.rmtree(done, ignore_errors=True)
+    saved.rename(done)
+    shutil.rmtree(done)
 
 
 def weight_files(folder):
@@ -284,11 +318,17 @@ def fingerprint(folder):
 
 def load_config(folder, kind):
     """config.json of a model folder, checked. Raises UserError for another kind or a newer format."""
+    finish_save(folder)
     config = read_json(Path(folder) / "config.json")
+    if not isinstance(config, dict):
+        raise UserError(f"{folder}/config.json is damaged: train the model again or fetch it again.")
     if config.get("kind") != kind:
         raise UserError(f"{folder} holds a {config.get('kind')} model, expected {kind}.")
     if config.get("format", 0) > FORMAT_VERSION:
         raise UserError(f"{folder} was written by a newer version of this project: update it.")
+    if missing := sorted({"model", "fingerprint"} - config.keys()):
+        raise UserError(f"{folder}/config.json is damaged, it has no {missing[0]}: train the model again or fetch it "
+                        "again.")
     return config
 
 
@@ -298,9 +338,13 @@ def load_weights(folder, model):
     if not files:
         raise UserError(f"{folder} has no weights (model.weights.h5): train the model again or fetch it again.")
     try:
+        found, named = fingerprint(folder), read_json(Path(folder) / "config.json").get("fingerprint")
         model.load_weights(files[-1])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{files[-1]} cannot be loaded ({str(error).splitlines()[0]}).") from None
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{files[-1]} cannot be loaded ({why(error)}).") from None
+    if found != named:
+        raise UserError(f"{files[-1]} is not of the model that {folder}/config.json describes ({found}, not {named}): "
+                        "train the model again or fetch it again.")
 
 
 def check_pair(config, tokenizer_config, folder, tokenizer_folder):

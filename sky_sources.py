@@ -9,9 +9,11 @@ Both sources have the same interface:
   held_back     bool [N], the pictures that are for development only
   per_picture   how many crops of a picture are worth its decoding
   dropped       Counter of what was left out, by reason
+  fingerprint() eight digits that tell the crops from those of other places
   read(numbers, per_picture, seed)   yields (number, uint8 [K, size, size, 3]) in the order of numbers
 """
 import hashlib
+import json
 import os
 import re
 import sys
@@ -39,7 +41,7 @@ from pictures import (
     picture_shape,
     read_picture,
 )
-from utilities import UserError, import_tensorflow, replacing
+from utilities import UserError, import_tensorflow, own_seed, replacing
 
 READERS = min(4, os.cpu_count() or 1)
 FRAME_SUFFIXES = (".jpg", ".jpeg")
@@ -81,6 +83,14 @@ def hash_score(text):
     """A number in [0, 1) that depends on the text only, the same on every machine."""
     digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
+
+
+def digest(*parts):
+    """Eight hexadecimal digits that identify arrays and values that are ready for JSON."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else json.dumps(part).encode())
+    return total.hexdigest()[:8]
 
 
 def random_crop(picture, size, zoom_out, rng):
@@ -140,8 +150,8 @@ class Photographs(Source):
         if not self.files:
             raise UserError(f"{folder} holds no photograph of at least {size}x{size} pixels: "
                             f"dropped were {self.dropped_text()}.")
-        root = Path(folder)
-        labels = [file.parent.relative_to(root).as_posix() for file in self.files]
+        self.root = Path(folder)
+        labels = [file.parent.relative_to(self.root).as_posix() for file in self.files]
         self.label_names, self.label_of = np.unique(labels, return_inverse=True)
         classes = [class_name(label) for label in self.label_names]
         self.class_names = sorted({*classes} - {""})
@@ -151,15 +161,20 @@ class Photographs(Source):
     def class_of(self, number):
         return self._class_of_label[self.label_of[number]]
 
+    def fingerprint(self):
+        """What tells the crops from those of other photographs: names and sizes of the files."""
+        return digest(self.zoom_out, [[os.path.relpath(file, self.root), os.stat(file).st_size] for file in self.files])
+
     def read(self, numbers, per_picture, seed):
         """Yield (number, uint8 [K, size, size, 3]) for these pictures; a broken one is named on stderr and left out.
 
-        K is per_picture, or less where fewer crops already cover the picture. seed: a list of whole numbers.
+        K is per_picture, or less where fewer crops already cover the picture. seed: of own_seed.
         """
         with ThreadPoolExecutor(READERS) as pool:
             waiting = deque()
             for position, number in enumerate(numbers):
-                waiting.append((number, pool.submit(self._crops, number, per_picture, [*seed, position])))
+                own = own_seed(seed, "crops", position)
+                waiting.append((number, pool.submit(self._crops, number, per_picture, own)))
                 if len(waiting) == 4 * READERS:
                     yield from self._finished(*waiting.popleft())
             for number, crops in waiting:
@@ -400,19 +415,23 @@ class Archive(Source):
         label = self.label_of[number]
         return self.places[label].path(number - self.begin[label])
 
+    def fingerprint(self):
+        """What tells the crops from those of other cameras; more frames of the same make no difference."""
+        return digest(self.scale_down, self.label_names, *(place.corners for place in self.places))
+
     def class_of(self, number):
         return hour_of(self.path(number).name)
 
     def read(self, numbers, per_picture, seed):
         """Yield (number, uint8 [per_picture, size, size, 3]) for these frames; names a broken one and leaves it out.
 
-        Of each frame only the window that holds its crops is decoded. seed: a list of whole numbers.
+        Of each frame only the window that holds its crops is decoded. seed: of own_seed.
         """
         tf = import_tensorflow()
         plans = deque()
 
         def windows():
-            rng = np.random.default_rng(seed)
+            rng = np.random.default_rng(own_seed(seed, "corners"))
             for number in numbers:
                 place, path = self.places[self.label_of[number]], self.path(number)
                 corners = place.corners[rng.integers(len(place.corners), size=per_picture)]

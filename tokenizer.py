@@ -71,7 +71,7 @@ class VectorQuantizer(layers.Layer):
     def __init__(self, codes, code_size, kind="ema", free_images=0, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.codes, self.code_size, self.kind, self.free_images = codes, code_size, kind, free_images
-        self.seeds = keras.random.SeedGenerator(0)
+        self.seeds = keras.random.SeedGenerator()
 
     def build(self, shape):
         self.codebook = self.add_weight(shape=(self.codes, self.code_size), name="codebook",

@@ -10,7 +10,10 @@ import shutil
 import signal
 import tempfile
 import time
+import zipfile
+import zlib
 from contextlib import contextmanager
+from copy import deepcopy
 
 import numpy as np
 from tqdm import tqdm
@@ -30,20 +33,21 @@ from parallel import (
     say,
     workers,
 )
-from utilities import UserError, number, replacing
+from utilities import UserError, number, replacing, run_name, why
 
+NOT_A_CHECKPOINT = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 AVERAGED = 0.1  # of a run's steps, over which weights are averaged at most: a short run shall forget how it began
 
 
 def add_training_options(parser, presets):
     """Add the options of a training script; presets maps names to dictionaries whose values they replace."""
     group = parser.add_argument_group("training")
-    group.add_argument("--run_name", default="my", metavar="NAME",
+    group.add_argument("--run_name", type=run_name, default="my", metavar="NAME",
                        help="name of the run: its folder is runs/KIND_NAME, its model models/KIND_NAME; "
                             "the same name again resumes")
     group.add_argument("--preset", choices=sorted(presets), default="default",
                        help="architecture and hyperparameters; thesis = those of the thesis")
-    group.add_argument("--start_from", metavar="NAME",
+    group.add_argument("--start_from", type=run_name, metavar="NAME",
                        help="begin with the weights of this finished run, or of the shipped model: shipped")
     group.add_argument("--images", type=number(int, 1), metavar="N", help="images to train on (default: the preset's)")
     group.add_argument("--minutes", type=number(float, 0, low_excluded=True), metavar="M",
@@ -58,7 +62,7 @@ def add_training_options(parser, presets):
 def with_preset(args, presets):
     """The chosen preset as a dictionary, with --images, --batch_size, --learning_rate and --start_from put in where
     given. Raises UserError when the batches cannot be shared among the devices."""
-    chosen = dict(presets[args.preset])
+    chosen = deepcopy(presets[args.preset])
     for name in ("images", "batch_size", "learning_rate", "start_from"):
         if getattr(args, name) is not None:
             chosen[name] = getattr(args, name)
@@ -71,6 +75,7 @@ def start_run(kind, args, config):
 
     Raises UserError when the workers are about to train different things; their data may differ.
     """
+    config = {**config, "seed": args.seed}
     check_alike([{**config, "data": None}, args.tick])
     if is_first():
         return Run(kind, args.run_name, config, args.wandb)
@@ -177,20 +182,29 @@ def save_checkpoint(path, model, images, history):
 
 
 def read_checkpoint(path, state):
-    """(images, history, values of the variables `state`) of a checkpoint; (0, [], zeros) if there is none."""
+    """(images, history, values of the variables `state`) of a checkpoint; (0, [], zeros) if there is none.
+
+    Raises UserError when it is damaged or that of another model.
+    """
     if not path.exists():
         return 0, [], [np.zeros(variable.shape, variable.dtype) for variable in state]
-    with np.load(path) as arrays:
-        if len(state) + 2 != len(arrays.files):
-            raise UserError(f"{path} does not fit this model: use another --run_name.")
-        values = [arrays[f"v{index}"] for index in range(len(state))]
-        return int(arrays["images"]), json.loads(str(arrays["history"])), values
+    try:
+        with np.load(path) as arrays:
+            images, history = int(arrays["images"]), json.loads(str(arrays["history"]))
+            values = [arrays[name] for name in arrays.files if name not in ("images", "history")]
+    except NOT_A_CHECKPOINT as error:
+        raise UserError(f"{path} is damaged ({why(error)}): put back a copy of it, or delete it and begin this run "
+                        "again.") from None
+    if [value.shape for value in values] != [tuple(variable.shape) for variable in state]:
+        raise UserError(f"{path} does not fit this model: use another --run_name.")
+    return images, history, values
 
 
-def resume(path, model):
+def resume(path, model, batch_size):
     """Put a checkpoint, if there is one, back into a built, compiled model; returns (images, history).
 
-    Of several workers the first reads it and tells the others, who need not see its disk.
+    The optimizer's steps become as many as that many images take with this batch size, because its learning rate
+    depends on them. Of several workers the first reads the checkpoint and tells the others, who need not see its disk.
     """
     state = _state(model)
     images, history, values = read_checkpoint(path, state)
@@ -198,6 +212,7 @@ def resume(path, model):
     if images:
         for variable, value in zip(state, from_first(values), strict=True):
             variable.assign(value)
+        model.optimizer.iterations.assign(images // batch_size)
     return images, history
 
 
@@ -287,7 +302,7 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
     with on_all_devices():
         model.compile(optimizer=make_optimizer(settings))
         model.optimizer.build(model.trainable_variables)
-    images, history = resume(run.folder / "checkpoint.npz", model)
+    images, history = resume(run.folder / "checkpoint.npz", model, settings["batch_size"])
     if images:
         say(f"Resuming {run.folder.name} at image {images}.")
     if images >= settings["images"]:

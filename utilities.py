@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tempfile
+import zlib
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -291,6 +292,16 @@ def save_picture(path, pixels):
 
     with replacing(path) as temporary:
         Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, quality=95)
+
+
+def own_seed(seed, *key):
+    """The numpy.random.SeedSequence of a stream that no other key shares.
+
+    seed: a whole number, or the SeedSequence of a stream to branch off from; key: names and whole numbers.
+    """
+    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+    words = (zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in key)
+    return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, *words))
 
 
 def spread(items, count):

@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from canvas import known_tokens, place_picture  # noqa: E402
 from outpainting import Models, build_parser, decode_canvas, enlarge, margins  # noqa: E402
-from utilities import ROOT, picture_files, read_picture  # noqa: E402
+from pictures import picture_files, read_picture  # noqa: E402
+from utilities import ROOT  # noqa: E402
 
 ROUNDS = 3
 
