@@ -345,7 +345,8 @@ def pack_crops(path, size, zoom_out, dev_count):
     rng = np.random.default_rng(DEV_SEED)
     dev = [random_crop(row, size, zoom_out, rng) for row in dev_rows]
     made_from = {key: value for key, value in description.items() if not key.endswith(("_labels", "_classes"))}
-    fingerprint = digest([rows.shape, dev_rows.shape, zoom_out], spread(rows, COMPARED), spread(dev_rows, COMPARED))
+    compared = [spread(part, min(COMPARED, len(part))) for part in (rows, dev_rows)]
+    fingerprint = digest([rows.shape, dev_rows.shape, zoom_out], *compared)
     return Crops(size, as_array(dev, size), {"kind": "pack", "name": path.stem, "fingerprint": fingerprint,
                                              "size": size, "made_from": made_from},
                  description.get("class_names", []), stream)

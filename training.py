@@ -148,8 +148,8 @@ def make_optimizer(settings):
 
 
 @contextmanager
-def ema_weights(model):
-    """Inside this block the model has its averaged weights, as it will be exported."""
+def ema_weights(model, settle=None):
+    """Inside this block the model has its averaged weights, as it will be exported. settle: of train."""
     averages = model.optimizer._model_variables_moving_average
     if keras.backend.backend() == "jax":
         # Arrays of this process alone, so that one of several workers can measure without the others.
@@ -157,21 +157,30 @@ def ema_weights(model):
                 (variable, ops.convert_to_tensor(np.asarray(value))) for variable, value in
                 [*zip(model.variables, model.variables, strict=True),
                  *zip(model.trainable_variables, averages, strict=True)]]):
+            if settle:
+                settle()
             yield
         return
-    raw = [np.asarray(variable) for variable in model.trainable_variables]
+    variables = _weights(model)
+    raw = [np.asarray(variable) for variable in variables]
     for variable, average in zip(model.trainable_variables, averages, strict=True):
         variable.assign(average)
+    if settle:
+        settle()
     try:
         yield
     finally:
-        for variable, value in zip(model.trainable_variables, raw, strict=True):
+        for variable, value in zip(variables, raw, strict=True):
             variable.assign(value)
 
 
-def _state(model):
+def _weights(model):
     metrics = {id(variable) for variable in model.metrics_variables}
-    return [variable for variable in model.variables if id(variable) not in metrics] + list(model.optimizer.variables)
+    return [variable for variable in model.variables if id(variable) not in metrics]
+
+
+def _state(model):
+    return _weights(model) + list(model.optimizer.variables)
 
 
 def save_checkpoint(path, model, images, history):
@@ -219,9 +228,10 @@ def resume(path, model, batch_size):
 class Ticks(keras.callbacks.Callback):
     """Progress bar, and at the end of every tick: metrics and pictures of the averaged weights, checkpoint, log."""
 
-    def __init__(self, run, settings, images, history, report, minutes):
+    def __init__(self, run, settings, images, history, report, minutes, settle):
         super().__init__()
         self.run, self.settings, self.images, self.history, self.report = run, settings, images, history, report
+        self.settle = settle
         self.start = time.time()
         self.deadline = self.start + 60 * minutes if minutes else math.inf
         self.interrupted = False
@@ -276,7 +286,7 @@ class Ticks(keras.callbacks.Callback):
             start, images = self.warm
         numbers["images_per_second"] = (self.images - images) / (time.time() - start)
         save_checkpoint(self.run.folder / "checkpoint.npz", self.model, self.images, self.history)
-        with ema_weights(self.model):
+        with ema_weights(self.model, self.settle):
             measured, pictures = self.report()
         numbers |= measured
         self.history.append({"images": self.images, **numbers})
@@ -285,7 +295,7 @@ class Ticks(keras.callbacks.Callback):
         tqdm.write(f"{self.images:>9} images  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
 
 
-def train(model, run, batches, settings, report, config, folder, tick, minutes=None):
+def train(model, run, batches, settings, report, config, folder, tick, minutes=None, settle=None):
     """Train until settings["images"], a time limit or an interrupt, then export the averaged weights.
 
     Args:
@@ -298,6 +308,7 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
         folder: where the model is exported, e.g. models/tokenizer_my.
         tick: images between two checkpoints.
         minutes: time limit.
+        settle: function () that makes what is not averaged fit the averaged weights, which are in place; or None.
     """
     with on_all_devices():
         model.compile(optimizer=make_optimizer(settings))
@@ -310,7 +321,7 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
         run.finish()
         return
     steps = max(1, min(tick, settings["images"]) // settings["batch_size"])
-    ticks = Ticks(run, settings, images, history, report, minutes)
+    ticks = Ticks(run, settings, images, history, report, minutes, settle)
     remaining = math.ceil((settings["images"] - images) / settings["batch_size"])
 
     def interrupt(*_):
@@ -326,6 +337,8 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
         for name, handler in handlers.items():
             signal.signal(name, handler)
     # fit has left the averaged weights in the model.
+    if settle:
+        settle()
     if is_first():
         save_model(folder, getattr(model, "exported", model),
                    {**config, "images": ticks.images, "scores": ticks.history[-1]})

@@ -537,7 +537,7 @@ def test_a_zip_is_one_file_of_the_same_crops_compressed(pack, zipped):
         assert found.dtype == np.uint8
         assert psnr(found, raw).min() > 36  # much noise; real crops have 53 on average
     assert sorted(path.name for path in pack.parent.iterdir()) == [
-        "small.dev.npy", "small.json", "small.npy", "small.zip"]
+        "small.dev.npy", "small.examples.png", "small.json", "small.npy", "small.zip"]
     with zipfile.ZipFile(zipped) as archive:
         assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
         content = archive.read("training/000000.jpg")
