@@ -103,6 +103,7 @@ def upright_shape(image):
 
 def rgb(image):
     """The pixels of an opened PIL image as read_picture gives them, uint8 [H, W, 3]."""
+    image.load()  # which turns a TIFF already
     profile, turn = image.info.get("icc_profile"), TURNS.get(orientation(image))
     image, alpha = in_eight_bits(image), None
     if image.mode in ("P", "PA", "RGBa") or "transparency" in image.info:
