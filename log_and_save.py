@@ -143,7 +143,7 @@ class Run:
         """Raise UserError when the run was started with another model, tokenizer, data, size or seed."""
         try:
             old, new = json.loads(json.dumps([fixed(self.config), fixed(config)]))
-        except (KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             raise UserError(f"{self.config_file} is damaged: put back a copy of it, or give this run a new --run_name."
                             ) from None
         # What a run was trained on is known of those since this is recorded.
@@ -153,6 +153,12 @@ class Run:
             raise UserError(f"{self.folder} was started with another {changed[0]}: repeat the options it was started "
                             "with, or give this run a new --run_name, which with --start_from "
                             f"{self.name} begins with the weights of this one.")
+
+    def rewind(self, history):
+        """Make stats.jsonl what it was at a checkpoint, from the rows that this holds: a run that was killed may have
+        written less or more."""
+        with replacing(self.folder / "stats.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in history))
 
     def log(self, images, numbers, pictures=None):
         """Append numbers (name -> float) to stats.jsonl, save pictures (name -> uint8 [H, W, 3]), both to wandb too."""

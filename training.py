@@ -285,7 +285,6 @@ class Ticks(keras.callbacks.Callback):
         if self.images > self.warm[1] > self.tick_images:
             start, images = self.warm
         numbers["images_per_second"] = (self.images - images) / (time.time() - start)
-        save_checkpoint(self.run.folder / "checkpoint.npz", self.model, self.images, self.history)
         with ema_weights(self.model, self.settle):
             measured, pictures = self.report()
         numbers |= measured
@@ -314,6 +313,8 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
         model.compile(optimizer=make_optimizer(settings))
         model.optimizer.build(model.trainable_variables)
     images, history = resume(run.folder / "checkpoint.npz", model, settings["batch_size"])
+    if is_first():
+        run.rewind(history)
     if images:
         say(f"Resuming {run.folder.name} at image {images}.")
     if images >= settings["images"]:
