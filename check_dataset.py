@@ -33,7 +33,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dataset import DARK_MEAN, LOCATION_VARIABLE
-from pictures import PICTURE_SUFFIXES, in_eight_bits, picture_shape, walk
+from pictures import PICTURE_SUFFIXES, in_eight_bits, lack_of_memory, picture_shape, walk
 from utilities import UserError, command_parser, number, output_file, replacing, run_command, why, writable_folder
 
 FAULTS = ("unreadable", "not a picture", "truncated", "odd size", "black", "duplicate")
@@ -78,6 +78,8 @@ def examine(path):
         with Image.open(io.BytesIO(content)) as image:
             shape = image.size[::-1]
             image.draft("L", (-(-image.width // SMALLER), -(-image.height // SMALLER)))
+            if lack := lack_of_memory(image):
+                return None, shape, "unreadable", lack
             try:
                 small = np.asarray(in_eight_bits(image).convert("L"))
             except Exception as error:  # decoders raise everything

@@ -9,7 +9,7 @@ turned back into a picture and upscaled four times; the new sky gets the fine st
 outpaint_results/: <name>_source.png, <name>_<attempt>_low.png, <name>_<attempt>_4x.png, and <name>_<attempt>.json with
 the options.
 
-The exit status is 0 if all pictures were grown, 1 if some could not be read and were left out, 2 for wrong input.
+The exit status is 0 if all pictures were grown, 1 if some were left out, 2 for wrong input.
 """
 import argparse
 import os
@@ -45,6 +45,7 @@ from utilities import (
     ROOT,
     UserError,
     add_machine_options,
+    available_memory,
     command_parser,
     number,
     prepare_machine,
@@ -62,6 +63,7 @@ UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
 DETAIL = 0.8
+BYTES_A_PIXEL = 160  # of the result: 53 with the photograph's texture and 150 with that of the models were measured
 LONGEST_NAME = 200  # bytes, so that names of results are legal in every file system
 
 
@@ -468,6 +470,18 @@ def grow(picture, models, args, bar):
         yield to_bytes(pasted / 255), to_bytes(paste_picture(255 * large, canvas, args.feather) / 255)
 
 
+def check_size(picture, args, models):
+    """Raise UserError when the result of a picture uint8 [H, W, 3] would need more memory than there is."""
+    sides = SCALE * args.img_size * np.array(picture.shape[:2]) / min(picture.shape[:2])
+    top, bottom, left, right = (SCALE * models.downscale * margin for margin in margins(args, models.window))
+    height, width = (sides + [top + bottom, left + right]).astype(int).tolist()
+    needed = height * width * (BYTES_A_PIXEL if args.generate_upsampled else BYTES_A_PIXEL / SCALE**2)
+    if needed > (free := available_memory()):
+        raise UserError(f"the result would be {width}x{height} pixels, which takes {needed / 1e9:.0f} GB of memory, "
+                        f"and {free / 1e9:.0f} GB are free: a smaller --outpaint_range or --img_size, or "
+                        "--no-generate_upsampled, needs less.")
+
+
 def main(args):
     left_out = []
     pictures = sources(args, left_out)
@@ -485,6 +499,13 @@ def main(args):
         written.append(output / name)
 
     for name, picture in chain([first], pictures):
+        try:
+            check_size(picture, args, models)
+        except UserError as error:
+            print(f"Left out {name}: {error}", file=sys.stderr)
+            left_out.append(error)
+            continue
+
         def bar(stage, name=name):
             return partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
 
@@ -505,7 +526,7 @@ def main(args):
     run.finish()
     print(*written, sep="\n")
     if left_out:
-        sys.exit(1)
+        sys.exit(1 if written else 2)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ TURNS = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLI
          6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
 SAME_COLOUR = 2  # levels of 255: a profile that moves no colour farther is sRGB but for rounding
 SMALL = 10**8  # bytes that are there anyway
-BYTES_A_PIXEL = 12  # while a picture is read: two copies of up to four bytes, and the pixels
 
 Image.MAX_IMAGE_PIXELS = None  # open_picture looks at the memory instead
 warnings.filterwarnings("ignore", module="PIL")  # about metadata that are not read
@@ -47,10 +46,8 @@ def open_picture(path):
         if Path(path).suffix.lower() in TO_CONVERT:
             raise UserError(f"{path} is in a format that is not read here: convert it to JPEG first.")
         with Image.open(path) as image:
-            needed = BYTES_A_PIXEL * image.width * image.height
-            if needed > SMALL and needed > (free := available_memory()):
-                raise UserError(f"{path} is {image.width}x{image.height} pixels: reading it takes "
-                                f"{needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; shrink it first.")
+            if lack := lack_of_memory(image):
+                raise UserError(f"{path} is {lack}; shrink it first.")
             yield image
     except UserError:
         raise
@@ -59,6 +56,15 @@ def open_picture(path):
         raise UserError(f"{path} cannot be read as a picture ({reason}).") from None
     except Exception as error:  # decoders raise everything
         raise UserError(f"{path} cannot be read as a picture ({why(error)}).") from None
+
+
+def lack_of_memory(image):
+    """What to say about an opened PIL image that needs more memory than there is, or None."""
+    needed = image.width * image.height * (12 if image.mode in ("1", "L", "P", "RGB") else 24)  # with all copies
+    if needed < SMALL or needed < 0.8 * (free := available_memory()):
+        return None
+    return (f"{image.width}x{image.height} pixels: reading it takes {needed / 1e9:.1f} GB of memory, and "
+            f"{free / 1e9:.1f} GB are free")
 
 
 def is_heic(path):
@@ -121,7 +127,8 @@ def in_eight_bits(image):
     if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
         return image
     values = np.array(image, np.float32)
-    values *= 255 / scale_of(values, image.mode)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values *= 255 / scale_of(values, image.mode)
     np.nan_to_num(values, copy=False, nan=0, posinf=255, neginf=0)
     return Image.fromarray(np.rint(values.clip(0, 255, out=values), out=values).astype(np.uint8))
 

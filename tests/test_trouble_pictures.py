@@ -1,22 +1,29 @@
 """Pictures and folders as people have them: each test draws what real users report."""
+import argparse
 import io
 import os
 import struct
+import sys
 import warnings
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from PIL import Image, ImageCms
 
 import check_dataset
+import outpainting
 import pictures
 import segmentation
 import sky_sources
 from dataset import add_data_options, open_source
-from outpainting import LONGEST_NAME, build_parser, result_names, sources
+from outpainting import LONGEST_NAME, build_parser, check_size, result_names, sources
 from pictures import picture_files, read_picture, walk
 from sky_masks import unlikeness
 from utilities import UserError, command_parser, run_command
+
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+from fuzz import fuzz_pictures  # noqa: E402
 
 
 def sky(height=48, width=64, seed=0):
@@ -401,6 +408,24 @@ def test_more_pictures_than_wanted_are_said_and_broken_ones_left_out(tmp_path, c
     args.input = tmp_path / "1.png"
     with pytest.raises(UserError, match="1.png cannot be read"):
         list(sources(args, left_out))
+
+
+def test_a_result_beyond_memory_is_refused_with_its_size(monkeypatch):
+    models = argparse.Namespace(downscale=8, window=16)
+    monkeypatch.setattr(outpainting, "available_memory", lambda: 2e9)
+    args = build_parser().parse_args(["--outpaint_range", "2", "--img_size", "128"])
+    check_size(np.zeros((512, 1024, 3), np.uint8), args, models)
+    for options, shape, size in ((["--outpaint_range", "10"], (512, 1024), "6144x5632"),
+                                 ([], (8, 10_000), "640512x1024"), (["--img_size", "4096"], (50, 50), "16896x16896")):
+        args = build_parser().parse_args(options)
+        with pytest.raises(UserError, match=f"{size} pixels, which takes .* --outpaint_range") as caught:
+            check_size(np.zeros((*shape, 3), np.uint8), args, models)
+        assert one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_pictures_are_read_or_refused_in_one_sentence(tmp_path, seed):
+    assert list(fuzz_pictures(100, seed, tmp_path)) == []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
