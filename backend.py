@@ -1,8 +1,33 @@
-"""Keras, imported without the greetings that its backends' C++ libraries print while they load."""
+"""Keras, imported without the greetings that its backends' C++ libraries print while they load.
+
+KERAS_BACKEND chooses tensorflow or jax; without it the first of them that is installed. The user's keras.json, which is
+made for other programs, is not read.
+"""
 import os
+import sys
+from importlib.util import find_spec
 
 from utilities import quiet_stderr
 
+BACKENDS = ("tensorflow", "jax")
+
+
+def chosen_backend(wanted):
+    """The backend that KERAS_BACKEND, a string or None, names. Raises ValueError for another, or one not installed."""
+    installed = [name for name in BACKENDS if find_spec(name)]
+    if not wanted and installed:
+        return installed[0]
+    if wanted not in installed:
+        raise ValueError(f"KERAS_BACKEND={wanted or ''} cannot be used: expected {' or '.join(BACKENDS)}, installed.")
+    return wanted
+
+
+try:
+    os.environ["KERAS_BACKEND"] = chosen_backend(os.environ.get("KERAS_BACKEND"))
+except ValueError as error:  # here no command runs yet that could say it
+    print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
+    sys.exit(2)
+os.environ["KERAS_HOME"] = os.devnull
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with quiet_stderr():
     import keras

@@ -18,6 +18,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import sys
 from collections import Counter, deque
@@ -32,13 +33,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from dataset import DARK_MEAN, LOCATION_VARIABLE
-from sky_sources import NOT_A_PICTURE, frame_shape
-from utilities import PICTURE_SUFFIXES, UserError, command_parser, number, replacing, run_command, writable_folder
+from pictures import PICTURE_SUFFIXES, in_eight_bits, lack_of_memory, picture_shape, walk
+from utilities import UserError, command_parser, number, output_file, replacing, run_command, why, writable_folder
 
 FAULTS = ("unreadable", "not a picture", "truncated", "odd size", "black", "duplicate")
 CHUNK = 32  # pictures that a worker takes at a time
 SAMPLE = 256  # pictures of a place whose size is looked at to know that of the place
 SMALLER = 8
+MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # of a JPEG, but for those within a scan
 BLACK = 16
 # Neighbouring frames of a real camera differ by more than one level in at least 12 % of the pixels at 1 / 8 scale, at
 # night too: it is noise. A frozen one differs where the clock is. Strong compression removes noise from dark frames.
@@ -50,8 +52,17 @@ DUPLICATE_LEVELS, DUPLICATE_SHARE = 1, 0.01
 
 
 def looks_truncated(content):
-    """Whether a JPEG's bytes have no end marker after their last scan, as when only the end marker is cut off."""
-    return content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    """Whether a JPEG's bytes have no end marker after its scans, as when only the end marker is cut off.
+
+    What follows the end marker, such as the video of a moving photograph, is not looked at.
+    """
+    position = 2
+    while found := MARKER.search(content, position):
+        position = found.end()
+        if found[1] == b"\xd9":
+            return False
+        position += int.from_bytes(content[position:position + 2])  # what belongs to the marker
+    return content.startswith(b"\xff\xd8")
 
 
 def examine(path):
@@ -67,11 +78,13 @@ def examine(path):
         with Image.open(io.BytesIO(content)) as image:
             shape = image.size[::-1]
             image.draft("L", (-(-image.width // SMALLER), -(-image.height // SMALLER)))
+            if lack := lack_of_memory(image):
+                return None, shape, "unreadable", lack
             try:
-                small = np.asarray(image.convert("L"))
-            except NOT_A_PICTURE as error:
-                return None, shape, "truncated", str(error)
-    except NOT_A_PICTURE:
+                small = np.asarray(in_eight_bits(image).convert("L"))
+            except Exception as error:  # decoders raise everything
+                return None, shape, "truncated", why(error)
+    except Exception:
         begins = content.startswith(b"\xff\xd8\xff")
         return None, None, "truncated" if begins else "not a picture", f"{len(content)} bytes"
     if looks_truncated(content):
@@ -93,47 +106,6 @@ def is_duplicate(small, before):
 # Walking
 
 
-@dataclass
-class Folder:
-    """One folder of a walk: its place, the sorted paths of its pictures, how many files are something else."""
-
-    path: Path
-    place: str  # the first folder below the root, or "." for the root
-    pictures: list
-    others: int
-    error: str | None = None  # why it cannot be read
-
-
-def walk(root):
-    """Yield every Folder below root, sorted. Links to folders are followed, but no folder is visited twice."""
-    visited = set()
-
-    def visit(path, place):
-        try:
-            identity = path.stat()
-            with os.scandir(path) as listed:
-                entries = sorted(listed, key=lambda entry: entry.name)
-        except OSError as error:
-            yield Folder(path, place, [], 0, error.strerror)
-            return
-        if (identity.st_dev, identity.st_ino) in visited:
-            return
-        visited.add((identity.st_dev, identity.st_ino))
-        folders = [entry.name for entry in entries if os.path.isdir(entry)]
-        pictures = [path / entry.name for entry in entries if is_picture(entry) and not os.path.isdir(entry)]
-        yield Folder(path, place, pictures, len(entries) - len(folders) - len(pictures))
-        for name in folders:
-            yield from visit(path / name, name if place == "." else place)
-
-    yield from visit(root, ".")
-
-
-def is_picture(entry):
-    """Whether an os.DirEntry is a file, or a link wherever it leads, with the name of a picture."""
-    named = os.path.splitext(entry.name)[1].lower() in PICTURE_SUFFIXES and not entry.name.startswith(".")
-    return named and (entry.is_symlink() or entry.is_file())
-
-
 def survey(root):
     """A first look: the number of pictures, and the usual shape of each place, {place: (height, width) or None}."""
     counts, samples, rng = Counter(), {}, random.Random(0)
@@ -150,7 +122,7 @@ def survey(root):
 
 def usual_shape(pictures):
     """Height and width that more than half of the readable pictures have, or None."""
-    shapes = Counter(filter(None, map(frame_shape, pictures)))
+    shapes = Counter(filter(None, map(picture_shape, pictures)))
     shape, count = shapes.most_common(1)[0] if shapes else (None, 0)
     return shape if 2 * count > shapes.total() else None
 
@@ -205,7 +177,7 @@ def tasks(root, usual):
         if folder.place != place:
             before, place = None, folder.place
         unreadable = [Finding(folder.path, ["unreadable"], folder.error)] if folder.error else []
-        yield Result, place, 0, folder.others, unreadable
+        yield Result, place, 0, folder.left_out.total(), unreadable
         for start in range(0, len(folder.pictures), CHUNK):
             pictures = folder.pictures[start:start + CHUNK]
             yield check_pictures, place, pictures, before, usual.get(place)
@@ -290,7 +262,7 @@ def build_parser():
     parser = command_parser(__doc__)
     parser.add_argument("--dataset_location", metavar="FOLDER",
                         help=f"archive or folder of photographs (default: ${LOCATION_VARIABLE})")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write what was found as JSON")
+    parser.add_argument("--output", type=output_file, metavar="FILE.json", help="write what was found as JSON")
     parser.add_argument("--move_aside", type=Path, metavar="FOLDER",
                         help="move the files that were found here, keeping their place and day")
     parser.add_argument("--workers", type=number(int, 1, 256), default=os.cpu_count() or 1, metavar="N",
@@ -318,7 +290,6 @@ def json_file(path):
         with open(os.devnull, "w") as nowhere:
             yield nowhere
     else:
-        writable_folder(path.parent)
         with replacing(path) as temporary, temporary.open("w") as file:
             yield file
 

@@ -6,14 +6,16 @@
 
 Of several folders, the results of the same picture stand in one row, in the order of the folders.
 """
-import json
+import argparse
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from canvas import SCALE
-from utilities import ROOT, UserError, command_parser, number, read_picture, run_command, save_picture
+from log_and_save import read_json
+from pictures import read_picture
+from utilities import ROOT, UserError, command_parser, number, output_file, run_command, save_picture
 
 
 def fit_height(picture, height):
@@ -46,11 +48,14 @@ def read_results(folders):
         if not paths:
             raise UserError(f"{folder} holds no results of outpainting.py.")
         for path in paths:
-            report = json.loads(path.read_text())
-            options = report["options"]
-            kind, scale = ("4x", SCALE) if options["generate_upsampled"] else ("low", 1)
-            attempt = path.with_name(f"{path.stem}_{kind}.png"), options["img_size"] * scale
-            reports.setdefault(report["picture"], []).append(attempt)
+            report = read_json(path)
+            try:
+                options = report["options"]
+                kind, scale = ("4x", SCALE) if options["generate_upsampled"] else ("low", 1)
+                attempt = path.with_name(f"{path.stem}_{kind}.png"), options["img_size"] * scale
+                reports.setdefault(report["picture"], []).append(attempt)
+            except (KeyError, TypeError):
+                raise UserError(f"{path} is not a report of outpainting.py: move it out of {folder}.") from None
     for name, attempts in reports.items():
         results = [read_picture(path) for path, _ in attempts]
         path, shorter = attempts[0]
@@ -59,12 +64,20 @@ def read_results(folders):
         yield source, results, height / results[0].shape[0]
 
 
+def sheet_file(text):
+    """An argparse type: the path of a JPEG or PNG to write."""
+    if Path(text).suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise argparse.ArgumentTypeError(f"{text} must end in .jpg or .png")
+    return output_file(text)
+
+
 def build_parser():
     parser = command_parser(__doc__)
     parser.add_argument("--results", type=Path, nargs="+", metavar="FOLDER",
                         help="folders that outpainting.py wrote (default: outpaint_results)")
     parser.add_argument("--height", type=number(int, 16, 4096), default=256, metavar="PX", help="height of a row")
-    parser.add_argument("--output", type=Path, default=Path("contact_sheet.jpg"), metavar="FILE", help="what to write")
+    parser.add_argument("--output", type=sheet_file, default=Path("contact_sheet.jpg"), metavar="FILE",
+                        help="what to write, .jpg or .png")
     return parser
 
 

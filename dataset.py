@@ -16,6 +16,7 @@ an archive, or whole photographs, are held back for development.
 import json
 import math
 import os
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -31,15 +32,17 @@ import numpy as np
 from tqdm import tqdm
 
 from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
-from sky_sources import READERS, Archive, Photographs, masked_places, random_crop
+from sky_sources import MASK_ENDING, READERS, Archive, Photographs, digest, masked_places, random_crop
 from utilities import (
     ROOT,
     UserError,
     command_parser,
     number,
+    own_seed,
     replacing,
     run_command,
     save_picture,
+    spread,
     writable_folder,
 )
 
@@ -49,6 +52,7 @@ MONOCHROME_DEVIATION = 0.05  # mean absolute deviation from the mean colour: cle
 LANDSCAPE_DARK = 0.1  # of values in [0, 1], in a small part of a photograph
 MONOCHROME_KEPT = 0.1  # share of the monochrome crops that is kept
 DEV_SEED = 0  # the development crops are the same whatever the seed of the run
+COMPARED = 64  # crops of a pack whose values tell whether it is the same
 SHUFFLED_CROPS = 256  # of the crops of one picture, which are drawn together, hardly two then share a batch
 EXAMPLES, EXAMPLE_COLUMNS, EXAMPLE_SIZE = 64, 8, 128
 PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "least_zoom",
@@ -101,7 +105,7 @@ class Crops:
         start: images already seen. A pack goes on exactly where it stopped; the others go on in a new random order.
         """
         crops = self.stream(seed, start)
-        rng = np.random.Generator(np.random.PCG64(seed).advance(start))
+        rng = np.random.Generator(np.random.PCG64(own_seed(seed, "mirrored")).advance(start))
         while True:
             batch, classes = map(np.stack, zip(*islice(crops, batch_size), strict=True))
             mirrored = rng.random(batch_size) < 0.5
@@ -115,10 +119,10 @@ def load_crops(args, size, dev_count=256, cache=ROOT / "data"):
     if args.pack:
         return pack_crops(Path(args.pack), size, args.zoom_out, dev_count)
     source = open_source(args, size, cache)
-    dev = islice(passing(source, repeated(development(source), dev_count), 1, [DEV_SEED]), dev_count)
-    dev = [crop for _, crop in dev]
+    numbers = repeated(development(source), dev_count)
+    dev = [crop for _, crop in islice(passing(source, numbers, 1, own_seed(DEV_SEED, "development")), dev_count)]
     source.dropped.update(dark=0, landscape=0, monochrome=0)
-    return Crops(size, as_array(dev, size), describe(source), source.class_names,
+    return Crops(size, as_array(dev, size), {**describe(source), "size": size}, source.class_names,
                  lambda seed, start: source_stream(source, seed, start))
 
 
@@ -145,11 +149,14 @@ def open_source(args, size, cache):
     location = location_of(args)
     if not Path(location).is_dir():
         raise UserError(f"--dataset_location {location} is not a folder: name a webcam archive or photographs.")
-    if not masked_places(location, args.masks):
+    places = masked_places(location, args.masks)
+    if not places:
         return Photographs(location, size, args.zoom_out, args.exclude or (), args.dev_share,
                            args.least_zoom)
+    archive = f"{location} is a webcam archive, since {args.masks / places[0]}{MASK_ENDING} is a mask of {places[0]}"
     if args.zoom_out > 1 or args.least_zoom > 1 or args.exclude:
-        raise UserError(f"--zoom_out, --least_zoom and --exclude are for photographs: {location} is a webcam archive.")
+        raise UserError(f"--zoom_out, --least_zoom and --exclude are for photographs, and {archive}.")
+    print(f"{archive}.", file=sys.stderr)
     return Archive(location, args.masks, size, args.scale_down, args.dev_share, cache)
 
 
@@ -187,8 +194,11 @@ def looks_like_landscape(crop):
 
 
 def passing(source, numbers, per_picture, seed):
-    """Yield (number, crop) for the crops of these pictures that are worth training on; counts the others."""
-    rng = np.random.default_rng(seed)
+    """Yield (number, crop) for the crops of these pictures that are worth training on; counts the others.
+
+    seed: of own_seed.
+    """
+    rng = np.random.default_rng(own_seed(seed, "kept"))
     for picture, crops in source.read(numbers, per_picture, seed):
         for crop in crops:
             reason = fault(crop)
@@ -204,15 +214,17 @@ def source_stream(source, seed, start):
     """Endless crops of the training pictures with their classes: every epoch visits each picture once, in its own
     order."""
     crops = epochs(source, seed, start)
-    return crops if source.per_picture == 1 else shuffled(crops, SHUFFLED_CROPS, np.random.default_rng([seed, start]))
+    if source.per_picture == 1:
+        return crops
+    return shuffled(crops, SHUFFLED_CROPS, np.random.default_rng(own_seed(seed, "shuffled", start)))
 
 
 def epochs(source, seed, start):
     """What source_stream gives, the crops of one picture side by side."""
     numbers = training(source)
     for epoch in count():
-        key = [seed, start, epoch]
-        order = np.random.default_rng(key).permutation(numbers)
+        key = own_seed(seed, "epoch", start, epoch)
+        order = np.random.default_rng(own_seed(key, "order")).permutation(numbers)
         for picture, crop in at_least_one(source, passing(source, order, source.per_picture, key)):
             yield crop, source.class_of(picture)
 
@@ -237,7 +249,8 @@ def shuffled(items, length, rng):
 
 def describe(source):
     """What the crops are made of, ready for JSON."""
-    return {"kind": source.kind, "name": source.name, "training": counts(source, training(source)),
+    return {"kind": source.kind, "name": source.name, "fingerprint": source.fingerprint(),
+            "pictures": len(source.label_of), "training": counts(source, training(source)),
             "development": counts(source, development(source)), "dropped": source.dropped}
 
 
@@ -327,17 +340,20 @@ def pack_crops(path, size, zoom_out, dev_count):
     classes = description.get("training_classes", [-1] * len(rows))
 
     def stream(seed, start):
-        rng = np.random.Generator(np.random.PCG64([seed, 1]).advance(3 * start))
+        rng = np.random.Generator(np.random.PCG64(own_seed(seed, "crops")).advance(3 * start))
         for image in count(start):
             epoch, place = divmod(image, len(rows))
             if place == 0 or image == start:
-                order = np.random.default_rng([seed, epoch]).permutation(len(rows))
+                order = np.random.default_rng(own_seed(seed, "order", epoch)).permutation(len(rows))
             yield random_crop(rows[order[place]], size, zoom_out, rng), classes[order[place]]
 
     rng = np.random.default_rng(DEV_SEED)
     dev = [random_crop(row, size, zoom_out, rng) for row in dev_rows]
     made_from = {key: value for key, value in description.items() if not key.endswith(("_labels", "_classes"))}
-    return Crops(size, as_array(dev, size), {"kind": "pack", "name": path.stem, "made_from": made_from},
+    compared = [spread(part, min(COMPARED, len(part))) for part in (rows, dev_rows)]
+    fingerprint = digest([rows.shape, dev_rows.shape, zoom_out], *compared)
+    return Crops(size, as_array(dev, size), {"kind": "pack", "name": path.stem, "fingerprint": fingerprint,
+                                             "size": size, "made_from": made_from},
                  description.get("class_names", []), stream)
 
 
@@ -352,10 +368,11 @@ def write_pack(path, source, options, per_picture=1, limit=None, seed=0):
     dev_limit = limit and max(1, round(limit * source.held_back.mean()))
     parts, rows = [("training", training(source), limit), ("development", development(source), dev_limit)], {}
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
-        for turn, (part, numbers, most) in enumerate(parts):
-            rng = np.random.default_rng([seed, turn])
+        for part, numbers, most in parts:
+            own = own_seed(seed, part)
+            rng = np.random.default_rng(own_seed(own, "order"))
             order = tqdm(rng.permutation(numbers), part, unit="picture", disable=None)
-            crops = islice(passing(source, order, per_picture, [seed, turn]), most)
+            crops = islice(passing(source, order, per_picture, own), most)
             crops = at_least_one(source, crops) if part == "training" else crops
             pictures, rows[part] = in_random_order(crops, source.size, scratch, rng)
             result |= {part: counts(source, pictures), f"{part}_labels": source.label_of[pictures].tolist(),
@@ -424,13 +441,15 @@ def main(args):
         examples, _, _ = open_pack(path, EXAMPLES, 0)
     else:
         description = describe(source)
-        order = repeated(np.random.default_rng(args.seed).permutation(training(source)), EXAMPLES)
-        crops = at_least_one(source, passing(source, order, args.crops_per_picture, [args.seed]))
+        own = own_seed(args.seed, "examples")
+        order = repeated(np.random.default_rng(own_seed(own, "order")).permutation(training(source)), EXAMPLES)
+        crops = at_least_one(source, passing(source, order, args.crops_per_picture, own))
         examples = [crop for _, crop in islice(crops, EXAMPLES)]
     print_counts(source, description, "crops" if args.pack else "pictures")
     sheet = contact_sheet(examples)
-    save_picture(writable_folder(ROOT / "runs" / "dataset") / "examples.png", sheet)
-    print("Example crops: runs/dataset/examples.png")
+    shown = path.with_suffix(".examples.png") if args.pack else writable_folder(ROOT / "runs/dataset") / "examples.png"
+    save_picture(shown, sheet)
+    print(f"Example crops: {shown}")
     if args.wandb != "disabled":
         log = start_wandb("dataset", source.name, options, args.wandb)
         log.log({"examples": wandb_image(sheet)})

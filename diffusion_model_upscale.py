@@ -108,7 +108,7 @@ class OctaveSampler(keras.Model):
         super().__init__(name="sharpen")
         self.config = config
         self.network, self.scale = build_network(config), build_scale()
-        self.seeds = keras.random.SeedGenerator(0)
+        self.seeds = keras.random.SeedGenerator()
         self.scale_loss = keras.metrics.Mean("scale_loss")
         self.built = True
 

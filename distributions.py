@@ -6,13 +6,22 @@ import cv2
 import numpy as np
 
 from backend import compiled, keras, ops
-from contrast import laplacian_pyramid
 from utilities import UserError
 from windows import in_batches
 
 FEATURES = "random-conv"  # the name of the fixed network below, for reports
 FEATURE_WIDTHS = 24, 48, 96
 PATCH = 7  # pixels
+
+
+def laplacian_pyramid(picture, levels):
+    """Band-pass pictures from fine to coarse, the last one low-pass, of float32 [H, W, C]. Burt and Adelson 1983."""
+    bands = []
+    for _ in range(levels - 1):
+        small = cv2.pyrDown(picture)
+        bands.append(picture - cv2.pyrUp(small, dstsize=picture.shape[1::-1]))
+        picture = small
+    return [*bands, picture]
 
 
 def patch_descriptors(pictures, inside, levels, count, rng):

@@ -7,16 +7,20 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-from utilities import ROOT, UserError, replacing, save_picture, writable_folder
+from utilities import ROOT, UserError, replacing, save_picture, why, writable_folder
 
 FORMAT_VERSION = 1
+SAVED = ".saved"  # folder within that of a model, whose files are whole and not yet in their place
 SHARD_BYTES = 30_000_000  # of float32; a model of more is kept in several files of half as many bytes each
+TRAINED_ON = ("data set", "size of crops", "seed")
+ANSWER_SECONDS = 20  # that a server of wandb may take to answer
 MODEL_KINDS = ("tokenizer", "maskgit", "sharpen")
 
 
@@ -24,12 +28,16 @@ MODEL_KINDS = ("tokenizer", "maskgit", "sharpen")
 # wandb
 
 
-def add_logging_options(parser):
-    """Add --wandb. Nobody is asked anything: without a key the run is written to an offline folder."""
+def add_logging_options(parser, auto="online"):
+    """Add --wandb. Nobody is asked anything: without a key the run is written to an offline folder.
+
+    auto: "offline" where nothing may be sent unless that was asked for.
+    """
+    meaning = "online when a wandb key is configured, else offline" if auto == "online" else "offline"
     group = parser.add_argument_group("logging")
     group.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto",
-                       help="auto = online when a wandb key is configured, else offline (see wandb/offline-run-*; "
-                            "`wandb sync` uploads it later)")
+                       help=f"auto = as the variable WANDB_MODE says, else {meaning} (see offline-run-* in wandb/ or "
+                            "WANDB_DIR; `wandb sync` uploads it later)")
 
 
 class NoWandb:
@@ -42,23 +50,55 @@ class NoWandb:
         pass
 
 
-def start_wandb(kind, name, config, mode="auto", run_id=None):
+def start_wandb(kind, name, config, mode="auto", run_id=None, auto="online"):
     """Start a wandb run of the project sky-outpainting, never prompting; returns an object with log() and finish().
 
-    run_id resumes the run of that id. Raises UserError when online is asked for and no key is configured.
+    run_id resumes the run of that id. auto: of add_logging_options. Whatever goes wrong is said in a line and never
+    stops a command, but for a UserError when online is asked for and no key is configured.
     """
+    asked = mode == "online"
+    if mode == "auto":
+        mode = wandb_mode(os.environ.get("WANDB_MODE"), auto)
     if mode == "disabled":
         return NoWandb()
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
-    has_key = bool(wandb.Settings().api_key or os.environ.get("WANDB_API_KEY") or _netrc_has_wandb())
-    if mode == "online" and not has_key:
-        raise UserError("--wandb online needs a key: run `wandb login` once, or use --wandb offline.")
-    mode = ("online" if has_key else "offline") if mode == "auto" else mode
-    return wandb.init(project="sky-outpainting", job_type=kind, name=f"{kind}_{name}", config=config, mode=mode,
-                      id=run_id, resume="allow" if run_id else None, dir=writable_folder(ROOT / "wandb").parent,
-                      settings=wandb.Settings(silent=True, disable_git=True, save_code=False))
+    if mode == "online" and not has_wandb_key():
+        if asked:
+            raise UserError("--wandb online needs a key: run `wandb login` once, or use --wandb offline.")
+        mode = "offline"
+    root = Path(os.environ.get("WANDB_DIR") or ROOT)
+    for attempt in ("online", "offline") if mode == "online" else ("offline",):
+        try:
+            writable_folder(root / "wandb")
+            return wandb.init(project="sky-outpainting", job_type=kind, name=f"{kind}_{name}", config=config,
+                              mode=attempt, id=run_id, resume="allow" if run_id else None, dir=root,
+                              settings=wandb.Settings(silent=True, disable_git=True, save_code=False,
+                                                      init_timeout=ANSWER_SECONDS))
+        except Exception as error:  # of whatever kind: no result depends on wandb
+            instead = "goes on offline" if attempt == "online" else "goes on without"
+            print(f"wandb cannot be used {attempt} ({why(error)}): this {instead}.", file=sys.stderr)
+    return NoWandb()
+
+
+def wandb_mode(variable, auto):
+    """What --wandb auto stands for: "online", "offline" or "disabled". variable: WANDB_MODE, or None.
+
+    auto: of add_logging_options; "offline" there is never made "online" by a variable.
+    """
+    mode = {"disabled": "disabled", "offline": "offline", "dryrun": "offline"}.get(variable, "online")
+    return auto if mode == "online" else mode
+
+
+def has_wandb_key():
+    """Whether wandb finds a key to log in with; without a home directory it has none but that of WANDB_API_KEY."""
+    import wandb
+
+    with suppress(OSError, RuntimeError):  # there is no home directory
+        if wandb.Settings().api_key or _netrc_has_wandb():
+            return True
+    return bool(os.environ.get("WANDB_API_KEY"))
 
 
 def _netrc_has_wandb():
@@ -100,15 +140,25 @@ class Run:
         self.wandb_disabled = isinstance(self.wandb, NoWandb)
 
     def _refuse_changes(self, config):
-        def fixed(settings):
-            return json.loads(json.dumps({**settings["model"], **settings.get("tokenizer", {})}))
-
-        old, new = fixed(self.config), fixed(config)
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        """Raise UserError when the run was started with another model, tokenizer, data, size or seed."""
+        try:
+            old, new = json.loads(json.dumps([fixed(self.config), fixed(config)]))
+        except (AttributeError, KeyError, TypeError):
+            raise UserError(f"{self.config_file} is damaged: put back a copy of it, or give this run a new --run_name."
+                            ) from None
+        # What a run was trained on is known of those since this is recorded.
+        changed = sorted(key for key in old.keys() | new.keys()
+                         if old.get(key) != new.get(key) and (key in old or key not in TRAINED_ON))
         if changed:
-            what = changed[0].replace("fingerprint", "tokenizer")
-            raise UserError(f"{self.folder} was started with another {what}: give this run a new --run_name, or repeat "
-                            "the options it was started with.")
+            raise UserError(f"{self.folder} was started with another {changed[0]}: repeat the options it was started "
+                            "with, or give this run a new --run_name, which with --start_from "
+                            f"{self.name} begins with the weights of this one.")
+
+    def rewind(self, history):
+        """Make stats.jsonl what it was at a checkpoint, from the rows that this holds: a run that was killed may have
+        written less or more."""
+        with replacing(self.folder / "stats.jsonl") as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in history))
 
     def log(self, images, numbers, pictures=None):
         """Append numbers (name -> float) to stats.jsonl, save pictures (name -> uint8 [H, W, 3]), both to wandb too."""
@@ -125,10 +175,19 @@ class Run:
         self.wandb.finish()
 
 
+def fixed(config):
+    """What of a run's config may not change while it goes on: of the model, and of what it is trained on."""
+    data = config.get("data", {})
+    trained_on = zip(TRAINED_ON, (data.get("fingerprint"), data.get("size"), config.get("seed")), strict=True)
+    trained_on = {name: value for name, value in trained_on if value is not None}
+    tokenizer = {"tokenizer": config["tokenizer"]["fingerprint"]} if "tokenizer" in config else {}
+    return {**config["model"], **tokenizer, **trained_on}
+
+
 def read_json(path):
     """A JSON file's value, or UserError."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
     except (OSError, ValueError) as error:
@@ -155,7 +214,8 @@ def picture_grid(rows):
 
 def model_folder(kind, run=None, root=ROOT / "models"):
     """models/<kind>_<run>, or the shipped models/<kind> when no run is named. Raises UserError if it is not there."""
-    folder = Path(root) / (f"{kind}_{run}" if run else kind)
+    folder = Path(root) / (kind if run is None else f"{kind}_{run}")
+    finish_save(folder)
     if (folder / "config.json").exists():
         return folder
     known = sorted(path.name.removeprefix(f"{kind}_") for path in Path(root).glob(f"{kind}_*"))
@@ -174,7 +234,8 @@ def save_model(folder, model, config):
     import h5py
 
     folder = writable_folder(folder)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part_") as scratch:
+    finish_save(folder)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part_", ignore_cleanup_errors=True) as scratch:
         full, half = Path(scratch) / "full", Path(scratch) / "half"
         full.mkdir()
         half.mkdir()
@@ -189,11 +250,28 @@ def save_model(folder, model, config):
             else:
                 with h5py.File(file) as source, h5py.File(half / file.name, "w") as target:
                     _copy_as_half(source, target)
-        for file in weight_files(folder):
+        write_json(half / "config.json", {"format": FORMAT_VERSION, "fingerprint": fingerprint(half), **config})
+        half.rename(folder / SAVED)  # from here on the new model is the one that counts
+    finish_save(folder)
+
+
+def finish_save(folder):
+    """Put the files of a model in their place that save_model has written, also if it was killed meanwhile."""
+    folder = Path(folder)
+    saved = folder / SAVED
+    if not saved.is_dir():
+        return
+    names = {file.name for file in saved.iterdir()}
+    for file in weight_files(folder):
+        if file.name not in names:
             file.unlink()
-        for file in half.iterdir():
-            file.replace(folder / file.name)
-    write_json(folder / "config.json", {"format": FORMAT_VERSION, "fingerprint": fingerprint(folder), **config})
+    for name in names:
+        with replacing(folder / name) as temporary:
+            shutil.copyfile(saved / name, temporary)
+    done = saved.with_name(f".part_{SAVED}")
+    shutil.rmtree(done, ignore_errors=True)
+    saved.rename(done)
+    shutil.rmtree(done)
 
 
 def weight_files(folder):
@@ -246,11 +324,17 @@ def fingerprint(folder):
 
 def load_config(folder, kind):
     """config.json of a model folder, checked. Raises UserError for another kind or a newer format."""
+    finish_save(folder)
     config = read_json(Path(folder) / "config.json")
+    if not isinstance(config, dict):
+        raise UserError(f"{folder}/config.json is damaged: train the model again or fetch it again.")
     if config.get("kind") != kind:
         raise UserError(f"{folder} holds a {config.get('kind')} model, expected {kind}.")
     if config.get("format", 0) > FORMAT_VERSION:
         raise UserError(f"{folder} was written by a newer version of this project: update it.")
+    if missing := sorted({"model", "fingerprint"} - config.keys()):
+        raise UserError(f"{folder}/config.json is damaged, it has no {missing[0]}: train the model again or fetch it "
+                        "again.")
     return config
 
 
@@ -260,9 +344,13 @@ def load_weights(folder, model):
     if not files:
         raise UserError(f"{folder} has no weights (model.weights.h5): train the model again or fetch it again.")
     try:
+        found, named = fingerprint(folder), read_json(Path(folder) / "config.json").get("fingerprint")
         model.load_weights(files[-1])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{files[-1]} cannot be loaded ({str(error).splitlines()[0]}).") from None
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{files[-1]} cannot be loaded ({why(error)}).") from None
+    if found != named:
+        raise UserError(f"{files[-1]} is not of the model that {folder}/config.json describes ({found}, not {named}): "
+                        "train the model again or fetch it again.")
 
 
 def check_pair(config, tokenizer_config, folder, tokenizer_folder):

@@ -7,7 +7,10 @@
 The crops are tokenised once, and again at half their size; the model lands in models/maskgit_<run_name>, metrics and
 pictures in runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
 """
+import json
 import math
+import zipfile
+import zlib
 from itertools import count, islice
 
 import numpy as np
@@ -34,9 +37,11 @@ from utilities import (
     add_machine_options,
     command_parser,
     number,
+    own_seed,
     prepare_machine,
     replacing,
     run_command,
+    run_name,
     to_bytes,
 )
 from windows import in_batches
@@ -55,6 +60,7 @@ PRESETS = {
         "beta_2": 0.999, "ema": 0.999,
     },
 }
+NOT_AN_ARCHIVE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 DECODE_STEPS = 12
 DROPPED = 0.2  # share of training windows that see nothing of their picture's other parts, and of those without class
 COARSE_DROPPED = 0.5  # share of those that see nothing of the picture at half its size
@@ -121,6 +127,8 @@ def hide(regions, time, uniform):
 class TokenEmbedding(layers.Layer):
     """Tokens enter and leave the network through one table: a projection of the tokenizer's codes plus a residual.
 
+    The table is float32 whatever the network computes in, since logits are differences of large sums.
+
     The projection lets codes that look alike share what is learned; the residual, zero at first, tells them apart.
     The mask has a vector of its own.
     """
@@ -131,32 +139,34 @@ class TokenEmbedding(layers.Layer):
 
     def build(self, shape=None):
         if self.use_codes:
-            self.codebook = self.add_weight(shape=(self.codes, self.code_size), name="codebook", trainable=False)
+            self.codebook = self.add_weight(shape=(self.codes, self.code_size), name="codebook", trainable=False,
+                                            autocast=False)
             self.projection = self.add_weight(
-                shape=(self.code_size, self.width), name="projection",
+                shape=(self.code_size, self.width), name="projection", autocast=False,
                 initializer=keras.initializers.RandomNormal(self.code_size**-0.5))
         start = "zeros" if self.use_codes else keras.initializers.RandomNormal(0.02)
-        self.residual = self.add_weight(shape=(self.codes, self.width), name="residual", initializer=start)
+        self.residual = self.add_weight(shape=(self.codes, self.width), name="residual", initializer=start,
+                                        autocast=False)
         if self.use_codes:
             self.mask = self.add_weight(shape=(1, self.width), name="mask", initializer="zeros")
-        self.bias = self.add_weight(shape=(self.codes,), name="bias", initializer="zeros")
+        self.bias = self.add_weight(shape=(self.codes,), name="bias", initializer="zeros", autocast=False)
 
     def table(self):
+        """The vectors of all codes, float32 [codes, width]."""
         if not self.use_codes:
-            return self.residual
+            return ops.convert_to_tensor(self.residual)
         return ops.matmul(self.codebook, self.projection) + self.residual
 
     def call(self, tokens):
         # The mask token of the thesis embeds to 0.
         mask = self.mask if self.use_codes else ops.zeros((1, self.width), self.residual.dtype)
-        table = ops.concatenate([self.table(), ops.cast(mask, self.compute_dtype)], axis=0)
+        table = ops.concatenate([self.table(), ops.cast(mask, "float32")], axis=0)
         return ops.take(ops.cast(table, self.compute_dtype), tokens, axis=0)
 
     def logits(self, x):
         """[B, h, w, width] -> float32 [B, h, w, codes]."""
         scale = self.width**-0.5 if self.use_codes else 1.0
-        scores = ops.matmul(x, ops.transpose(ops.cast(self.table(), x.dtype)))
-        return ops.cast(scores, "float32") * scale + ops.cast(self.bias, "float32")
+        return ops.matmul(ops.cast(x, "float32"), ops.transpose(self.table())) * scale + self.bias
 
     def compute_output_shape(self, shape):
         return (*shape, self.width)
@@ -288,7 +298,7 @@ class MaskGIT(keras.Model):
             self.classes.build()
         self.coarse = CoarseEmbedding(config["width"], name="coarse") if config["coarse"] else None
         self.body = build_thesis_body(config) if config["style"] == "thesis" else build_body(config)
-        self.seeds = keras.random.SeedGenerator(0)
+        self.seeds = keras.random.SeedGenerator()
         self.accuracy = keras.metrics.Mean("accuracy")
         self.built = True
 
@@ -366,26 +376,38 @@ def at_half_size(pictures):
     return (squares.sum(axis=(-4, -2), dtype=np.uint16) + 2 >> 2).astype(np.uint8)
 
 
-def extract_tokens(tokenizer, crops, number_of_crops, colours, seed, path):
+def extract_tokens(tokenizer, crops, number_of_crops, colours, seed, path, made_from):
     """Tokens of training crops, uint16 [number_of_crops, h, w], those of the crops at half their size, uint16
     [number_of_crops, h / 2, w / 2], and their classes, int [number_of_crops], -1 where unknown.
 
-    colours: of in_colours. Kept in `path` (.npz) for when the run is resumed."""
-    if path.exists():
-        with np.load(path) as stored:
-            return stored["tokens"], stored["coarse"], stored["classes"]
+    colours: of in_colours. Kept in `path` (.npz) for when the run is resumed; made_from is a text that says from what
+    they are made, and those made from anything else are made anew."""
+    stored = stored_tokens(path, made_from)
+    if stored:
+        return stored
     batch_size = 16
     encode = compiled(tokenizer, tokenizer.encode)
     batches = islice(crops.labelled_batches(batch_size, seed), math.ceil(number_of_crops / batch_size))
     bar = tqdm(batches, "tokenising", math.ceil(number_of_crops / batch_size), unit_scale=batch_size, unit="img")
     parts = []
     for index, (batch, classes) in enumerate(bar):
-        batch = in_colours(batch, colours, [seed, index])
+        batch = in_colours(batch, colours, own_seed(seed, "colours", index))
         parts.append([*(np.asarray(encode(part)).astype(np.uint16) for part in (batch, at_half_size(batch))), classes])
     tokens, coarse, classes = (np.concatenate(part)[:number_of_crops] for part in zip(*parts, strict=True))
     with replacing(path) as temporary:
-        np.savez(temporary, tokens=tokens, coarse=coarse, classes=classes)
+        np.savez(temporary, tokens=tokens, coarse=coarse, classes=classes, made_from=made_from)
     return tokens, coarse, classes
+
+
+def stored_tokens(path, made_from):
+    """What extract_tokens kept, or None where there is nothing that was made from the same and can be read."""
+    try:
+        with np.load(path) as stored:
+            if str(stored["made_from"]) == made_from:
+                return stored["tokens"], stored["coarse"], stored["classes"]
+    except NOT_AN_ARCHIVE:
+        pass
+    return None
 
 
 def with_wrong_tokens(grids, rng):
@@ -415,7 +437,7 @@ def token_windows(tokens, coarse, classes, window, batch_size, seed, start, cont
     """
     _, height, width = tokens.shape
     for image in count(start, batch_size):
-        rng = np.random.default_rng([seed, image])
+        rng = np.random.default_rng(own_seed(seed, "windows", image))
         rows = rng.integers(0, height - window + 1, batch_size)
         columns = rng.integers(0, width - window + 1, batch_size)
         grids = rng.integers(0, len(tokens), batch_size)
@@ -497,7 +519,8 @@ def build_parser():
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=4)
     group = parser.add_argument_group("model")
-    group.add_argument("--tokenizer_run", metavar="NAME", help="tokenizer to use (default: the shipped one)")
+    group.add_argument("--tokenizer_run", type=run_name, metavar="NAME",
+                       help="tokenizer to use (default: the shipped one)")
     group.add_argument("--img_size", type=number(int, 32, 512), metavar="PX",
                        help="side of the crops that are tokenised; windows are cut from them "
                             "(default: a quarter more than a window)")
@@ -528,8 +551,10 @@ def main(args):
               "precision": precision, "data": crops.description}
     run = start_run("maskgit", args, config)
     colours = settings["model"]["colours"]
+    made_from = json.dumps([tokenizer_config["fingerprint"], crops.description["fingerprint"], img_size, colours,
+                            args.token_crops, args.seed])
     tokens, coarse, classes = extract_tokens(tokenizer, crops, args.token_crops, colours, args.seed,
-                                             run.folder / "tokens.npz")
+                                             run.folder / "tokens.npz", made_from)
     encode = compiled(tokenizer, tokenizer.encode)
     dev = in_colours(dev, colours, 0)
     dev = [np.concatenate([np.asarray(encode(part)) for part in in_batches(size, 16)])

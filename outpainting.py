@@ -8,10 +8,16 @@ Each picture is scaled so that its shorter side has --img_size pixels, turned in
 turned back into a picture. That is shrunk to a quarter, and made larger octave by octave, up to four times its size;
 the photograph's own pixels are known all the while. Results in outpaint_results/: <name>_source.png,
 <name>_<attempt>_low.png, <name>_<attempt>_4x.png, and <name>_<attempt>.json with the options.
+
+The exit status is 0 if all pictures were grown, 1 if some were left out, 2 for wrong input.
 """
 import argparse
+import os
+import sys
 import time
+from collections import Counter
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 import cv2
@@ -23,18 +29,19 @@ from colours import UNCHANGED, colour_map
 from diffusion import sample
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from membrane import seamless
+from pictures import picture_files, read_picture
 from super_sampling import MULTIPLE, add_octave
 from token_decoding import ORDERS, SCHEDULES, guided
 from utilities import (
     ROOT,
     UserError,
     add_machine_options,
+    available_memory,
     command_parser,
     number,
-    picture_files,
     prepare_machine,
-    read_picture,
     run_command,
+    run_name,
     save_picture,
     spread,
     to_bytes,
@@ -46,6 +53,8 @@ DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the de
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
+BYTES_A_PIXEL = 160  # of the result
+LONGEST_NAME = 200  # bytes, so that names of results are legal in every file system
 
 
 def build_parser():
@@ -60,7 +69,8 @@ def build_parser():
                             "the location masks")
     group.add_argument("--output", type=Path, default=ROOT / "outpaint_results", metavar="FOLDER",
                        help="where results go")
-    group.add_argument("--example_count", type=number(int, 1), default=6, metavar="N", help="pictures, at most")
+    group.add_argument("--example_count", type=number(int, 1), default=6, metavar="N",
+                       help="pictures, at most; says how many more there are")
     group.add_argument("--attempt_count", type=number(int, 1), default=1, metavar="N", help="results for each picture")
 
     group = parser.add_argument_group("size (in steps of --outpaint_step windows; by default a step is 256 pixels)")
@@ -113,8 +123,8 @@ def build_parser():
 
     group = parser.add_argument_group("models (default: the shipped ones)")
     for kind in ("tokenizer", "maskgit", "sharpen"):
-        group.add_argument(f"--{kind}_run", metavar="NAME", help=f"use models/{kind}_NAME")
-    add_logging_options(parser)
+        group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")
+    add_logging_options(parser, auto="offline")
     add_machine_options(parser)
     return parser
 
@@ -291,21 +301,50 @@ def margins(args, window):
     return tuple(round((side or 0) * args.outpaint_step * window) for side in named)
 
 
-def sources(args):
-    """Iterable of (name, uint8 [H, W, 3]) of the pictures to grow; all are checked first, then read one at a time."""
+def sources(args, left_out):
+    """Yield (name, uint8 [H, W, 3]) of the pictures to grow, read one at a time.
+
+    Of several, those that cannot be read are named, and their errors appended to the list left_out.
+    """
     if not args.dataset_outpaint_only:
         from dataset import load_crops
 
         data = argparse.Namespace(dataset_location=args.dataset_location, pack=None, masks=ROOT / "masks", scale_down=1,
                                   zoom_out=1.0, exclude=[], dev_share=0.05)
         crops = load_crops(data, SCALE * args.img_size, dev_count=args.example_count)
-        return [(f"crop_{index}", crop) for index, crop in enumerate(crops.dev)]
-    files = picture_files(args.input or args.dataset_location, recursive=False)[:args.example_count]
+        yield from ((f"crop_{index}", crop) for index, crop in enumerate(crops.dev))
+        return
+    location = args.input or args.dataset_location
+    files = picture_files(location, recursive=False)
+    if len(files) > args.example_count:
+        print(f"{len(files) - args.example_count} more pictures of {location} left out: --example_count {len(files)} "
+              "grows all.", file=sys.stderr)
+    files = files[:args.example_count]
+    for name, file in zip(result_names(files), files, strict=True):
+        try:
+            yield name, read_picture(file)
+        except UserError as error:
+            if len(files) == 1:
+                raise
+            print(f"Left out: {error}", file=sys.stderr)
+            left_out.append(error)
+
+
+def result_names(files):
+    """What the results of picture files are called: their names without the ending, short enough to add to, each once.
+    """
+    names, stems = {}, Counter(file.stem for file in files)
     for file in files:
-        read_picture(file)
-    stems = [file.stem for file in files]
-    return ((file.stem if stems.count(file.stem) == 1 else file.name.replace(".", "_"), read_picture(file))
-            for file in files)
+        wanted = shortened(file.stem if stems[file.stem] == 1 else file.name.replace(".", "_"))
+        others = (f"{wanted}_{number}" for number in count(2))
+        names[next(name for name in chain([wanted], others) if name not in names)] = file
+    return list(names)
+
+
+def shortened(name):
+    """The beginning of a name, of at most LONGEST_NAME bytes."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= LONGEST_NAME else encoded[:LONGEST_NAME].decode(errors="ignore")
 
 
 def fill_tokens(canvas, encode, models, args, progress, halvings=0):
@@ -377,19 +416,42 @@ def enlarged(low, canvas, models, args, seed, bar):
                          args.batch_size, models.multiple, bar("upscaling"))
 
 
+def check_size(picture, args, models):
+    """Raise UserError when the result of a picture uint8 [H, W, 3] would need more memory than there is."""
+    sides = SCALE * args.img_size * np.array(picture.shape[:2]) / min(picture.shape[:2])
+    top, bottom, left, right = (SCALE * models.downscale * margin for margin in margins(args, models.window))
+    height, width = (sides + [top + bottom, left + right]).astype(int).tolist()
+    needed = height * width * (BYTES_A_PIXEL if args.generate_upsampled else BYTES_A_PIXEL / SCALE**2)
+    if needed > (free := available_memory()):
+        raise UserError(f"the result would be {width}x{height} pixels, which takes {needed / 1e9:.0f} GB of memory, "
+                        f"and {free / 1e9:.0f} GB are free: a smaller --outpaint_range or --img_size, or "
+                        "--no-generate_upsampled, needs less.")
+
+
 def main(args):
-    pictures = sources(args)
+    left_out = []
+    pictures = sources(args, left_out)
+    first = next(pictures, None)
+    if first is None:
+        raise UserError("no picture can be read." if left_out else "nothing of the archive is held back to be grown.")
     output = writable_folder(args.output)
     models = Models(args)
     options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    run = start_wandb("outpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb)
+    run = start_wandb("outpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb, auto="offline")
     written = []
 
     def write(name, pixels):
         save_picture(output / name, pixels)
         written.append(output / name)
 
-    for name, picture in pictures:
+    for name, picture in chain([first], pictures):
+        try:
+            check_size(picture, args, models)
+        except UserError as error:
+            print(f"Left out {name}: {error}", file=sys.stderr)
+            left_out.append(error)
+            continue
+
         def bar(stage, name=name):
             return partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
 
@@ -409,6 +471,8 @@ def main(args):
             run.log({key: wandb_image(pixels, name) for key, pixels in shown.items()})
     run.finish()
     print(*written, sep="\n")
+    if left_out:
+        sys.exit(1 if written else 2)
 
 
 if __name__ == "__main__":

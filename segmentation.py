@@ -11,6 +11,8 @@ sky, black = not sky). runs/segmentation/<place>.png shows everything on one pic
 runs/segmentation/<place>.npz keeps the statistics, from which --finalize makes the mask again in a moment, with other
 thresholds or boxes.
 
+The exit status is 0 if all places got a mask, 1 if some were left out, 2 for wrong input.
+
 What a place needs for itself can stand in a file, --overrides places.toml:
   [brno]
   boxes = [[0, 0, 270, 115], [-250, 0, 250, 250]]
@@ -22,6 +24,7 @@ import sys
 import tomllib
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -30,6 +33,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
+from pictures import open_picture, rgb, upright_shape
 from server import add_server_options, connect
 from sky_masks import (
     PAIRS,
@@ -44,8 +48,18 @@ from sky_masks import (
     thesis_boxes,
     thesis_mask,
 )
-from sky_sources import MASK_ENDING, NOT_A_PICTURE, day_folders, frame_names
-from utilities import ROOT, UserError, command_parser, number, replacing, run_command, save_picture, writable_folder
+from sky_sources import MASK_ENDING, day_folders, frame_names
+from utilities import (
+    ROOT,
+    UserError,
+    command_parser,
+    number,
+    replacing,
+    run_command,
+    save_picture,
+    why,
+    writable_folder,
+)
 
 DOWNLOADS = ROOT / "data" / "webcams"
 RESULTS = ROOT / "runs" / "segmentation"
@@ -84,14 +98,12 @@ def evenly(items, count):
 
 def preview(path):
     """Size (height, width) of a frame and the brightness of its upper third in [0, 1]; None where it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            shape = image.size[::-1]
-            image.draft("RGB", (shape[1] // PREVIEW_SCALE, shape[0] // PREVIEW_SCALE))
-            small = np.asarray(image.convert("RGB"))
-    except NOT_A_PICTURE:
-        return None
-    return shape, float(np.median(small[:1 + len(small) // 3].max(axis=2))) / 255
+    with suppress(UserError), open_picture(path) as image:
+        shape = upright_shape(image)
+        image.draft(None, [max(1, side // PREVIEW_SCALE) for side in image.size])
+        small = rgb(image)
+        return shape, float(np.median(small[:1 + len(small) // 3].max(axis=2))) / 255
+    return None
 
 
 def choose_frames(paths, count, pool, skipped):
@@ -119,11 +131,9 @@ def choose_frames(paths, count, pool, skipped):
 
 def read_frame(path):
     """A frame, uint8 [H, W, 3], or None where it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except NOT_A_PICTURE:
-        return None
+    with suppress(UserError), open_picture(path) as image:
+        return rgb(image)
+    return None
 
 
 def analysed(path, shape, reference):
@@ -222,9 +232,12 @@ def finish(place, statistics, settings, method, masks):
 
 
 def read_overrides(path):
-    """The settings of single places from a TOML file: {place: {name: value}}. Raises UserError for anything odd."""
+    """The settings of single places from a TOML file: {place: {name: value}}. Raises UserError for anything odd.
+
+    TOML is UTF-8; places are named as the system names folders, whatever the language that is set.
+    """
     try:
-        places = tomllib.loads(Path(path).read_text())
+        places = tomllib.loads(Path(path).read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"--overrides {path} cannot be read: {error}.") from None
     for place, settings in places.items():
@@ -240,7 +253,7 @@ def read_overrides(path):
             raise UserError(f"--overrides {path}: [{place}] {error}.") from None
         if not isinstance(settings.get("overlays", True), bool):
             raise UserError(f"--overrides {path}: [{place}] overlays must be true or false.")
-    return places
+    return {os.fsdecode(place.encode()): settings for place, settings in places.items()}
 
 
 def box(text):
@@ -270,28 +283,32 @@ def thresholds(text):
     return frames, percent
 
 
-def wanted(places, names):
-    """Those of the places {name: anything} that were asked for, or all. Raises UserError for an unknown one."""
+def wanted(places, names, overrides):
+    """Those of the places {name: anything} that were asked for, or all. Raises UserError for an unknown one; one that
+    only the overrides know is said."""
+    known = ", ".join(sorted(places)) or "none"
     for name in names or ():
         if name not in places:
-            raise UserError(f"--places {name} is not there: known are {', '.join(sorted(places)) or 'none'}.")
+            raise UserError(f"--places {name} is not there: known are {known}.")
+    for name in sorted(overrides.keys() - places.keys()):
+        print(f"--overrides: the place {name} is not there: known are {known}.", file=sys.stderr)
     return {name: places[name] for name in sorted(names or places)}
 
 
-def sources(args):
-    """Yield (place, function that returns its Statistics) for what the options name."""
+def sources(args, overrides):
+    """Yield (place, function that returns its Statistics) for what the options name. overrides: of wanted."""
     if args.finalize:
-        stored = wanted({file.stem: file for file in RESULTS.glob("*.npz")}, args.places)
+        stored = wanted({file.stem: file for file in RESULTS.glob("*.npz")}, args.places, overrides)
         for place, file in stored.items():
             yield place, lambda file=file: stored_statistics(file)
     elif args.server:
         with connect(args) as server:
             folder = Path(args.dataset_location or DOWNLOADS)
-            for place in wanted({place: None for place in server.places()}, args.places):
+            for place in wanted({place: None for place in server.places()}, args.places, overrides):
                 yield place, lambda place=place: measured(
                     place, server.fetch_day(place, folder, args.iterations, args.seed), args)
     elif args.dataset_location:
-        for place, folder in wanted(find_places(args.dataset_location), args.places).items():
+        for place, folder in wanted(find_places(args.dataset_location), args.places, overrides).items():
             yield place, lambda place=place, folder=folder: measured(place, frame_paths(folder), args)
     else:
         raise UserError("Give --dataset_location, --server or --finalize: the frames to make masks from.")
@@ -322,13 +339,14 @@ def main(args):
     overrides = read_overrides(args.overrides) if args.overrides else {}
     common = {"boxes": args.boxes, "thresholds": args.thresholds, "overlays": args.overlays}
     masks, _ = writable_folder(args.masks), writable_folder(RESULTS)
-    log, made = None, 0
-    for place, statistics in sources(args):
+    log, made, left_out = None, 0, 0
+    for place, statistics in sources(args, overrides):
         try:
             settings = {**common, **overrides.get(place, {})}
             picture, text = finish(place, statistics(), settings, args.method, masks)
-        except UserError as error:
-            print(f"Left out {place}: {error}", file=sys.stderr)
+        except Exception as error:  # one bad camera never stops the others
+            print(f"Left out {place}: {why(error)}", file=sys.stderr)
+            left_out += 1
             continue
         print(text)
         made += 1
@@ -340,6 +358,8 @@ def main(args):
     if not made:
         raise UserError("No mask was made: there are no places with enough frames <place>/<day>/*.jpg.")
     print(f"{made} masks in {masks}; look at them on the pictures in {RESULTS}.")
+    if left_out:
+        sys.exit(1)
 
 
 def make_parser():

@@ -12,7 +12,6 @@ import getpass
 import logging
 import os
 import posixpath
-import re
 import shlex
 import socket
 import stat
@@ -28,8 +27,9 @@ from queue import LifoQueue
 import numpy as np
 from tqdm import tqdm
 
-from sky_sources import FRAME_SUFFIXES
-from utilities import UserError, number, read_picture, writable_folder
+from pictures import is_hidden, read_picture
+from sky_sources import FRAME_SUFFIXES, time_of_day
+from utilities import UserError, number, writable_folder
 
 PASSWORD_VARIABLE = "IMAGE_OUTPAINTING_PASSWORD"
 SYSTEM_KNOWN_HOSTS, USER_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts", "~/.ssh/known_hosts"
@@ -41,10 +41,6 @@ PAUSE = 0.5  # seconds before the second try, twice as long before the third
 BLOCK = 32768  # bytes, the largest answer that every SFTP server gives
 DAYS_TRIED = 5
 NOON = 12 * 60  # minutes
-
-DATE = re.compile(r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])")
-TIME = re.compile(r"(?=(?<!\d)([01]\d|2[0-3])([-_.:h]?)([0-5]\d)((?:\2[0-5]\d)?)(?!\d))")
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Command line
@@ -78,17 +74,6 @@ def connect(args):
 # Days and times
 
 
-def time_of_day(name):
-    """Minutes since midnight in a frame's file name (1205.jpg, 2021-03-01_12-05-30.jpg), or None."""
-    stem = DATE.sub(" ", posixpath.splitext(name)[0])
-    times = [(match.end(4), -match.start(1), match) for match in TIME.finditer(stem)]
-    if not times:
-        return None
-    # The last time of the name, and all of it: 12-05-30 holds 05-30 as well.
-    hours, _, minutes, _ = max(times)[2].groups()
-    return 60 * int(hours) + int(minutes)
-
-
 def noon_position(names):
     """Position of the first frame from noon on in a day's sorted names; the middle where the names do not tell."""
     times = [time_of_day(name) for name in names]
@@ -117,25 +102,25 @@ class HostKeyPolicy:
 
     def __init__(self, args):
         self.args = args
+        self.name = args.server if args.port == 22 else f"[{args.server}]:{args.port}"  # in a file of known hosts
 
     def missing_host_key(self, _client, _name, key):
         raise UserError(f"The host key of {self.args.server} is not known: compare its fingerprint "
                         f"{key.algorithm_name} {key.fingerprint} with the one its owner gives you, and accept it with "
-                        f"`{self.keyscan()}`.")
+                        f"`{self.accept(key)}`.")
 
     def changed(self, error):
         """UserError for a paramiko BadHostKeyException."""
-        args = self.args
-        name = args.server if args.port == 22 else f"[{args.server}]:{args.port}"
         return UserError(
-            f"The host key of {args.server} is {error.key.algorithm_name} {error.key.fingerprint} and no longer "
+            f"The host key of {self.args.server} is {error.key.algorithm_name} {error.key.fingerprint} and no longer "
             f"{error.expected_key.algorithm_name} {error.expected_key.fingerprint}, so this may be another server: if "
             f"its owner confirms the new fingerprint, accept it with "
-            f"`ssh-keygen -f {known_hosts_file(args)} -R {shlex.quote(name)}; {self.keyscan()}`.")
+            f"`ssh-keygen -f {known_hosts_file(self.args)} -R {shlex.quote(self.name)}; {self.accept(error.key)}`.")
 
-    def keyscan(self):
-        """The command that accepts the key that the server has now."""
-        return f"ssh-keyscan -p {self.args.port} {shlex.quote(self.args.server)} >> {known_hosts_file(self.args)}"
+    def accept(self, key):
+        """The command that accepts this very key, whatever the server shows by then."""
+        line = f"{self.name} {key.get_name()} {key.get_base64()}"
+        return f"echo {shlex.quote(line)} >> {known_hosts_file(self.args)}"
 
 
 def read_key(file, password):
@@ -153,6 +138,14 @@ def read_key(file, password):
         raise UserError(f"--key {file} is no private key, or ${PASSWORD_VARIABLE} is not its passphrase.") from None
 
 
+def own_name():
+    """The login that a user has here. Raises UserError where there is none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        raise UserError("Your login has no name here: give --username, as which to log in.") from None
+
+
 def reason(error):
     """What went wrong, in a few words."""
     return getattr(error, "strerror", None) or str(error) or "no answer"
@@ -163,6 +156,7 @@ class Connection:
 
     def __init__(self, args, key, password):
         self.args, self.key, self.password = args, key, password
+        self.username = args.username or own_name()
         self.client = self.sftp = None
 
     def run(self, action):
@@ -203,7 +197,7 @@ class Connection:
         # Requests are small packets: without this each waits up to 40 ms for the answer to the one before.
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            self.client.connect(args.server, args.port, args.username, self.password, self.key, sock=line,
+            self.client.connect(args.server, args.port, self.username, self.password, self.key, sock=line,
                                 timeout=args.timeout, banner_timeout=args.timeout, auth_timeout=args.timeout,
                                 channel_timeout=args.timeout, allow_agent=not self.key, look_for_keys=not self.key)
             self.sftp = self._open_sftp()
@@ -222,7 +216,7 @@ class Connection:
     def _load_host_keys(self):
         import paramiko
 
-        for file in (SYSTEM_KNOWN_HOSTS, self.args.known_hosts or Path(USER_KNOWN_HOSTS).expanduser()):
+        for file in (SYSTEM_KNOWN_HOSTS, self.args.known_hosts or os.path.expanduser(USER_KNOWN_HOSTS)):
             try:
                 self.client.get_host_keys().load(file)
             except FileNotFoundError:
@@ -251,7 +245,7 @@ class Connection:
     def _rejected(self):
         tried = f"--key {self.args.key}" if self.key else "the SSH agent and the keys in ~/.ssh"
         tried += f" and the password in ${PASSWORD_VARIABLE}" if self.password else ""
-        return (f"{self.args.server} does not let {self.args.username or getpass.getuser()} in with {tried}: check "
+        return (f"{self.args.server} does not let {self.username} in with {tried}: check "
                 f"--username, and name another --key or set ${PASSWORD_VARIABLE}.")
 
     def close(self):
@@ -294,7 +288,7 @@ def listing(sftp, folder):
     entries = {}
     for entry in sorted(sftp.listdir_attr(folder), key=lambda entry: entry.filename):
         # A name that is a path could lead out of the folder that is downloaded into.
-        if entry.filename.startswith(".") or "/" in entry.filename or os.sep in entry.filename:
+        if is_hidden(entry.filename) or "/" in entry.filename or os.sep in entry.filename:
             continue
         entries[entry.filename] = entry
         if stat.S_ISLNK(entry.st_mode):
@@ -325,7 +319,8 @@ class Server:
         logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints tracebacks of lost connections
         password = os.environ.get(PASSWORD_VARIABLE)
         key = read_key(args.key, password) if args.key else None
-        self._connections = [Connection(args, key, password) for _ in range(CONNECTIONS)]
+        # The passphrase of a key is not a password, and no server ever gets it.
+        self._connections = [Connection(args, key, None if key else password) for _ in range(CONNECTIONS)]
         self._idle = LifoQueue()
         for connection in self._connections:
             self._idle.put(connection)

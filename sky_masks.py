@@ -496,10 +496,13 @@ def calm_regions(regions, steepness, sky):
 
 def unlikeness(looks, sky):
     """Looks, float32 [H, W, N], minus their mean over the sky, bool [H, W], around; infinite where there is none."""
-    size = sky.shape[1] // 4, sky.shape[0] // 4
+    size = max(1, sky.shape[1] // 4), max(1, sky.shape[0] // 4)
     across, down = (reach * length_scale(sky.shape) / 4 for reach in AROUND)
-    total, weight = (cv2.GaussianBlur(cv2.resize(part, size, interpolation=cv2.INTER_AREA), (0, 0), across, sigmaY=down)
-                     for part in (looks * sky[..., None], sky.astype(np.float32)))
+    # Each channel by itself: OpenCV shrinks more than four together by whole numbers only.
+    channels = [cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in cv2.split(looks * sky[..., None])]
+    weight = cv2.resize(sky.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    total, weight = (cv2.GaussianBlur(part, (0, 0), across, sigmaY=down) for part in (cv2.merge(channels), weight))
+    total = total.reshape(*weight.shape, -1)
     near = cv2.resize((weight > SKY_AROUND).astype(np.uint8), sky.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     around = cv2.resize(total / np.maximum(weight, SKY_AROUND)[..., None], sky.shape[::-1]).reshape(looks.shape)
     return np.where(near[..., None], looks - around, np.float32(np.inf))

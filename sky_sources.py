@@ -9,9 +9,11 @@ Both sources have the same interface:
   held_back     bool [N], the pictures that are for development only
   per_picture   how many crops of a picture are worth its decoding
   dropped       Counter of what was left out, by reason
+  fingerprint() eight digits that tell the crops from those of other places
   read(numbers, per_picture, seed)   yields (number, uint8 [K, size, size, 3]) in the order of numbers
 """
 import hashlib
+import json
 import os
 import re
 import sys
@@ -19,26 +21,38 @@ import time
 import zipfile
 from collections import Counter, defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from utilities import UserError, import_tensorflow, picture_files, read_picture, replacing, writable_folder
+from pictures import (
+    is_folder,
+    is_hidden,
+    listing,
+    open_picture,
+    orientation,
+    picture_files,
+    picture_shape,
+    read_picture,
+)
+from utilities import UserError, import_tensorflow, own_seed, replacing
 
 READERS = min(4, os.cpu_count() or 1)
 FRAME_SUFFIXES = (".jpg", ".jpeg")
 MASK_ENDING = "_mask.png"
 MOST_CORNERS = 65536  # a place: more add no variety, and 94 places of full-size frames would fill memory
-NOT_A_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 SMEAR = 8  # pixels: half of the blocks in which JPEG usually keeps colours
 GENERA = {"ac": "altocumulus", "as": "altostratus", "cb": "cumulonimbus", "cc": "cirrocumulus", "ci": "cirrus",
           "cs": "cirrostratus", "ct": "contrail", "cu": "cumulus", "ns": "nimbostratus", "sc": "stratocumulus",
           "st": "stratus"}  # abbreviations of the World Meteorological Organization, and ct for contrails
+DATE = re.compile(r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])")
+TIME = re.compile(r"(?=(?<!\d)([01]\d|2[0-3])([-_.:h]?)([0-5]\d)((?:\2[0-5]\d)?)(?!\d))")
 UNSETTLED = 2 * 10**9  # nanoseconds: a folder changed so recently may change again within the same time stamp
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -71,6 +85,14 @@ def hash_score(text):
     return int.from_bytes(digest, "big") / 2**64
 
 
+def digest(*parts):
+    """Eight hexadecimal digits that identify arrays and values that are ready for JSON."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else json.dumps(part).encode())
+    return total.hexdigest()[:8]
+
+
 def random_crop(picture, size, zoom_out, rng, least_zoom=1.0):
     """A random square of uint8 [H, W, 3], least_zoom to zoom_out times as wide as size where that fits, at this size.
 
@@ -97,7 +119,7 @@ class Source:
         if file not in self.broken:
             self.broken.add(file)
             self.dropped["broken"] += 1
-            print(f"Skipped {file}: {reason}", file=sys.stderr)
+            print(f"Skipped {file}: {str(reason).removeprefix(f'{file} ')}", file=sys.stderr)
 
     def dropped_text(self):
         """What was left out so far, as in "3 dark, 1 broken"."""
@@ -129,8 +151,8 @@ class Photographs(Source):
         if not self.files:
             raise UserError(f"{folder} holds no photograph of at least {size}x{size} pixels: "
                             f"dropped were {self.dropped_text()}.")
-        root = Path(folder)
-        labels = [file.parent.relative_to(root).as_posix() for file in self.files]
+        self.root = Path(folder)
+        labels = [file.parent.relative_to(self.root).as_posix() for file in self.files]
         self.label_names, self.label_of = np.unique(labels, return_inverse=True)
         classes = [class_name(label) for label in self.label_names]
         self.class_names = sorted({*classes} - {""})
@@ -140,15 +162,20 @@ class Photographs(Source):
     def class_of(self, number):
         return self._class_of_label[self.label_of[number]]
 
+    def fingerprint(self):
+        """What tells the crops from those of other photographs: names and sizes of the files."""
+        return digest(self.zoom_out, [[os.path.relpath(file, self.root), os.stat(file).st_size] for file in self.files])
+
     def read(self, numbers, per_picture, seed):
         """Yield (number, uint8 [K, size, size, 3]) for these pictures; a broken one is named on stderr and left out.
 
-        K is per_picture, or less where fewer crops already cover the picture. seed: a list of whole numbers.
+        K is per_picture, or less where fewer crops already cover the picture. seed: of own_seed.
         """
         with ThreadPoolExecutor(READERS) as pool:
             waiting = deque()
             for position, number in enumerate(numbers):
-                waiting.append((number, pool.submit(self._crops, number, per_picture, [*seed, position])))
+                own = own_seed(seed, "crops", position)
+                waiting.append((number, pool.submit(self._crops, number, per_picture, own)))
                 if len(waiting) == 4 * READERS:
                     yield from self._finished(*waiting.popleft())
             for number, crops in waiting:
@@ -165,13 +192,13 @@ class Photographs(Source):
         try:
             yield number, crops.result()
         except UserError as error:
-            self.report(self.files[number], str(error).removeprefix(f"{self.files[number]} "))
+            self.report(self.files[number], error)
 
     def _fits(self, file):
         try:
-            with Image.open(file) as image:
+            with open_picture(file) as image:
                 fits = min(image.size) >= self.size
-        except NOT_A_PICTURE as error:
+        except UserError as error:
             self.report(file, error)
             return False
         self.dropped["small"] += not fits
@@ -183,10 +210,41 @@ class Photographs(Source):
 
 
 def masked_places(location, masks):
-    """Sorted names of the sub-folders of location that have a mask <place>_mask.png in the folder masks."""
-    with os.scandir(location) as entries:
-        folders = sorted(entry.name for entry in entries if entry.is_dir())
-    return [place for place in folders if (masks / f"{place}{MASK_ENDING}").is_file()]
+    """Sorted names of the sub-folders of location that are cameras: with a mask <place>_mask.png in the folder masks.
+
+    A folder that holds pictures itself, and none in folders of days, is one of photographs that is called like a mask.
+    """
+    location = Path(location)
+    places = [place for place in subfolders(location) if os.path.isfile(masks / f"{place}{MASK_ENDING}")]
+    return [place for place in places
+            if not len(frame_names(location / place))
+            or any(len(frame_names(location / place / day)) for day in subfolders(location / place))]
+
+
+def entries(folder):
+    """What a folder holds, [os.DirEntry] sorted by name; one that cannot be read is named and holds nothing."""
+    try:
+        return listing(folder)[0]
+    except OSError as error:
+        say_once(f"Left out {folder}: {error.strerror}.")
+        return []
+
+
+@cache
+def say_once(text):
+    """Print a line on stderr that was not printed before."""
+    print(text, file=sys.stderr)
+
+
+def subfolders(folder):
+    """The sub-folders of a folder, and links to folders, each once: {name: os.stat_result}, sorted by name."""
+    folders, visited = {}, set()
+    for entry in filter(is_folder, entries(folder)):
+        found = entry.stat()
+        if (found.st_dev, found.st_ino) not in visited:
+            visited.add((found.st_dev, found.st_ino))
+            folders[entry.name] = found
+    return folders
 
 
 def downscaled_sky(sky, ratio):
@@ -205,20 +263,19 @@ def legal_corners(sky, size):
 
 def day_folders(place_folder):
     """The days of a place: {name: time of the last change in nanoseconds}, sorted by name."""
-    with os.scandir(place_folder) as entries:
-        return dict(sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.is_dir()))
+    return {name: found.st_mtime_ns for name, found in subfolders(place_folder).items()}
 
 
 def frame_names(day_folder):
     """Sorted JPEG names of a folder, bytes [N]."""
-    with os.scandir(day_folder) as entries:
-        names = [entry.name for entry in entries]
-    frames = [name for name in names if name.lower().endswith(FRAME_SUFFIXES) and not name.startswith(".")]
+    names = [entry.name for entry in entries(day_folder)]
+    frames = [name for name in names if name.lower().endswith(FRAME_SUFFIXES) and not is_hidden(name)]
     return np.array(sorted(map(os.fsencode, frames)), dtype=np.bytes_)
 
 
 def place_index(folder, cache):
-    """The frames of one place, listed anew only for days whose folder changed since the listing kept in cache.
+    """The frames of one place, listed anew only for days whose folder changed since the listing kept in cache, a folder
+    that need not be writable.
 
     Returns days (str [D]), first (int [D + 1]: frames first[d] to first[d + 1] are of day d), file names (bytes [N]).
     """
@@ -234,8 +291,10 @@ def place_index(folder, cache):
     arrays = {"days": np.array(list(index), str), "stamps": np.array(stamps, np.int64), "first": first,
               "names": np.concatenate(names)}
     if index.keys() != known.keys() or any(index[day] is not known[day] for day in index):
-        with replacing(file) as temporary:
-            np.savez(temporary, **arrays)
+        with suppress(UserError, OSError):
+            cache.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                np.savez(temporary, **arrays)
     return arrays["days"], arrays["first"], arrays["names"]
 
 
@@ -280,27 +339,39 @@ def read_place(folder, mask, size, scale_down, cache):
         corners = np.random.default_rng(0).choice(corners, MOST_CORNERS, replace=False)
     place = Place(folder, sky.shape, corners, *place_index(folder, cache))
     last = len(place.names) - 1
-    shapes = [frame_shape(place.path(frame)) for frame in sorted({0, last // 2, last}) if last >= 0]
-    shapes = [shape for shape in shapes if shape]
+    some = [place.path(frame) for frame in sorted({0, last // 2, last}) if last >= 0]
+    if any(map(is_turned, some)):
+        raise UserError(f"the frames in {folder} are turned by their EXIF, which is not read for archives: turn their "
+                        "pixels.")
+    shapes = list(filter(None, map(picture_shape, some)))
     if shapes and sky.shape not in shapes:
         raise UserError(f"{mask} is {sky.shape[1]}x{sky.shape[0]} pixels, but the frames in {folder} are "
                         f"{shapes[0][1]}x{shapes[0][0]}.")
     return place
 
 
-def hour_of(stem):
-    """The hour of a frame whose name begins with HHMM, HH-MM or the like; -1 for other names."""
-    found = re.match(r"([01]\d|2[0-3])[-_:.h]?[0-5]\d(?!\d)", stem)
-    return int(found[1]) if found else -1
+def is_turned(path):
+    """Whether the EXIF of a picture file says that it does not stand upright."""
+    with suppress(UserError), open_picture(path) as image:
+        return orientation(image) != 1
+    return False
 
 
-def frame_shape(path):
-    """Height and width of a picture file, or None where it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.size[::-1]
-    except NOT_A_PICTURE:
+def time_of_day(name):
+    """Minutes since midnight in a frame's file name (1205.jpg, 2021-03-01_12-05-30.jpg), or None."""
+    stem = DATE.sub(" ", os.path.splitext(name)[0])
+    times = [(match.end(4), -match.start(1), match) for match in TIME.finditer(stem)]
+    if not times:
         return None
+    # The last time of the name, and all of it: 12-05-30 holds 05-30 as well.
+    hours, _, minutes, _ = max(times)[2].groups()
+    return 60 * int(hours) + int(minutes)
+
+
+def hour_of(name):
+    """The hour in a frame's file name; -1 for names that do not tell it."""
+    minutes = time_of_day(name)
+    return -1 if minutes is None else minutes // 60
 
 
 class Archive(Source):
@@ -321,7 +392,7 @@ class Archive(Source):
         empty = True
         for name in masked_places(location, masks):
             mask = masks / f"{name}{MASK_ENDING}"
-            place = read_place(Path(location).resolve() / name, mask, size, scale_down, writable_folder(cache))
+            place = read_place(Path(location).resolve() / name, mask, size, scale_down, cache)
             empty = empty and not len(place.names)
             if len(place.names) and len(place.corners):
                 self.label_names.append(name)
@@ -346,25 +417,29 @@ class Archive(Source):
         label = self.label_of[number]
         return self.places[label].path(number - self.begin[label])
 
+    def fingerprint(self):
+        """What tells the crops from those of other cameras; more frames of the same make no difference."""
+        return digest(self.scale_down, self.label_names, *(place.corners for place in self.places))
+
     def class_of(self, number):
-        return hour_of(self.path(number).stem)
+        return hour_of(self.path(number).name)
 
     def read(self, numbers, per_picture, seed):
         """Yield (number, uint8 [per_picture, size, size, 3]) for these frames; names a broken one and leaves it out.
 
-        Of each frame only the window that holds its crops is decoded. seed: a list of whole numbers.
+        Of each frame only the window that holds its crops is decoded. seed: of own_seed.
         """
         tf = import_tensorflow()
         plans = deque()
 
         def windows():
-            rng = np.random.default_rng(seed)
+            rng = np.random.default_rng(own_seed(seed, "corners"))
             for number in numbers:
                 place, path = self.places[self.label_of[number]], self.path(number)
                 corners = place.corners[rng.integers(len(place.corners), size=per_picture)]
                 start = corners.min(0)
                 plans.append((number, path, corners - start))
-                yield str(path), np.concatenate([start, corners.max(0) - start + self.size]), place.shape
+                yield os.fsencode(path), np.concatenate([start, corners.max(0) - start + self.size]), place.shape
 
         def decode(path, window, shape):
             content = tf.io.read_file(path)

@@ -54,7 +54,7 @@ class SuperSampler(keras.Model):
         super().__init__(name="sharpen")
         self.config = config
         self.network = build_network(config)
-        self.seeds = keras.random.SeedGenerator(0)
+        self.seeds = keras.random.SeedGenerator()
         self.image_loss = keras.metrics.Mean("image_loss")
         self.built = True
 

@@ -7,6 +7,8 @@
 The model lands in models/tokenizer_<run_name>, metrics and reconstructions in runs/tokenizer_<run_name> and wandb.
 van den Oord et al., Neural Discrete Representation Learning, arXiv 1711.00937.
 """
+from functools import partial
+
 import numpy as np
 
 from backend import keras, layers, ops
@@ -33,7 +35,9 @@ from utilities import (
     run_command,
     to_bytes,
 )
+from windows import in_batches
 
+FITTED = 64  # vectors for each code, to which codes are fitted in the end
 # One column a preset; scores are mean PSNR on held-back crops (models/README.md).
 PRESETS = {
     "default": {
@@ -71,7 +75,7 @@ class VectorQuantizer(layers.Layer):
     def __init__(self, codes, code_size, kind="ema", free_images=0, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.codes, self.code_size, self.kind, self.free_images = codes, code_size, kind, free_images
-        self.seeds = keras.random.SeedGenerator(0)
+        self.seeds = keras.random.SeedGenerator()
 
     def build(self, shape):
         self.codebook = self.add_weight(shape=(self.codes, self.code_size), name="codebook",
@@ -312,6 +316,22 @@ def make_report(model, pictures):
     return report
 
 
+def fit_codes(model, pictures):
+    """Move every code to the mean of the vectors of uint8 pictures [N, H, W, 3] that are nearest to it, if there are.
+
+    In training the codes follow the encoder of every step, while the averaged one is measured and exported.
+    """
+    codebook = np.asarray(model.quantizer.codebook)
+    total, count = np.zeros(codebook.shape), np.zeros(len(codebook))
+    for batch in in_batches(pictures, 16):
+        vectors = np.asarray(model.encoder(ops.cast(batch, "float32") / 127.5 - 1)).reshape(-1, codebook.shape[1])
+        tokens = np.asarray(model.quantizer.tokens(vectors))
+        np.add.at(total, tokens, vectors)
+        count += np.bincount(tokens, minlength=len(count))
+    means = total / np.maximum(count, 1)[:, None]
+    model.quantizer.codebook.assign(np.where(count[:, None] > 0, means, codebook))
+
+
 def build_parser():
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=4)
@@ -356,8 +376,13 @@ def main(args):
     def batches(start):
         return ((batch,) for batch in crops.batches(settings["batch_size"], args.seed, start))
 
+    settle = None
+    if settings["model"]["quantizer"] == "ema" and not args.decoder_only:
+        needed = -(-FITTED * settings["model"]["codes"] * downscale**2 // args.img_size**2)
+        some = next(crops.batches(needed, args.seed))
+        settle = partial(fit_codes, tokenizer, some)
     train(model, run, batches, settings, make_report(tokenizer, dev), config,
-          ROOT / "models" / f"tokenizer_{args.run_name}", args.tick, args.minutes)
+          ROOT / "models" / f"tokenizer_{args.run_name}", args.tick, args.minutes, settle)
 
 
 if __name__ == "__main__":

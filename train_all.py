@@ -5,7 +5,8 @@
 
 Each model first trains for a moment, which tells how fast this machine is and so how many images fit its share of the
 time: its learning rate falls to the end of just these. What is done when this is stopped is kept, and the same command
-goes on. outpainting.py takes the models with --tokenizer_run, --maskgit_run and --sharpen_run <run_name>.
+goes on. With more --minutes MaskGIT and the super sampler get the rest, since they know the tokens of the tokenizer as
+it is. outpainting.py takes the models with --tokenizer_run, --maskgit_run and --sharpen_run <run_name>.
 """
 import json
 import shutil
@@ -13,8 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dataset import LOCATION_VARIABLE, location_of, open_pack, refuse_both
-from utilities import ROOT, UserError, command_parser, number, replacing, run_command, writable_folder
+from dataset import LOCATION_VARIABLE, location_of, open_pack, open_source, refuse_both
+from dataset import make_parser as dataset_parser
+from log_and_save import read_json, write_json
+from utilities import ROOT, UserError, command_parser, number, run_command, run_name, writable_folder
 
 SCRIPTS = {"tokenizer": "tokenizer.py", "maskgit": "maskgit.py", "sharpen": "diffusion_model_upscale.py"}
 SHARES = {"tokenizer": 0.2, "maskgit": 0.6, "sharpen": 0.2}  # of the time; MaskGIT is the last to stop getting better
@@ -33,9 +36,19 @@ def run(script, *options):
 
 
 def make_pack(location, path):
-    """Write the pack of a folder unless it is there already; returns its path."""
-    if not path.with_suffix(".json").exists():
-        run("dataset.py", "--dataset_location", location, "--crop", CROP, "--pack", path, "--wandb", "disabled")
+    """Write the pack of a folder unless one of the same pictures is there already; returns its path."""
+    options = ("--dataset_location", location, "--crop", CROP)
+    source = open_source(dataset_parser().parse_args(list(map(str, options))), CROP, ROOT / "data")
+    made_from = {"fingerprint": source.fingerprint(), "pictures": len(source.label_of)}
+    if path.exists():
+        try:
+            rows, _, description = open_pack(path, 1, 0)
+            if rows.shape[1] == CROP and made_from.items() <= description.items():
+                return path
+        except UserError as error:
+            print(error, file=sys.stderr)
+        print(f"{path} is not a pack of what {location} holds now: it is made again.", file=sys.stderr)
+    run("dataset.py", *options, "--pack", path, "--wandb", "disabled")
     return path
 
 
@@ -45,23 +58,35 @@ def speed(run_folder):
     return max(json.loads(row)["images_per_second"] for row in rows)
 
 
+def speed_file(kind, run_name):
+    """Where the images a second that a model's trial measured are kept."""
+    return ROOT / "runs" / f"{kind}_{run_name}.speed"
+
+
 def train(kind, options, run_name, minutes):
     """Train one model: a trial, whose speed decides how many images fit, then the run itself. Returns their number."""
-    plan = writable_folder(ROOT / "runs") / f"{kind}_{run_name}.images"
-    if not plan.exists():
+    known = speed_file(kind, run_name)
+    writable_folder(known.parent)
+    if not known.exists():
         trial = f"{run_name}_trial"
         folders = [ROOT / part / f"{kind}_{trial}" for part in ("runs", "models")]
         shutil.rmtree(folders[0], ignore_errors=True)
         run(SCRIPTS[kind], *options, "--run_name", trial, "--minutes", TRIAL_MINUTES, "--tick", TRIAL_TICK,
-            *(["--token_crops", TRIAL_TICK] if kind == "maskgit" else []), "--wandb", "disabled")
-        images = max(1, round(60 * minutes * speed(folders[0])))
-        with replacing(plan) as temporary:
-            temporary.write_text(str(images))
+            *(["--token_crops", TRIAL_TICK] if kind != "tokenizer" else []), "--wandb", "disabled")
+        write_json(known, speed(folders[0]))
         for folder in folders:
             shutil.rmtree(folder)
-    images = int(plan.read_text())
+    images = max(1, round(60 * minutes * read_json(known)))
     run(SCRIPTS[kind], *options, "--run_name", run_name, "--images", images)
     return images
+
+
+def tokenizer_minutes(run_name, minutes):
+    """Minutes for the tokenizer: its share, or those that it had when a MaskGIT is trained on its tokens already."""
+    if not (ROOT / "runs" / f"maskgit_{run_name}" / "config.json").exists():
+        return SHARES["tokenizer"] * minutes
+    images = read_json(ROOT / "models" / f"tokenizer_{run_name}" / "config.json")["images"]
+    return images / (60 * read_json(speed_file("tokenizer", run_name)))
 
 
 def build_parser():
@@ -76,10 +101,11 @@ def build_parser():
                        help="pack for the super sampler (default: --pack)")
     group = parser.add_argument_group("training")
     group.add_argument("--minutes", type=number(float, 3), default=120, metavar="M", help="time for everything")
-    group.add_argument("--run_name", default="my", metavar="NAME", help="name of the runs and models")
+    group.add_argument("--run_name", type=run_name, default="my", metavar="NAME", help="name of the runs and models")
     group.add_argument("--preset", choices=["default", "thesis"], default="default",
                        help="architecture and hyperparameters of all three")
-    group.add_argument("--start_from", metavar="NAME", help="begin with the weights of these: shipped, or a run")
+    group.add_argument("--start_from", type=run_name, metavar="NAME",
+                       help="begin with the weights of these: shipped, or a run")
     return parser
 
 
@@ -95,13 +121,17 @@ def main(args):
     start = ["--start_from", args.start_from] if args.start_from else []
     tokenizer = ["--tokenizer_run", args.run_name]
 
-    def train_next(kind, *options):
-        return train(kind, [*options, "--preset", args.preset, *start], args.run_name,
-                     (1 - RESERVED) * SHARES[kind] * args.minutes)
+    minutes = (1 - RESERVED) * args.minutes
+    first = tokenizer_minutes(args.run_name, minutes)
+    a_share = max(0, minutes - first) / (SHARES["maskgit"] + SHARES["sharpen"])
 
-    images = train_next("tokenizer", "--pack", pack)
-    train_next("maskgit", "--pack", pack, *tokenizer, "--token_crops", min(images, TOKEN_CROPS))
-    train_next("sharpen", "--pack", sharp_pack, "--img_size", sharp_size, *tokenizer)
+    def train_next(kind, minutes, *options):
+        return train(kind, [*options, "--preset", args.preset, *start], args.run_name, minutes)
+
+    images = train_next("tokenizer", first, "--pack", pack)
+    train_next("maskgit", SHARES["maskgit"] * a_share, "--pack", pack, *tokenizer,
+               "--token_crops", min(images, TOKEN_CROPS))
+    train_next("sharpen", SHARES["sharpen"] * a_share, "--pack", sharp_pack, "--img_size", sharp_size, *tokenizer)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ import shutil
 import signal
 import tempfile
 import time
+import zipfile
+import zlib
 from contextlib import contextmanager
+from copy import deepcopy
 
 import numpy as np
 from tqdm import tqdm
@@ -30,20 +33,21 @@ from parallel import (
     say,
     workers,
 )
-from utilities import UserError, number, replacing
+from utilities import UserError, number, replacing, run_name, why
 
+NOT_A_CHECKPOINT = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 AVERAGED = 0.1  # of a run's steps, over which weights are averaged at most: a short run shall forget how it began
 
 
 def add_training_options(parser, presets):
     """Add the options of a training script; presets maps names to dictionaries whose values they replace."""
     group = parser.add_argument_group("training")
-    group.add_argument("--run_name", default="my", metavar="NAME",
+    group.add_argument("--run_name", type=run_name, default="my", metavar="NAME",
                        help="name of the run: its folder is runs/KIND_NAME, its model models/KIND_NAME; "
                             "the same name again resumes")
     group.add_argument("--preset", choices=sorted(presets), default="default",
                        help="architecture and hyperparameters; thesis = those of the thesis")
-    group.add_argument("--start_from", metavar="NAME",
+    group.add_argument("--start_from", type=run_name, metavar="NAME",
                        help="begin with the weights of this finished run, or of the shipped model: shipped")
     group.add_argument("--images", type=number(int, 1), metavar="N", help="images to train on (default: the preset's)")
     group.add_argument("--minutes", type=number(float, 0, low_excluded=True), metavar="M",
@@ -58,7 +62,7 @@ def add_training_options(parser, presets):
 def with_preset(args, presets):
     """The chosen preset as a dictionary, with --images, --batch_size, --learning_rate and --start_from put in where
     given. Raises UserError when the batches cannot be shared among the devices."""
-    chosen = dict(presets[args.preset])
+    chosen = deepcopy(presets[args.preset])
     for name in ("images", "batch_size", "learning_rate", "start_from"):
         if getattr(args, name) is not None:
             chosen[name] = getattr(args, name)
@@ -71,6 +75,7 @@ def start_run(kind, args, config):
 
     Raises UserError when the workers are about to train different things; their data may differ.
     """
+    config = {**config, "seed": args.seed}
     check_alike([{**config, "data": None}, args.tick])
     if is_first():
         return Run(kind, args.run_name, config, args.wandb)
@@ -143,8 +148,8 @@ def make_optimizer(settings):
 
 
 @contextmanager
-def ema_weights(model):
-    """Inside this block the model has its averaged weights, as it will be exported."""
+def ema_weights(model, settle=None):
+    """Inside this block the model has its averaged weights, as it will be exported. settle: of train."""
     averages = model.optimizer._model_variables_moving_average
     if keras.backend.backend() == "jax":
         # Arrays of this process alone, so that one of several workers can measure without the others.
@@ -152,21 +157,30 @@ def ema_weights(model):
                 (variable, ops.convert_to_tensor(np.asarray(value))) for variable, value in
                 [*zip(model.variables, model.variables, strict=True),
                  *zip(model.trainable_variables, averages, strict=True)]]):
+            if settle:
+                settle()
             yield
         return
-    raw = [np.asarray(variable) for variable in model.trainable_variables]
+    variables = _weights(model)
+    raw = [np.asarray(variable) for variable in variables]
     for variable, average in zip(model.trainable_variables, averages, strict=True):
         variable.assign(average)
+    if settle:
+        settle()
     try:
         yield
     finally:
-        for variable, value in zip(model.trainable_variables, raw, strict=True):
+        for variable, value in zip(variables, raw, strict=True):
             variable.assign(value)
 
 
-def _state(model):
+def _weights(model):
     metrics = {id(variable) for variable in model.metrics_variables}
-    return [variable for variable in model.variables if id(variable) not in metrics] + list(model.optimizer.variables)
+    return [variable for variable in model.variables if id(variable) not in metrics]
+
+
+def _state(model):
+    return _weights(model) + list(model.optimizer.variables)
 
 
 def save_checkpoint(path, model, images, history):
@@ -177,20 +191,29 @@ def save_checkpoint(path, model, images, history):
 
 
 def read_checkpoint(path, state):
-    """(images, history, values of the variables `state`) of a checkpoint; (0, [], zeros) if there is none."""
+    """(images, history, values of the variables `state`) of a checkpoint; (0, [], zeros) if there is none.
+
+    Raises UserError when it is damaged or that of another model.
+    """
     if not path.exists():
         return 0, [], [np.zeros(variable.shape, variable.dtype) for variable in state]
-    with np.load(path) as arrays:
-        if len(state) + 2 != len(arrays.files):
-            raise UserError(f"{path} does not fit this model: use another --run_name.")
-        values = [arrays[f"v{index}"] for index in range(len(state))]
-        return int(arrays["images"]), json.loads(str(arrays["history"])), values
+    try:
+        with np.load(path) as arrays:
+            images, history = int(arrays["images"]), json.loads(str(arrays["history"]))
+            values = [arrays[name] for name in arrays.files if name not in ("images", "history")]
+    except NOT_A_CHECKPOINT as error:
+        raise UserError(f"{path} is damaged ({why(error)}): put back a copy of it, or delete it and begin this run "
+                        "again.") from None
+    if [value.shape for value in values] != [tuple(variable.shape) for variable in state]:
+        raise UserError(f"{path} does not fit this model: use another --run_name.")
+    return images, history, values
 
 
-def resume(path, model):
+def resume(path, model, batch_size):
     """Put a checkpoint, if there is one, back into a built, compiled model; returns (images, history).
 
-    Of several workers the first reads it and tells the others, who need not see its disk.
+    The optimizer's steps become as many as that many images take with this batch size, because its learning rate
+    depends on them. Of several workers the first reads the checkpoint and tells the others, who need not see its disk.
     """
     state = _state(model)
     images, history, values = read_checkpoint(path, state)
@@ -198,15 +221,17 @@ def resume(path, model):
     if images:
         for variable, value in zip(state, from_first(values), strict=True):
             variable.assign(value)
+        model.optimizer.iterations.assign(images // batch_size)
     return images, history
 
 
 class Ticks(keras.callbacks.Callback):
     """Progress bar, and at the end of every tick: metrics and pictures of the averaged weights, checkpoint, log."""
 
-    def __init__(self, run, settings, images, history, report, minutes):
+    def __init__(self, run, settings, images, history, report, minutes, settle):
         super().__init__()
         self.run, self.settings, self.images, self.history, self.report = run, settings, images, history, report
+        self.settle = settle
         self.start = time.time()
         self.deadline = self.start + 60 * minutes if minutes else math.inf
         self.interrupted = False
@@ -260,8 +285,7 @@ class Ticks(keras.callbacks.Callback):
         if self.images > self.warm[1] > self.tick_images:
             start, images = self.warm
         numbers["images_per_second"] = (self.images - images) / (time.time() - start)
-        save_checkpoint(self.run.folder / "checkpoint.npz", self.model, self.images, self.history)
-        with ema_weights(self.model):
+        with ema_weights(self.model, self.settle):
             measured, pictures = self.report()
         numbers |= measured
         self.history.append({"images": self.images, **numbers})
@@ -270,7 +294,7 @@ class Ticks(keras.callbacks.Callback):
         tqdm.write(f"{self.images:>9} images  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
 
 
-def train(model, run, batches, settings, report, config, folder, tick, minutes=None):
+def train(model, run, batches, settings, report, config, folder, tick, minutes=None, settle=None):
     """Train until settings["images"], a time limit or an interrupt, then export the averaged weights.
 
     Args:
@@ -283,11 +307,14 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
         folder: where the model is exported, e.g. models/tokenizer_my.
         tick: images between two checkpoints.
         minutes: time limit.
+        settle: function () that makes what is not averaged fit the averaged weights, which are in place; or None.
     """
     with on_all_devices():
         model.compile(optimizer=make_optimizer(settings))
         model.optimizer.build(model.trainable_variables)
-    images, history = resume(run.folder / "checkpoint.npz", model)
+    images, history = resume(run.folder / "checkpoint.npz", model, settings["batch_size"])
+    if is_first():
+        run.rewind(history)
     if images:
         say(f"Resuming {run.folder.name} at image {images}.")
     if images >= settings["images"]:
@@ -295,7 +322,7 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
         run.finish()
         return
     steps = max(1, min(tick, settings["images"]) // settings["batch_size"])
-    ticks = Ticks(run, settings, images, history, report, minutes)
+    ticks = Ticks(run, settings, images, history, report, minutes, settle)
     remaining = math.ceil((settings["images"] - images) / settings["batch_size"])
 
     def interrupt(*_):
@@ -311,6 +338,8 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
         for name, handler in handlers.items():
             signal.signal(name, handler)
     # fit has left the averaged weights in the model.
+    if settle:
+        settle()
     if is_first():
         save_model(folder, getattr(model, "exported", model),
                    {**config, "images": ticks.images, "scores": ticks.history[-1]})

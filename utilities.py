@@ -1,17 +1,21 @@
 """Command line, pictures and machine: what every script needs and no model knows about."""
 import argparse
+import errno
 import math
 import os
+import re
 import sys
 import tempfile
-from contextlib import contextmanager
+import zlib
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 SMALLEST_PICTURE = 8
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -37,16 +41,80 @@ def command_parser(docstring):
 
 
 def run_command(main, parser, arguments=None):
-    """Parse the command line, call main(args), and turn a UserError into one line and exit status 2."""
+    """Parse the command line and call main(args).
+
+    Wrong input (UserError), and what the machine refuses, become one line and exit status 2. When nobody reads what is
+    printed any more the command ends quietly; when nobody sees the progress it goes on.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names of files may hold anything
+    sys.stderr = PatientStream(sys.stderr)
     args = parser.parse_args(arguments)
     try:
         main(args)
-    except UserError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        to_nowhere(sys.stdout)
+        sys.exit(141)  # as programs end that the signal SIGPIPE ends
+    except (UserError, OSError, MemoryError) as error:
+        print(f"{parser.prog}: error: {explained(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def explained(error):
+    """One sentence about an exception."""
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({str(error) or 'none is left'}): smaller pictures or results need less."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}."
+    return str(error)
+
+
+class PatientStream:
+    """A text stream that drops what it is given once nobody reads it any more."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        return self._try(self._stream.write, text) or len(text)
+
+    def flush(self):
+        self._try(self._stream.flush)
+
+    def _try(self, action, *arguments):
+        try:
+            return action(*arguments)
+        except BrokenPipeError:
+            to_nowhere(self._stream)
+
+
+def to_nowhere(stream):
+    """From now on drop what is written to an open file."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def open_standard_streams():
+    """Give a process that was started without standard streams some: else files it opens would take their numbers."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
+
+
+open_standard_streams()
 
 
 def number(kind=float, low=-math.inf, high=math.inf, low_excluded=False):
@@ -68,6 +136,14 @@ def number(kind=float, low=-math.inf, high=math.inf, low_excluded=False):
     return parse
 
 
+def run_name(text):
+    """An argparse type: the name of a run, which becomes a part of the name of a folder."""
+    if not re.fullmatch(r"[^./\\\0][^/\\\0]{0,99}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: expected 1 to 100 characters, without / and \\, and no "
+                                         "dot at the beginning")
+    return text
+
+
 def addresses(text):
     """An argparse type: HOST:PORT,HOST:PORT,... -> [(host, port), ...], at least two."""
     pairs = [part.strip().rpartition(":") for part in text.split(",")]
@@ -81,7 +157,8 @@ def add_machine_options(parser, precision=True, workers=False):
     machines."""
     group = parser.add_argument_group("machine")
     group.add_argument("--use_gpu", type=number(int, -1), default=None if workers else 0, metavar="N",
-                       help="number of the GPU to use, -1 = processor; without a GPU the processor is used"
+                       help="number of the GPU to use among those of CUDA_VISIBLE_DEVICES, if that is set; "
+                            "-1 = processor; without a GPU the processor is used"
                             + " (default: all GPUs)" * workers)
     if workers:
         group.add_argument("--workers", type=addresses, metavar="HOST:PORT,...",
@@ -108,11 +185,10 @@ def prepare_machine(args):
     Must run before Keras is used; it reads args.use_gpu, args.threads, args.seed and args.precision, and of a training
     script args.workers and args.worker.
     """
+    if args.use_gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = chosen_gpu(args.use_gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
     if args.use_gpu == -1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    elif args.use_gpu is not None:
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(args.use_gpu))
     from backend import keras
 
     if "workers" in args:
@@ -132,12 +208,31 @@ def prepare_machine(args):
             import jax
 
             has_gpu = jax.default_backend() != "cpu"
+    if not has_gpu and os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(Path("/dev").glob("nvidia[0-9]*")):
+        print(f"This machine has a GPU that {keras.backend.backend()} cannot use, or none with this number: the "
+              "processor is used.", file=sys.stderr)
     precision = args.precision
     if precision == "auto":
         precision = "bfloat16" if has_gpu or processor_multiplies_bfloat16() else "float32"
     keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     keras.utils.set_random_seed(args.seed)
     return precision
+
+
+def chosen_gpu(number, listed):
+    """CUDA_VISIBLE_DEVICES for --use_gpu number, where the scheduler has set it to `listed` (None: not at all).
+
+    Raises UserError when it lists fewer. What hides all GPUs stays.
+    """
+    if number == -1 or listed is None:
+        return "" if number == -1 else str(number)
+    names = [name.strip() for name in listed.split(",")]
+    if names[0] in ("", "-1"):
+        return ""
+    if number >= len(names):
+        raise UserError(f"--use_gpu {number} is not there: CUDA_VISIBLE_DEVICES={listed} lists {len(names)}, counted "
+                        "from 0.")
+    return names[number]
 
 
 @contextmanager
@@ -163,6 +258,21 @@ def import_tensorflow():
     return tensorflow
 
 
+def available_memory():
+    """Bytes of memory that can still be used, by what Linux reports of the machine and of its container; else inf."""
+    try:
+        machine = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(machine["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return math.inf
+    container = Path("/sys/fs/cgroup")
+    with suppress(OSError, KeyError, ValueError):  # there is none, or it has no limit
+        used = int((container / "memory.current").read_text())
+        kept = dict(line.split() for line in (container / "memory.stat").read_text().splitlines())
+        free = min(free, int((container / "memory.max").read_text()) - used + int(kept["inactive_file"]))
+    return free
+
+
 def processor_multiplies_bfloat16():
     """True where training in bfloat16 is faster than in float32 on the processor, by the flags that Linux reports."""
     try:
@@ -173,46 +283,7 @@ def processor_multiplies_bfloat16():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Pictures and files
-
-
-def read_picture(path):
-    """Decode a picture of any mode, turned upright (EXIF) and laid on black where it is transparent.
-
-    Returns uint8 [H, W, 3]. Raises UserError for a file that is no picture or is smaller than 8 pixels.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode in ("I", "F") or image.mode.startswith("I;"):
-                values = np.asarray(image, np.float32)
-                image = Image.fromarray((values * (255 / max(values.max(), 1))).clip(0, 255).astype(np.uint8))
-            if "A" in image.getbands() or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-            pixels = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as a picture ({error}).") from None
-    if min(pixels.shape[:2]) < SMALLEST_PICTURE:
-        height, width = pixels.shape[:2]
-        raise UserError(f"{path} is {width}x{height} pixels: a picture needs at least {SMALLEST_PICTURE} each way.")
-    return pixels
-
-
-def picture_files(path, recursive=True):
-    """Sorted picture files of a folder, or the one file that path names. Raises UserError when there is none."""
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"{path} does not exist: name a picture or a folder of pictures.")
-    pattern = path.rglob("*") if recursive else path.glob("*")
-    files = sorted(file for file in pattern if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file())
-    if not files:
-        raise UserError(f"{path} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}).")
-    return files
+# Files
 
 
 def save_picture(path, pixels):
@@ -221,6 +292,16 @@ def save_picture(path, pixels):
 
     with replacing(path) as temporary:
         Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, quality=95)
+
+
+def own_seed(seed, *key):
+    """The numpy.random.SeedSequence of a stream that no other key shares.
+
+    seed: a whole number, or the SeedSequence of a stream to branch off from; key: names and whole numbers.
+    """
+    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+    words = (zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in key)
+    return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, *words))
 
 
 def spread(items, count):
@@ -235,23 +316,46 @@ def to_bytes(picture):
 
 @contextmanager
 def replacing(path):
-    """Yield a temporary path beside this one that takes its name when the block succeeds."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part_", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(temporary)
+    """Yield a temporary path beside this one that takes its name when the block succeeds.
+
+    Raises UserError when it cannot be written; then what had that name before is still there.
+    """
+    path, temporary = Path(path), None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part_", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(temporary)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({why(error)})"
+                        + (": what was there before is kept, and with more room the same command goes on."
+                           if error.errno in NO_ROOM else ".")) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary:
+            temporary.unlink(missing_ok=True)
+
+
+def why(error):
+    """What an exception says, in one line."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
 def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def output_file(text):
+    """An argparse type: the path of a file to write, in a folder that is there."""
+    path = Path(text)
+    if os.path.isdir(path) or not os.path.isdir(path.parent) or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} is not a file in a folder that can be written")
+    return path
 
 
 def writable_folder(path):

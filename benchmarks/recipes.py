@@ -52,18 +52,17 @@ VARIANTS = {
     },
     "sharpen": {
         "default": {},
-        "noise": {"model": {"predicts": "noise"}},
-        "schedule of the thesis": {"model": {"schedule": "thesis"}},
-        "edges as they are": {"model": {"edge_scale": 1.0}},
-        "a third for the mean": {"model": {"mean_share": 0.33}},
-        "narrower": {"model": {"filters": [32, 48, 80]}},
-        "one block": {"model": {"blocks": 1}},
+        "no decoded halves": {"model": {"decoded": 0.0}},
+        "no noise on the half": {"model": {"noise": 0.0}},
+        "narrower": {"model": {"filters": [48, 96, 144]}},
+        "two blocks in the first level": {"model": {"blocks": [2, 2, 2]}},
     },
 }
 COLUMNS = {
     "tokenizer": ("psnr", "spectrum_db", "high_frequencies_kept", "codes_used", "perplexity", "images_per_second"),
     "maskgit": ("one_step_loss", "one_step_accuracy", "full_loss", "images_per_second"),
-    "sharpen": ("mean_psnr", "mean_spectrum_db", "psnr", "spectrum_db", "images_per_second"),
+    "sharpen": ("loss", "contrast", "typical_contrast", "decoded_contrast", "decoded_typical_contrast",
+                "images_per_second"),
 }
 
 

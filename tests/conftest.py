@@ -1,4 +1,5 @@
 """Fixtures: a small pack, and models trained on it for a few steps by the real commands, all outside the repository."""
+import fcntl
 import os
 import shutil
 import subprocess
@@ -48,26 +49,28 @@ class Workshop:
 def tiny_command(script, *options):
     """What to give to Workshop.start for a tiny model: batches of 2, ticks of 8, 16 images."""
     own = {"tokenizer": ("--img_size", 64), "maskgit": ("--token_crops", 16),
-           "diffusion_model_upscale": ("--img_size", 64, "--diffusion_steps", 2)}
+           "diffusion_model_upscale": ("--img_size", 64, "--token_crops", 16)}
     return ("tiny.py", script, "--pack", "sky.npy", "--tick", 8, *own[script], *QUIET, *options)
+
+
+def draw_skies(count, size, seed=0):
+    """uint8 [count, size, size, 3]: gradients from blue to pale with white blobs."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size
+    pictures = np.empty((count, size, size, 3), np.uint8)
+    for picture in pictures:
+        sky = np.stack([0.3 + 0.3 * y, 0.45 + 0.3 * y, 0.9 - 0.2 * y], axis=-1)
+        for row, column, radius, white in rng.random((6, 4)):
+            distance = (y - row) ** 2 + (x - column) ** 2
+            sky += 0.6 * white * np.exp(-distance / (0.004 + 0.03 * radius))[..., None]
+        picture[:] = sky.clip(0, 1) * 255
+    return pictures
 
 
 @pytest.fixture(scope="session")
 def skies():
-    """Function (count, size, seed) -> uint8 [count, size, size, 3]: gradients from blue to pale with white blobs."""
-    def draw(count, size, seed=0):
-        rng = np.random.default_rng(seed)
-        y, x = np.mgrid[:size, :size] / size
-        pictures = np.empty((count, size, size, 3), np.uint8)
-        for picture in pictures:
-            sky = np.stack([0.3 + 0.3 * y, 0.45 + 0.3 * y, 0.9 - 0.2 * y], axis=-1)
-            for row, column, radius, white in rng.random((6, 4)):
-                distance = (y - row) ** 2 + (x - column) ** 2
-                sky += 0.6 * white * np.exp(-distance / (0.004 + 0.03 * radius))[..., None]
-            picture[:] = sky.clip(0, 1) * 255
-        return pictures
-
-    return draw
+    """The function draw_skies."""
+    return draw_skies
 
 
 @pytest.fixture(scope="session")
@@ -80,11 +83,22 @@ def workshop(tmp_path_factory, skies):
 
 
 @pytest.fixture(scope="session")
-def trained(workshop):
-    """The workshop with a tiny model of each kind: runs tokenizer_tiny, maskgit_tiny and sharpen_tiny."""
-    workshop.tiny("tokenizer", "--run_name", "tiny", "--images", 64)
-    workshop.tiny("maskgit", "--run_name", "tiny", "--tokenizer_run", "tiny")
-    workshop.tiny("diffusion_model_upscale", "--run_name", "tiny", "--tokenizer_run", "tiny", "--images", 12)
+def trained(workshop, tmp_path_factory):
+    """The workshop with a tiny model of each kind: runs tokenizer_tiny, maskgit_tiny and sharpen_tiny.
+
+    Of several processes that run tests the first trains them and the others copy them.
+    """
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID", "alone")
+    store = (tmp_path_factory.getbasetemp().parent if session != "alone" else workshop.folder) / f"trained_{session}"
+    with open(f"{store}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not store.exists():
+            workshop.tiny("tokenizer", "--run_name", "tiny", "--images", 64)
+            workshop.tiny("maskgit", "--run_name", "tiny", "--tokenizer_run", "tiny")
+            workshop.tiny("diffusion_model_upscale", "--run_name", "tiny", "--tokenizer_run", "tiny", "--images", 12)
+            for part in ("runs", "models"):
+                shutil.copytree(workshop.folder / part, store / part)
+    shutil.copytree(store, workshop.folder, dirs_exist_ok=True)
     return workshop
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from contact_sheet import build_parser, main
-from utilities import UserError, read_picture, save_picture
+from pictures import read_picture
+from utilities import UserError, save_picture
 
 GAP = 6
 

@@ -237,8 +237,8 @@ def test_archive_is_split_by_day_and_described(archive):
 
 
 @pytest.mark.parametrize(("stem", "hour"), [
-    ("0000", 0), ("2359", 23), ("07-30", 7), ("1205_cam", 12), ("2400", -1), ("1260", -1), ("frame_1200", -1),
-    ("20240512_1200", -1), ("", -1)])
+    ("0000", 0), ("2359", 23), ("07-30", 7), ("1205_cam", 12), ("2400", -1), ("1260", -1), ("frame_1200", 12),
+    ("20240512_1200", 12), ("2023-06-15_09-00", 9), ("2023-06-15_20-23-59", 20), ("", -1)])
 def test_the_hour_of_a_frame_is_read_from_its_name(stem, hour):
     assert sky_sources.hour_of(stem) == hour
 
@@ -481,8 +481,8 @@ def test_a_pack_holds_the_crops_and_says_what_they_are(pack):
     assert found["label_names"] == found["class_names"] == ["cirrus", "cumulus"]
     assert found["training_classes"] == found["training_labels"]
     assert found["development_classes"] == found["development_labels"]
-    assert sorted(path.name for path in pack.parent.iterdir()) == ["small.dev.npy", "small.json", "small.npy"]
-    assert (pack.parents[1] / "runs" / "dataset" / "examples.png").is_file()
+    assert sorted(path.name for path in pack.parent.iterdir()) == ["small.dev.npy", "small.examples.png", "small.json",
+                                                                 "small.npy"]
 
 
 def test_rows_of_a_pack_carry_the_label_of_their_picture(tmp_path, monkeypatch):
@@ -537,7 +537,7 @@ def test_a_zip_is_one_file_of_the_same_crops_compressed(pack, zipped):
         assert found.dtype == np.uint8
         assert psnr(found, raw).min() > 36  # much noise; real crops have 53 on average
     assert sorted(path.name for path in pack.parent.iterdir()) == [
-        "small.dev.npy", "small.json", "small.npy", "small.zip"]
+        "small.dev.npy", "small.examples.png", "small.json", "small.npy", "small.zip"]
     with zipfile.ZipFile(zipped) as archive:
         assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
         content = archive.read("training/000000.jpg")

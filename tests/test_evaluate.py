@@ -63,7 +63,7 @@ class WindowNumbers:
 
 @pytest.mark.parametrize(("size", "step"), [(224, 0.5), (224, 0.25), (320, 0.5), (512, 0.5), (96, 0.5)])
 def test_painters_are_the_windows_in_which_outpainting_decides(size, step):
-    words = ["--decoding=simple", "--batch_size=1", "--no-generate_upsampled", "--texture=model",
+    words = ["--decoding=simple", "--batch_size=1", "--no-generate_upsampled",
              f"--outpaint_step={step}"]
     own = outpainting_parser().parse_args(words)
     result = continued(np.zeros((1, size, size, 3), np.uint8), WindowNumbers(), own, "test")[0][0, ..., 0]
@@ -134,7 +134,7 @@ def test_the_command_measures_all_kinds_of_models(trained, skies):
     (trained.folder / "judged.json").write_text(json.dumps(info))
     runs = [f"--{kind}_run=tiny" for kind in ("tokenizer", "maskgit", "sharpen")]
     common = ("evaluate.py", "--pack", "judged.npy", "--img_size", 128, *runs, *QUIET[2:])
-    output = trained.run(*common, "--kinds", "tokenizer", "maskgit", "sharpen", "outpainting", "--detail", 0, 1,
+    output = trained.run(*common, "--kinds", "tokenizer", "maskgit", "sharpen", "outpainting",
                          "--diffusion_steps", 2, "--attempts", 2, "--outpainting_options", "--maskgit_steps 2",
                          "--json", "scores.json")
     scores = json.loads((trained.folder / "scores.json").read_text())

@@ -157,7 +157,7 @@ def test_large_models_are_kept_in_shards(saved, monkeypatch):
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.weights.json", *(s.name for s in shards)}
     again = Tokenizer(MODEL)
     load_weights(folder, again)
-    for before, after in zip(model.variables, again.variables, strict=True):
+    for before, after in zip(model.weights, again.weights, strict=True):
         assert np.allclose(before, after, rtol=1e-3, atol=1e-6)
     save_model(folder.parent / "other", model, CONFIG)
     assert fingerprint(folder.parent / "other") == fingerprint(folder)

@@ -504,8 +504,10 @@ def test_a_place_without_daylight_is_left_out(archive, results, capsys):
     (copy / "dark" / "day").mkdir(parents=True)
     for number in range(8):
         os.link(archive / "south" / "2024-05-01" / "night.jpg", copy / "dark" / "day" / f"{number}.jpg")
-    run("--dataset_location", copy, "--masks", results / "masks")
+    with pytest.raises(SystemExit) as stopped:
+        run("--dataset_location", copy, "--masks", results / "masks")
     captured = capsys.readouterr()
+    assert stopped.value.code == 1
     assert "Left out dark: 0 of 8 frames show daylight" in captured.err and "1 masks" in captured.out
 
 

@@ -9,7 +9,7 @@ from tiny import TINY
 import train_all
 
 SECONDS = {"TRIAL_MINUTES, TRIAL_TICK = 1, 64": "TRIAL_MINUTES, TRIAL_TICK = 0.02, 4",
-           "SHARES = {": 'SHARES = dict.fromkeys(SCRIPTS, 0.001) or {'}
+           "RESERVED = 0.1": "RESERVED = 0.997"}
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +33,33 @@ def small(tmp_path_factory, skies):
     return workshop
 
 
-def test_three_models_are_trained_in_the_time_and_the_same_command_goes_on(small):
-    command = ("train_all.py", "--pack", "sky.npy", "--run_name", "quick", "--minutes", 3)
-    small.run(*command, WANDB_MODE="disabled")
-    for kind in ("tokenizer", "maskgit", "sharpen"):
-        images = int((small.folder / "runs" / f"{kind}_quick.images").read_text())
-        config = json.loads((small.folder / "models" / f"{kind}_quick" / "config.json").read_text())
-        assert images > 0
-        assert config["images"] >= images
+def images_of(workshop):
+    """How many images the three models were trained on."""
+    return [json.loads((workshop.folder / "models" / f"{kind}_quick" / "config.json").read_text())["images"]
+            for kind in ("tokenizer", "maskgit", "sharpen")]
+
+
+def test_three_models_are_trained_in_the_time_and_go_on_when_there_is_more(small):
+    command = ("train_all.py", "--pack", "sky.npy", "--run_name", "quick", "--minutes")
+    (small.folder / "runs").mkdir()
+    for kind in ("tokenizer", "sharpen"):  # the trial of one of the three is enough
+        (small.folder / "runs" / f"{kind}_quick.speed").write_text("50")
+    small.run(*command, 3, WANDB_MODE="disabled")
+    first = images_of(small)
+    for kind, images, share in zip(("tokenizer", "maskgit", "sharpen"), first, (0.2, 0.6, 0.2), strict=True):
+        speed = float((small.folder / "runs" / f"{kind}_quick.speed").read_text())
+        assert images == pytest.approx(60 * 0.003 * 3 * share * speed, abs=3)
         assert not (small.folder / "models" / f"{kind}_quick_trial").exists()
     (small.folder / "sky.npy").rename(small.folder / "other.npy")
-    assert small.run(*command, status=2).count("Traceback") == 0
+    assert small.run(*command, 3, status=2).count("Traceback") == 0
     (small.folder / "other.npy").rename(small.folder / "sky.npy")
-    assert small.run(*command).count("is finished") == 3
+    output = small.run(*command, 9, WANDB_MODE="disabled")
+    assert "tokenizer_quick is finished" in output
+    assert "Resuming maskgit_quick" in output
+    more = images_of(small)
+    assert more[0] == first[0]
+    assert more[1] > 2 * first[1]
+    assert more[2] > 2 * first[2]
 
 
 def test_every_model_has_the_preset(small, monkeypatch):

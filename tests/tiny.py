@@ -7,7 +7,7 @@ from utilities import run_command
 TINY = {
     "tokenizer": {"filters": [8, 8, 8], "blocks": 1, "codes": 32, "code_size": 4},
     "maskgit": {"window": 8, "width": 16, "blocks": 2, "heads": 2},
-    "diffusion_model_upscale": {"filters": [8, 8], "blocks": 1},
+    "diffusion_model_upscale": {"filters": [8, 8], "blocks": [1, 1]},
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""Kill a training run at random moments, as a machine that loses its power does: it must end as if nothing had been.
+
+  python benchmarks/kills.py --kills 50
+
+Trains a tiny tokenizer twice, once without a break. Each time the other has got further it is killed up to half a
+second later, while it trains, measures or saves, and started again. Both must have the same curves and models.
+"""
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+from conftest import Workshop, draw_skies, tiny_command  # noqa: E402
+
+from utilities import command_parser, number, run_command  # noqa: E402
+
+
+def stats(folder):
+    """The rows of a run's stats.jsonl, without that which is being written; none if there is no such file yet."""
+    file = folder / "stats.jsonl"
+    lines = file.read_text().split("\n")[:-1] if file.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def killed(workshop, command, folder, kills, longest, seed=0):
+    """Start a command, kill it at most `longest` seconds after it got further, and again; returns how often it was.
+
+    The last time, or when it ends before it is killed, it runs to its end.
+    """
+    rng = np.random.default_rng(seed)
+    for done in range(kills):
+        rows, process = len(stats(folder)), workshop.start(*command)
+        while len(stats(folder)) <= rows and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, longest))
+        process.kill()
+        if process.wait() != -signal.SIGKILL:
+            return done
+    workshop.run(*command)
+    return kills
+
+
+def curves(folder):
+    """The numbers of a run at each tick, without those that depend on the time of day."""
+    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in stats(folder)]
+
+
+def main(args):
+    with tempfile.TemporaryDirectory() as name:
+        workshop = Workshop(Path(name))
+        for part, count, seed in (("", 12, 0), (".dev", 2, 1)):
+            np.save(workshop.folder / f"sky{part}.npy", draw_skies(count, 256, seed))
+        (workshop.folder / "sky.json").write_text("{}")
+        command = tiny_command("tokenizer", "--images", 8 * 8 * args.kills)
+        workshop.run(*command, "--run_name", "whole")
+        first, second = (workshop.folder / "runs" / f"tokenizer_{run}" for run in ("whole", "killed"))
+        done = killed(workshop, [*command, "--run_name", "killed"], second, args.kills, 0.5, args.seed)
+        same = curves(first) == curves(second)
+        whole, pieces = (json.loads((workshop.folder / "models" / f"tokenizer_{run}" / "config.json").read_text())
+                         for run in ("whole", "killed"))
+        print(f"{done} kills; the curves are {'the same' if same else 'different'}, the models "
+              f"{'the same' if whole['fingerprint'] == pieces['fingerprint'] else 'different'}.")
+
+
+def build_parser():
+    parser = command_parser(__doc__)
+    parser.add_argument("--kills", type=number(int, 1), default=50, metavar="N", help="how often to kill")
+    parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="seed of the moments")
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())
