@@ -92,9 +92,9 @@ def build_parser():
                             "one pass, with the most probable tokens")
     group.add_argument("--maskgit_steps", type=number(int, 1, 1000), default=12, metavar="N",
                        help="decoding steps in each window (joint: for each ring)")
-    group.add_argument("--temperature", type=number(float, 0, 10), default=0.85, metavar="T",
+    group.add_argument("--temperature", type=number(float, 0, 10), default=0.8, metavar="T",
                        help="of the tokens' distribution: 0 = most probable, 1 = as learned")
-    group.add_argument("--guided_temperature", type=number(float, 0, 10), default=1.0, metavar="T",
+    group.add_argument("--guided_temperature", type=number(float, 0, 10), default=0.8, metavar="T",
                        help="the same for skies that grow by more than a step: they are painted at half their size "
                             "with --temperature, and at their own, guided by that, with this one")
     group.add_argument("--label", metavar="NAME",

@@ -12,7 +12,7 @@ from utilities import ROOT
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
             for line in block.splitlines()]
 FEWER = {"tokenizer.py": ["--images", "16", "--tick", "8"], "maskgit.py": ["--images", "16", "--token_crops", "16"],
-         "diffusion_model_upscale.py": ["--images", "8", "--diffusion_steps", "2"],
+         "diffusion_model_upscale.py": ["--images", "16", "--token_crops", "16"],
          "simulate_webcam.py": ["--places", "2", "--frames", "12", "--interval", "30", "--size", "640x480"],
          "segmentation.py": ["--wandb", "disabled"], "dataset.py": ["--scale_down", "1", "--wandb", "disabled"],
          "outpainting.py": ["--outpaint_range", "0.25", "--maskgit_steps", "2", "--diffusion_steps", "2",
