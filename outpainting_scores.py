@@ -93,7 +93,8 @@ def outpainting_options(args, options):
     """What outpainting.py makes of args of evaluate.py and of more options, a list of words."""
     words = [f"--attempt_count={args.attempts}", "--no-generate_upsampled", "--wandb=disabled", f"--seed={args.seed}",
              f"--threads={args.threads}", f"--use_gpu={args.use_gpu}", f"--precision={args.precision}", *options]
-    words += [f"--{kind}_run={name}" for kind in ("tokenizer", "maskgit", "sharpen") if (name := getattr(args, f"{kind}_run"))]
+    words += [f"--{kind}_run={name}" for kind in ("tokenizer", "maskgit", "sharpen")
+              if (name := getattr(args, f"{kind}_run"))]
     return outpainting_parser().parse_args(words)
 
 

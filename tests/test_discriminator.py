@@ -76,7 +76,7 @@ def test_a_decoder_trained_alone_keeps_the_tokens_and_the_models_that_go_with_th
     assert config["same_tokens_as"] == [old_config["fingerprint"]]
     last = json.loads((trained.folder / "runs/tokenizer_textured/stats.jsonl").read_text().splitlines()[-1])
     assert 0 <= last["deceived"] <= 1
-    options = ("outpainting.py", "--input", "sky.png", "--tokenizer_run", "textured", "--maskgit_run", "tiny", "--sharpen_run", "tiny",
+    options = ("outpainting.py", "--input", "sky.png", "--tokenizer_run", "textured", "--maskgit_run", "tiny",
                "--img_size", 64, "--wandb", "disabled")
     save_picture(trained.folder / "sky.png", pictures[0])
     trained.run(*options, "--sharpen_run", "tiny", "--diffusion_steps", 2)

@@ -10,7 +10,7 @@ from dataset import write_npy, write_zip
 from distributions import FEATURES, seam_lines
 from evaluate import MASK_KINDS, held_back_crops, mask_of_kind, nearest_known
 from maskgit import at_half_size
-from metrics import psnr
+from metrics import high_frequencies_kept, psnr, ssim
 from outpainting import build_parser as outpainting_parser
 from outpainting_scores import BASELINES, ONE_STEP, continued, middle, painters
 
