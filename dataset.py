@@ -57,6 +57,7 @@ SHUFFLED_CROPS = 256  # of the crops of one picture, which are drawn together, h
 EXAMPLES, EXAMPLE_COLUMNS, EXAMPLE_SIZE = 64, 8, 128
 PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "least_zoom",
                 "exclude", "dev_share", "seed")
+PER_CROP = "_labels", "_classes", "_skies"  # of a pack's description
 MEMBER, DESCRIPTION = "{}/{:06}.jpg", "description.json"  # of a zipped pack
 NOT_A_PACK = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 # Lossy WebP of that size, with colours at half the resolution, is 4 dB worse; lossless WebP is 2.6 times as large.
@@ -349,7 +350,7 @@ def pack_crops(path, size, zoom_out, dev_count):
 
     rng = np.random.default_rng(DEV_SEED)
     dev = [random_crop(row, size, zoom_out, rng) for row in dev_rows]
-    made_from = {key: value for key, value in description.items() if not key.endswith(("_labels", "_classes"))}
+    made_from = {key: value for key, value in description.items() if not key.endswith(PER_CROP)}
     compared = [spread(part, min(COMPARED, len(part))) for part in (rows, dev_rows)]
     fingerprint = digest([rows.shape, dev_rows.shape, zoom_out], *compared)
     return Crops(size, as_array(dev, size), {"kind": "pack", "name": path.stem, "fingerprint": fingerprint,
@@ -361,7 +362,8 @@ def write_pack(path, source, options, per_picture=1, limit=None, seed=0):
     """Write the crops of a source as a pack; limit: at most so many training crops. Returns the pack's description.
 
     training_labels and development_labels say of every row which of label_names it has, training_classes and
-    development_classes which of class_names, or -1.
+    development_classes which of class_names, or -1; rows of the same number in training_skies and development_skies
+    come from the same photograph, or from the same day of a place.
     """
     result = {**describe(source), "options": options, "label_names": list(map(str, source.label_names)),
               "class_names": source.class_names}
@@ -376,7 +378,8 @@ def write_pack(path, source, options, per_picture=1, limit=None, seed=0):
             crops = at_least_one(source, crops) if part == "training" else crops
             pictures, rows[part] = in_random_order(crops, source.size, scratch, rng)
             result |= {part: counts(source, pictures), f"{part}_labels": source.label_of[pictures].tolist(),
-                       f"{part}_classes": [source.class_of(number) for number in pictures]}
+                       f"{part}_classes": [source.class_of(number) for number in pictures],
+                       f"{part}_skies": source.sky_of[pictures].tolist()}
         (write_zip if path.suffix == ".zip" else write_npy)(path, rows, result)
     return result
 

@@ -3,12 +3,16 @@
   python evaluate.py --pack skies.npy
   python evaluate.py --pack skies.npy --label gcd --kinds tokenizer
   python evaluate.py --pack highres.npy --kinds sharpen --img_size 512 --json scores.json
-  python evaluate.py --pack skies.npy --kinds outpainting --img_size 224 --count 128 --attempts 2
-  python evaluate.py --pack skies.npy --kinds outpainting --img_size 224 --outpainting_options '--outpaint_step 0.25'
+  python evaluate.py --pack wide.npy --kinds outpainting --img_size 384 --count 128
+  python evaluate.py --pack wide.npy --kinds outpainting --img_size 256 --known half --outpainting_options '--shrink 2'
 
-The held-back crops of a pack come from pictures that no model has trained on.
+The held-back crops of a pack come from pictures that no model has trained on. Outpainting needs the packages of
+requirements-evaluate.txt. What it made around the middles of one half of the photographs is compared with the other
+half. KID comes first: 0 = as photographs, and "real photographs" shows how near so few of them come to that. Marks that
+end in _half are of pictures at half their size, those with _4x of the 4x results.
 """
 import shlex
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,9 +20,9 @@ import numpy as np
 from tqdm import tqdm
 
 from backend import compiled
+from canvas import SCALE
 from dataset import open_pack
 from diffusion_model_upscale import decoded_halves, load_super_sampler, make_through
-from distributions import FEATURES, load_inception
 from log_and_save import model_folder, write_json
 from maskgit import at_half_size, corner_windows, dev_masks, hidden_scores, in_colours, load_maskgit, no_guide
 from metrics import (
@@ -30,7 +34,8 @@ from metrics import (
     ssim,
     streaks,
 )
-from outpainting_scores import measure_outpainting
+from outpainting_scores import GRIDS, measure_outpainting, outpainting_options
+from perceptual import load_features
 from sky_sources import random_crop
 from super_sampling import add_octave
 from thesis_sharpen import make_blurry, upscale_pictures
@@ -43,22 +48,33 @@ KINDS = ("tokenizer", "maskgit", "sharpen", "outpainting")
 MASK_KINDS = ("half", "known corner", "hidden corner", "hole", "everything")
 
 
-def held_back_crops(path, label, size, count):
-    """The same crops every time of a pack's development crops whose label starts with `label`.
+def held_back_crops(path, label, sizes, count):
+    """The same crops every time of a pack's development crops whose label starts with `label`, of the first of the
+    sizes that fits.
 
-    Returns: uint8 [N, size, size, 3]; the names of their classes, N strings or None.
+    Returns: uint8 [N, size, size, 3]; the names of their classes, N strings or None; numbers of their photographs, int
+    [N], or None where the pack does not tell.
     """
     _, crops, info = open_pack(Path(path), training=1)
     labels = np.array(info["label_names"])[info["development_labels"]]
     chosen = [index for index, name in enumerate(labels) if name.startswith(label)]
     if not chosen:
         raise UserError(f"--label {label}: the held-back labels are {', '.join(sorted(set(labels)))}.")
-    if size > crops.shape[1]:
-        raise UserError(f"--img_size {size}: the crops of {path} have {crops.shape[1]} pixels.")
+    if min(sizes) > crops.shape[1]:
+        raise UserError(f"--img_size {min(sizes)}: the crops of {path} have {crops.shape[1]} pixels.")
+    size = next(size for size in sizes if size <= crops.shape[1])
     rng, chosen = np.random.default_rng(0), chosen[:count]
     classes = info.get("development_classes", [-1] * len(labels))
     names = [info["class_names"][classes[index]] if classes[index] >= 0 else None for index in chosen]
-    return np.stack([random_crop(crops[index], size, 1.0, rng) for index in chosen]), names
+    photographs = np.array(info["development_skies"])[chosen] if "development_skies" in info else None
+    return np.stack([random_crop(crops[index], size, 1.0, rng) for index in chosen]), names, photographs
+
+
+def every_second(photographs):
+    """True for the crops, bool [N], of every second photograph, by their numbers int [N], in the order in which they
+    come: of crops of the same photograph all or none."""
+    _, first, which = np.unique(photographs, return_index=True, return_inverse=True)
+    return (np.argsort(np.argsort(first)) % 2 == 0)[which]
 
 
 def nearest_known(tokens, hidden):
@@ -201,6 +217,30 @@ def block_means(pictures, size):
     return squares.mean(axis=(2, 4))
 
 
+def judge_outpainting(args, unit, features):
+    """(what measure_outpainting returns, {name: number or word}: what was compared), for tokens of so many pixels."""
+    own, smallest = outpainting_options(args), GRIDS[args.known] * unit
+    size = args.img_size - args.img_size % smallest
+    if not size:
+        raise UserError(f"--img_size {args.img_size}: outpainting needs at least {smallest} pixels.")
+    sizes = [SCALE * size] * own.generate_upsampled + [size]
+    crops, _, photographs = held_back_crops(args.pack, args.label, sizes, args.count)
+    if photographs is None:
+        print(f"{args.pack} does not tell which crops come from the same photograph, and so both halves may hold crops "
+              "of one, which brings them too near to each other: dataset.py writes packs that tell.", file=sys.stderr)
+        photographs = np.arange(len(crops))
+    if own.generate_upsampled and crops.shape[1] == size:
+        print(f"The 4x results are not judged: the crops of {args.pack} have less than {SCALE * size} pixels.",
+              file=sys.stderr)
+        own.generate_upsampled = False
+    chosen = every_second(photographs)
+    if chosen.all():
+        raise UserError(f"{args.pack}: outpainting is judged with crops of at least two photographs.")
+    scores = measure_outpainting(crops[chosen], crops[~chosen], own, args.known, features)
+    return scores, {"continued": int(chosen.sum()), "reference": int((~chosen).sum()), "pixels": crops.shape[1],
+                    "known": args.known}
+
+
 def print_scores(scores):
     """Print {name: value}, or {method: {mark: value or (value, low, high)}} as one table for each mark."""
     if not isinstance(next(iter(scores.values())), dict):
@@ -228,24 +268,25 @@ def build_parser():
         group.add_argument(f"--{kind}_run", metavar="NAME", help=f"use models/{kind}_NAME")
     group.add_argument("--maskgit_steps", type=number(int, 1), default=12, metavar="N", help="steps of full decoding")
     group.add_argument("--diffusion_steps", type=number(int, 1), default=12, metavar="N", help="steps of upscaling")
-    group.add_argument("--attempts", type=number(int, 1), default=1, metavar="N", help="results for each picture")
+    group = parser.add_argument_group("outpainting")
+    group.add_argument("--known", choices=GRIDS, default="third",
+                       help="the part of each side that is known, in the middle: a third of --img_size 384 leaves two "
+                            "steps of outpainting.py on every side, half of 256 leaves one")
+    group.add_argument("--attempts", type=number(int, 1), default=1, metavar="N",
+                       help="results for each picture: of several, the first is judged, and how much they differ")
     group.add_argument("--outpainting_options", type=shlex.split, default=[], metavar="'OPTIONS'",
-                       help="of outpainting.py, in one pair of quotes: '--temperature 1 --decoding full'; with "
-                            "'--outpaint_step 0.25', or larger crops, rings of windows meet in what is painted")
-    group.add_argument("--inception", type=Path, metavar="FILE.h5",
-                       help="weights of Keras's InceptionV3 without its top "
-                            "(inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5), which are not downloaded: "
-                            "outpainting is compared by its features as well; the Frechet distance of fewer tiles than "
-                            "its 2048 features comes out too large, the kernel distance does not")
+                       help="of outpainting.py, in one pair of quotes: '--temperature 1 --decoding full'; the 4x "
+                            "results are judged where the crops of the pack have four times --img_size pixels, but not "
+                            "with '--no-generate_upsampled'")
     parser.add_argument_group("result").add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
     add_machine_options(parser)
     return parser
 
 
 def main(args):
-    crops, labels = held_back_crops(args.pack, args.label, args.img_size, args.count)
+    features = load_features(args.threads) if "outpainting" in args.kinds else None
+    crops, labels, _ = held_back_crops(args.pack, args.label, [args.img_size], args.count)
     prepare_machine(args)
-    inception = load_inception(args.inception) if args.inception else None
     tokenizer, tokenizer_config, folder = load_tokenizer(args.tokenizer_run)
     scores = {"crops": len(crops)}
     if "tokenizer" in args.kinds:
@@ -267,13 +308,12 @@ def main(args):
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
         scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps)
     if "outpainting" in args.kinds:
-        scores["outpainting"] = measure_outpainting(crops[::2], crops[1::2], args, args.outpainting_options, inception)
-        scores["features"] = [FEATURES] + [f"inception: InceptionV3 of {args.inception}"] * bool(inception)
+        scores["outpainting"], scores["judged"] = judge_outpainting(args, tokenizer.config["downscale"], features)
     for kind in args.kinds:
         print(kind)
         print_scores(scores[kind])
-    if "features" in scores:
-        print(f"  features: {', '.join(scores['features'])}")
+    if "judged" in scores:
+        print("  " + ", ".join(f"{name} {value}" for name, value in scores["judged"].items()))
     if args.json:
         write_json(args.json, scores)
 

@@ -1,44 +1,57 @@
-"""Judging outpainting: hide all but the middle of photographs, continue it, and compare with what was hidden.
+"""Judging outpainting: hide all but the middle of photographs, continue it, and compare with other photographs.
 
 The sets are compared as distributions, because there are many right answers. The reference are other photographs than
-those that are continued, so a method gains nothing by copying, and real photographs mark the floor. Which photographs
-these are moves all marks of a small set; so there are paired marks as well, distances from what was hidden itself, as
-one distribution for the whole set.
+those that are continued, so a method gains nothing by copying, and real photographs mark the floor. KID is what
+decides: it sees clouds as a network does that was trained on photographs, and does not grow where there are few.
 """
+import copy
+
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from canvas import SCALE
 from dataset import MONOCHROME_DEVIATION
 from distributions import (
     PATCH,
     colour_histogram,
-    frechet_distance,
     histogram_distance,
-    kernel_distance,
     patch_descriptors,
-    random_features,
     seam_lines,
     seam_score,
     sliced_wasserstein,
-    token_entropy,
 )
+from maskgit import at_half_size
 from outpainting import Models, grow, ring_depth
 from outpainting import build_parser as outpainting_parser
-from utilities import UserError
+from perceptual import frechet, kid, precision_recall
 from windows import grid_windows, in_batches, ring_windows
 
+GRIDS = {"third": 3, "half": 4}  # what is known of each side: rows and columns of blocks, of which the border is hidden
 PATCHES = 64  # of each picture and level
-BOOTSTRAPS = 30
+DRAWS = 50  # random halves of a set
 INTERVAL = 0.05, 0.95
 ONE_STEP = "outpainting.py, one step"
 
 
-def middle(size, unit):
-    """(first, end) of the middle half of a side, in whole units."""
-    units = size // unit
-    margin = units // 4
-    return margin * unit, (units - margin) * unit
+def middle(size, grid):
+    """(first, end) of what is known of a side: all but the first and the last of so many blocks."""
+    return size // grid, size - size // grid
+
+
+def hidden_blocks(pictures, grid):
+    """The blocks at the border of uint8 [N, S, S, 3], row by row: uint8 [N, K, S / grid, S / grid, 3]."""
+    count, size = pictures.shape[:2]
+    border = np.ones((grid, grid), bool)
+    border[1:-1, 1:-1] = False
+    return pictures.reshape(count, grid, size // grid, grid, size // grid, 3).swapaxes(2, 3)[:, border]
+
+
+def at_size(pictures, size):
+    """uint8 [N, S, S, 3] -> [N, size, size, 3], shrunk by means."""
+    if pictures.shape[1] == size:
+        return pictures
+    return np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures])
 
 
 def replicated(picture, margin):
@@ -89,103 +102,114 @@ def painters(size, first, end, window, step, decoding):
     return numbers[:size, :size]
 
 
-def outpainting_options(args, options):
-    """What outpainting.py makes of args of evaluate.py and of more options, a list of words."""
-    words = [f"--attempt_count={args.attempts}", "--no-generate_upsampled", "--wandb=disabled", f"--seed={args.seed}",
-             f"--threads={args.threads}", f"--use_gpu={args.use_gpu}", f"--precision={args.precision}", *options]
+def outpainting_options(args):
+    """What outpainting.py makes of args of evaluate.py, args.outpainting_options among them."""
+    words = [f"--attempt_count={args.attempts}", "--wandb=disabled", f"--seed={args.seed}", f"--threads={args.threads}",
+             f"--use_gpu={args.use_gpu}", f"--precision={args.precision}", *args.outpainting_options]
     words += [f"--{kind}_run={name}" for kind in ("tokenizer", "maskgit", "sharpen")
               if (name := getattr(args, f"{kind}_run"))]
     return outpainting_parser().parse_args(words)
 
 
-def continued(pictures, models, own, name):
-    """A list of uint8 [N, S, S, 3]: what outpainting.py makes of the middles of such pictures, in each attempt.
+def continued(pictures, grid, models, own, name):
+    """What outpainting.py makes of the middles of uint8 [N, S, S, 3]: the low-resolution results of each attempt, uint8
+    [attempts, N, s, s, 3], and the first attempt's 4x results, uint8 [N, 4s, 4s, 3], or None without upscaling.
 
-    models: outpainting.Models. own: options of outpainting.py; those of the size are set here. name: of the bar.
+    S is 4s with upscaling, otherwise s. models: outpainting.Models. own: options of outpainting.py, but for the size.
+    name: of the bar.
     """
-    first, end = middle(pictures.shape[1], models.downscale)
-    own.img_size = end - first
-    own.outpaint_range = first / models.downscale / models.window / own.outpaint_step
-    results = [[low for low, _ in grow(picture[first:end, first:end], models, own, lambda _: iter)]
-               for picture in tqdm(pictures, name, unit="picture", leave=False)]
-    return [np.stack(attempt) for attempt in zip(*results, strict=True)]
+    scale = SCALE if own.generate_upsampled else 1
+    (first, end), own = middle(pictures.shape[1], grid), copy.copy(own)
+    own.img_size = (end - first) // scale
+    own.outpaint_range = first // scale / models.downscale / models.window / own.outpaint_step
+    lows, larges = [], []
+    for picture in tqdm(pictures, name, unit="picture", leave=False):
+        low, large = zip(*grow(picture[first:end, first:end], models, own, lambda _: iter), strict=True)
+        lows.append(low)
+        larges.append(large[0])
+    return np.stack(lows, axis=1), np.stack(larges) if own.generate_upsampled else None
 
 
 class Judge:
-    """Measures sets of pictures, uint8 [N, S, S, 3], around their middle, against a reference set.
+    """Compares what was hidden of sets of pictures, uint8 [N, S, S, 3], with that of photographs.
 
     Args:
-        encode: function uint8 [B, S, S, 3] -> tokens int [B, S / unit, S / unit], of so many codes.
-        decided: painters of these tokens; the mark window_seam is left out where no windows meet.
-        inception: what load_inception returns, or None.
+        reference: the photographs, uint8 [M, S, S, 3].
+        grid: of hidden_blocks.
+        decided: painters of the tokens, int [T, T]; the mark window_seam is left out where no windows meet.
+        features: function uint8 [N, H, W, 3] -> float [N, D].
     """
 
-    def __init__(self, reference, encode, unit, codes, decided, inception):
-        self.encode, self.codes, self.inception = encode, codes, inception
+    def __init__(self, reference, grid, decided, features):
+        self.grid, self.features = grid, features
         size = reference.shape[1]
-        self.first, self.end = middle(size, unit)
-        self.outer = np.ones((size, size), bool)
-        self.outer[self.first:self.end, self.first:self.end] = False
-        self.levels = 1 + int(np.log2(self.first / PATCH))  # coarser ones are narrower than a patch
-        self.outer_tokens = self.outer[::unit, ::unit]
+        first, end = middle(size, grid)
+        self.hidden = np.ones((size, size), bool)
+        self.hidden[first:end, first:end] = False
         # Compared with other borders of tokens: in photographs these are borders of JPEG blocks as well.
+        unit = size // len(decided)
         beside = unit, 2 * unit
-        seams = {"seam": seam_lines(self.outer, np.ones_like(self.outer), beside),
-                 "window_seam": seam_lines(np.kron(decided, np.ones((unit, unit), int)), self.outer, beside)}
+        seams = {"seam": seam_lines(self.hidden, np.ones_like(self.hidden), beside),
+                 "window_seam": seam_lines(np.kron(decided, np.ones((unit, unit), int)), self.hidden, beside)}
         self.seams = {name: lines for name, lines in seams.items()
                       if all(any(pairs.any() for pairs in kind) for kind in lines)}
+        self.reference = self.seen(reference)
+
+    def seen(self, pictures):
+        """Features of the hidden blocks at full and at half size, {ending of marks: float [N, K, D]}."""
+        sizes = {"": pictures, "_half": at_half_size(pictures)}
+        return {ending: np.stack([self.features(blocks) for blocks in hidden_blocks(each, self.grid)])
+                for ending, each in sizes.items()}
+
+    def marks(self, pictures, true):
+        """{mark: value or (value, low, high)} of pictures that continue the middles of the photographs `true`."""
+        pairs = {ending: (seen, pooled(self.reference[ending])) for ending, seen in self.seen(pictures).items()}
+        marks = {f"kid{ending}": over_halves(len(seen), lambda chosen, seen=seen, others=others: kid(
+            pooled(seen[chosen]), others)) for ending, (seen, others) in pairs.items()}
+        for ending, (seen, others) in pairs.items():
+            marks[f"frechet{ending}"] = frechet(pooled(seen), others)
+            marks[f"precision{ending}"], marks[f"recall{ending}"] = precision_recall(pooled(seen), others)
+        for name, lines in self.seams.items():
+            scores = np.array([seam_score(picture, *lines) for picture in pictures])
+            marks[name] = over_halves(len(scores), lambda chosen, scores=scores: float(scores[chosen].mean()))
+        error = pictures[:, self.hidden].astype(np.float32) - true[:, self.hidden]
+        return marks | {"rms_error": float(np.sqrt(np.mean(error**2)))}
+
+
+class Statistics:
+    """Compares what was hidden of sets of pictures, uint8 [N, S, S, 3], with that of photographs by patches, colours
+    and tokens. These also praise noise that has the right colours.
+
+    Args:
+        reference: the photographs, uint8 [M, S, S, 3].
+        hidden: bool [S, S].
+        encode: function uint8 [B, S, S, 3] -> tokens int [B, S / unit, S / unit], of so many codes.
+    """
+
+    def __init__(self, reference, hidden, encode, unit, codes):
+        self.hidden, self.encode, self.codes = hidden, encode, codes
+        self.hidden_tokens = hidden[::unit, ::unit]
+        width = int(hidden[len(hidden) // 2].argmin())
+        self.levels = 1 + int(np.log2(width / PATCH))  # coarser ones are narrower than a patch
         self.reference = self.observe(reference)
 
     def observe(self, pictures):
-        """What the distances are computed from, for each picture: a dictionary of arrays of N rows."""
-        rng = np.random.default_rng(0)
-        size, quarter = pictures.shape[1], pictures.shape[1] // 4
-        places = [(row, column) for row in range(0, size - quarter + 1, quarter)
-                  for column in range(0, size - quarter + 1, quarter)
-                  if self.outer[row:row + quarter, column:column + quarter].mean() > 0.9]
-        tiles = [pictures[:, row:row + quarter, column:column + quarter] for row, column in places]
-        grids = np.concatenate([np.asarray(self.encode(part)) for part in in_batches(pictures, 16)])
-        tokens = grids[:, self.outer_tokens]
-        seen = {
-            "patches": patch_descriptors(pictures, self.outer, self.levels, PATCHES, rng),
-            "features": np.stack([random_features(tile) for tile in tiles], axis=1),
-            "colours": np.stack([colour_histogram(picture[self.outer]) for picture in pictures]),
-            "tokens": np.stack([np.bincount(row, minlength=self.codes) for row in tokens]),
-            "entropy": np.array([token_entropy(row) for row in tokens]),
-            "deviation": colour_deviation(pictures[:, self.outer]),
-        }
-        for name, lines in self.seams.items():
-            seen[name] = np.array([seam_score(picture, *lines) for picture in pictures])
-        if self.inception:
-            seen["inception"] = np.stack([self.inception(tile) for tile in tqdm(
-                tiles, "Inception", unit="tile", leave=False)], axis=1)
-        return seen
+        """(patches of each level, float [N, P, D]; counts of colours; counts of tokens)."""
+        patches = patch_descriptors(pictures, self.hidden, self.levels, PATCHES, np.random.default_rng(0))
+        tokens = np.concatenate([np.asarray(self.encode(part)) for part in in_batches(pictures, 16)])
+        return (patches, colour_histogram(pictures[:, self.hidden]),
+                np.bincount(tokens[:, self.hidden_tokens].ravel(), minlength=self.codes))
 
-    def marks(self, seen, chosen):
-        """Marks of the chosen pictures, int [K], of what observe gave for a set."""
-        marks = self.distances(seen, chosen, self.reference)
-        marks["entropy_bits"] = float(seen["entropy"][chosen].mean())
-        return marks | {name: float(seen[name][chosen].mean()) for name in self.seams}
-
-    @staticmethod
-    def distances(seen, chosen, reference):
-        """Distances of the chosen pictures, int [K], of what observe gave for a set, from what it gave for another."""
-        marks = {f"swd_{2**level}x": sliced_wasserstein(pooled(patches, chosen), pooled(others))
-                 for level, (patches, others) in enumerate(zip(seen["patches"], reference["patches"], strict=True))}
-        marks["swd"] = float(np.mean(list(marks.values())))
-        others = pooled(reference["features"])
-        scale = others.std(axis=0).mean()
-        features = pooled(seen["features"], chosen) / scale, others / scale
-        marks["frechet"], marks["kernel"] = frechet_distance(*features), kernel_distance(*features)
-        for name in ("colours", "tokens"):
-            marks[name] = histogram_distance(seen[name][chosen].sum(axis=0), reference[name].sum(axis=0))
-        return marks
-
-    def inception_distances(self, seen):
-        """Marks of a whole set. They have no intervals, because in so many dimensions pictures that resampling repeats
-        move them more than chance does."""
-        features = pooled(seen["inception"]), pooled(self.reference["inception"])
-        return {"inception_frechet": frechet_distance(*features), "inception_kernel": kernel_distance(*features)}
+    def marks(self, pictures):
+        """{mark: value} of such a set."""
+        (patches, *counts), (others, *other_counts) = self.observe(pictures), self.reference
+        levels = {f"swd_1/{2**level}": sliced_wasserstein(*map(pooled, pair))
+                  for level, pair in enumerate(zip(patches, others, strict=True))}
+        colours, tokens = map(histogram_distance, counts, other_counts)
+        cloudy = colour_deviation(pictures[:, ~self.hidden]) > MONOCHROME_DEVIATION
+        flat = colour_deviation(pictures[:, self.hidden]) < MONOCHROME_DEVIATION / 4
+        return {"swd": float(np.mean(list(levels.values()))), **levels, "colours": colours, "tokens": tokens,
+                "collapsed": float(np.mean(cloudy & flat))}
 
 
 def colour_deviation(pixels):
@@ -194,63 +218,68 @@ def colour_deviation(pixels):
     return np.abs(pixels - pixels.mean(axis=1, keepdims=True)).mean(axis=(1, 2)) / 255
 
 
-def pooled(values, chosen=slice(None)):
-    """The rows of the chosen pictures together: float [N, K, D] -> [len(chosen) * K, D]."""
-    return values[chosen].reshape(-1, values.shape[-1])
+def pooled(values):
+    """The rows of all pictures together: float [N, K, D] -> [N * K, D]."""
+    return values.reshape(-1, values.shape[-1])
 
 
-def with_intervals(judge, seen, rng):
-    """{mark: (value, low, high)}: marks of a set and what INTERVAL of resampled sets of its pictures give."""
-    count = len(seen["seam"])
-    value = judge.marks(seen, np.arange(count))
-    again = [judge.marks(seen, rng.integers(0, count, count))
-             for _ in tqdm(range(BOOTSTRAPS), "resampling", leave=False)]
-    return {name: (value[name], *np.quantile([each[name] for each in again], INTERVAL).tolist()) for name in value}
+def over_halves(count, mark):
+    """(value, low, high): what the function gives for so many numbers of pictures, int [count], and INTERVAL of what it
+    gives for random halves of them. Drawing with repeats would make sets look narrower, and KID too large."""
+    rng = np.random.default_rng(0)
+    halves = [rng.permutation(count)[:max(2, count // 2)] for _ in range(DRAWS)]
+    return (mark(np.arange(count)), *np.quantile([mark(half) for half in halves], INTERVAL).tolist())
 
 
-def measure_outpainting(pictures, reference, args, options=(), inception=None):
+def diversity(attempts, true, hidden):
+    """Mean difference of attempts, uint8 [A, N, S, S, 3], at what is hidden, bool [S, S], over that of photographs,
+    uint8 [N, S, S, 3], from each other."""
+    outer, real = (each[..., hidden, :].astype(np.float32) for each in (attempts, true))
+    between = [np.abs(a - b).mean() for index, a in enumerate(outer) for b in outer[index + 1:]]
+    return float(np.mean(between) / np.abs(real - np.roll(real, 1, axis=0)).mean())
+
+
+def measure_outpainting(pictures, reference, own, known, features):
     """Marks of outpainting.py, the same in one step, of the baselines and of real photographs, as
     {method: {mark: value or (value, low, high)}}. Seams of windows are those of outpainting.py's own windows for all.
 
     Args:
-        pictures: uint8 [N, S, S, 3], whose middle half is continued.
+        pictures: uint8 [N, S, S, 3], whose middles are continued. S is four times the low-resolution size if
+            own.generate_upsampled, and then the 4x results are judged as well, by marks that end in _4x.
         reference: uint8 [M, S, S, 3] of other photographs.
-        args: attempts, seed, machine options, tokenizer_run, maskgit_run.
-        options: of outpainting.py, a list.
-        inception: what load_inception returns, to compare by its features as well.
+        own: options of outpainting.py.
+        known: a key of GRIDS; the low-resolution size is a multiple of so many tokens.
+        features: of perceptual.load_features.
     """
-    own = outpainting_options(args, options)
-    models = Models(own)
-    size, unit = pictures.shape[1], models.downscale
-    if size % unit:
-        raise UserError(f"--img_size {size}: outpainting is measured on multiples of {unit} pixels.")
-    first, end = middle(size, unit)
-    decided = painters(size // unit, first // unit, end // unit, models.window, ring_depth(own, models.window),
-                       own.decoding)
-    judge = Judge(reference, models.encode, unit, models.mask_token, decided, inception)
-    attempts = continued(pictures, models, own, "outpainting.py")
-    sets = {"outpainting.py": attempts[0]}
+    models, grid = Models(own), GRIDS[known]
+    size = pictures.shape[1] // (SCALE if own.generate_upsampled else 1)
+    tokens = size // models.downscale
+
+    def sizes(large):
+        """{ending of marks: pictures}."""
+        return {"": at_size(large, size)} | ({"_4x": large} if own.generate_upsampled else {})
+
+    decided = painters(tokens, *middle(tokens, grid), models.window, ring_depth(own, models.window), own.decoding)
+    judges = {ending: Judge(each, grid, decided, features) for ending, each in sizes(reference).items()}
+    statistics = Statistics(at_size(reference, size), judges[""].hidden, models.encode, models.downscale,
+                            models.mask_token)
+    attempts, large = continued(pictures, grid, models, own, "outpainting.py")
+    true, sets = sizes(pictures), {"outpainting.py": lambda: {"": attempts[0], "_4x": large}}
     if own.decoding != "simple":
-        simple = outpainting_options(args, [*options, "--decoding=simple", "--attempt_count=1"])
-        sets[ONE_STEP] = continued(pictures, models, simple, ONE_STEP)[0]
+        simple = copy.copy(own)
+        simple.decoding, simple.attempt_count, simple.generate_upsampled = "simple", 1, False
+        sets[ONE_STEP] = lambda: {"": continued(true[""], grid, models, simple, ONE_STEP)[0][0]}
+    first, end = middle(pictures.shape[1], grid)
     for name, method in BASELINES.items():
-        sets[name] = np.stack([method(picture[first:end, first:end], first) for picture in pictures])
-    sets["real photographs"] = pictures
-    cloudy = colour_deviation(pictures[:, ~judge.outer]) > MONOCHROME_DEVIATION
-    rng, scores, true = np.random.default_rng(0), {}, judge.observe(pictures)
-    for name, results in tqdm(sets.items(), "comparing", unit="set", leave=False):
-        seen = true if results is pictures else judge.observe(results)
-        scores[name] = with_intervals(judge, seen, rng)
-        paired = judge.distances(seen, slice(None), true)
-        scores[name] |= {f"paired_{mark}": value for mark, value in paired.items()}
-        if inception:
-            scores[name] |= judge.inception_distances(seen)
-        error = (results[:, judge.outer].astype(np.float32) - pictures[:, judge.outer]) ** 2
-        scores[name]["rms_error"] = float(np.sqrt(error.mean()))
-        scores[name]["collapsed"] = float((seen["deviation"][cloudy] < MONOCHROME_DEVIATION / 4).mean())
+        sets[name] = lambda method=method: sizes(np.stack([
+            method(picture[first:end, first:end], first) for picture in pictures]))
+    sets["real photographs"] = lambda: true
+    scores = {}
+    for name, make in tqdm(sets.items(), "comparing", unit="set", leave=False):
+        results = make()
+        scores[name] = {f"{mark}{ending}": value for ending, judge in judges.items() if ending in results
+                        for mark, value in judge.marks(results[ending], true[ending]).items()}
+        scores[name] |= statistics.marks(results[""])
     if len(attempts) > 1:
-        outer = [each[:, judge.outer].astype(np.float32) for each in attempts]
-        between = [np.abs(a - b).mean() for index, a in enumerate(outer) for b in outer[index + 1:]]
-        real = pictures[:, judge.outer].astype(np.float32)
-        scores["outpainting.py"]["diversity"] = float(np.mean(between) / np.abs(real - np.roll(real, 1, axis=0)).mean())
+        scores["outpainting.py"]["diversity"] = diversity(attempts, true[""], judges[""].hidden)
     return scores

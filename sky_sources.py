@@ -7,6 +7,7 @@ Both sources have the same interface:
   class_names   sorted kinds of sky that are told apart: labels in words, or hours;  class_of(number): which of them a
                 picture shows, -1 if that is not known
   held_back     bool [N], the pictures that are for development only
+  sky_of        int [N], numbers of skies: crops of one photograph, or of frames of a place's day, show the same sky
   per_picture   how many crops of a picture are worth its decoding
   dropped       Counter of what was left out, by reason
   fingerprint() eight digits that tell the crops from those of other places
@@ -158,6 +159,7 @@ class Photographs(Source):
         self.class_names = sorted({*classes} - {""})
         self._class_of_label = [self.class_names.index(name) if name else -1 for name in classes]
         self.held_back = held_back(labels, [file.name for file in self.files], dev_share)
+        self.sky_of = np.arange(len(self.files))
 
     def class_of(self, number):
         return self._class_of_label[self.label_of[number]]
@@ -411,6 +413,7 @@ class Archive(Source):
                 for day, length in zip(place.days, np.diff(place.first), strict=True) if length]
         groups, names, lengths = zip(*days, strict=True)
         self.held_back = np.repeat(held_back(groups, names, dev_share), lengths)
+        self.sky_of = np.repeat(np.arange(len(days)), lengths)
 
     def path(self, number):
         """Full name of a frame."""

