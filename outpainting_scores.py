@@ -225,7 +225,9 @@ def pooled(values):
 
 def over_halves(count, mark):
     """(value, low, high): what the function gives for so many numbers of pictures, int [count], and INTERVAL of what it
-    gives for random halves of them. Drawing with repeats would make sets look narrower, and KID too large."""
+    gives for random halves of them. Drawing with repeats would make sets look narrower, and KID too large. Of few
+    pictures halves have a larger KID too, since blocks of one picture are alike: the value may lie below its interval.
+    """
     rng = np.random.default_rng(0)
     halves = [rng.permutation(count)[:max(2, count // 2)] for _ in range(DRAWS)]
     return (mark(np.arange(count)), *np.quantile([mark(half) for half in halves], INTERVAL).tolist())

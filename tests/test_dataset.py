@@ -225,6 +225,7 @@ def test_archive_is_split_by_day_and_described(archive):
     days = np.array([source.path(number).parent.as_posix() for number in range(len(source.label_of))])
     assert source.held_back.any()
     assert not set(days[source.held_back]) & set(days[~source.held_back])
+    assert len(set(zip(days, source.sky_of, strict=True))) == len(set(days)) == len(set(source.sky_of))
     assert not source.held_back[source.label_of == 1].any()
     crops = archive_crops(archive)
     held = int(source.held_back.sum())
@@ -498,6 +499,23 @@ def test_rows_of_a_pack_carry_the_label_of_their_picture(tmp_path, monkeypatch):
     reds = np.load(tmp_path / "p.npy")[..., 0].mean((1, 2)) > 128
     assert reds.any()
     assert reds.tolist() == [found["label_names"][label] == "red" for label in found["training_labels"]]
+
+
+def test_rows_of_a_pack_say_which_come_from_the_same_photograph(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "ROOT", tmp_path)
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        picture = clouds(rng, 60, 60)
+        picture[..., 1:] = (picture[..., 1:] > 145) * 200
+        picture[..., 0] = 20 * number
+        save(tmp_path / "photos" / f"{number}.png", picture)
+    run("--dataset_location", tmp_path / "photos", "--crop", 40, "--crops_per_picture", 3, "--dev_share", 0.4, "--pack",
+        tmp_path / "p.npy")
+    found = json.loads((tmp_path / "p.json").read_text())
+    for part, ending in (("training", ".npy"), ("development", ".dev.npy")):
+        reds = np.load(tmp_path / f"p{ending}")[:, 0, 0, 0]
+        pairs = set(zip(found[f"{part}_skies"], reds.tolist(), strict=True))
+        assert 1 < len(pairs) == len(set(found[f"{part}_skies"])) == len(set(reds)) < len(reds)
 
 
 @pytest.mark.parametrize("name", ["small.npy", "small.zip"])

@@ -7,12 +7,25 @@ import pytest
 from conftest import QUIET
 
 from dataset import write_npy, write_zip
-from distributions import FEATURES, seam_lines
-from evaluate import MASK_KINDS, held_back_crops, mask_of_kind, nearest_known
+from distributions import seam_lines
+from evaluate import MASK_KINDS, every_second, held_back_crops, mask_of_kind, nearest_known
 from maskgit import at_half_size
 from metrics import high_frequencies_kept, psnr, ssim
 from outpainting import build_parser as outpainting_parser
-from outpainting_scores import BASELINES, ONE_STEP, continued, middle, painters
+from outpainting_scores import (
+    BASELINES,
+    ONE_STEP,
+    Judge,
+    Statistics,
+    continued,
+    diversity,
+    hidden_blocks,
+    middle,
+    over_halves,
+    painters,
+)
+
+RUNS = [f"--{kind}_run=tiny" for kind in ("tokenizer", "maskgit", "sharpen")]
 
 
 def test_the_nearest_known_token_is_copied():
@@ -26,9 +39,39 @@ def test_every_kind_of_mask_hides_its_share():
     assert shares == {"half": 0.5, "known corner": 0.75, "hidden corner": 0.25, "hole": 0.25, "everything": 1}
 
 
-def test_the_middle_is_half_of_each_side_in_whole_tokens():
-    assert middle(224, 8) == (56, 168)
-    assert middle(200, 8) == (48, 152)
+def test_of_crops_of_the_same_photograph_all_or_none_are_chosen():
+    photographs = np.array([7, 3, 7, 9, 3, 1, 9, 7])
+    assert every_second(photographs).tolist() == [True, False, True, True, False, False, True, True]
+    assert every_second(np.arange(5)).tolist() == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize(("grid", "known"), [(3, (8, 16)), (4, (6, 18))])
+def test_the_hidden_blocks_are_all_but_the_middle(grid, known):
+    assert middle(24, grid) == known
+    pictures = np.random.default_rng(0).integers(1, 256, (2, 24, 24, 3)).astype(np.uint8)
+    pictures[:, known[0]:known[1], known[0]:known[1]] = 0
+    blocks, side = hidden_blocks(pictures, grid), 24 // grid
+    assert blocks.shape == (2, 4 * (grid - 1), side, side, 3)
+    assert blocks.all(), "nothing of the middle"
+    assert np.array_equal(blocks[1, 1], pictures[1, :side, side:2 * side]), "row by row"
+    assert np.array_equal(blocks[1, -1], pictures[1, -side:, -side:])
+
+
+def test_the_interval_is_that_of_random_halves():
+    scores = np.arange(40)
+    value, low, high = over_halves(40, lambda chosen: float(scores[chosen].mean()))
+    assert value == 19.5
+    assert 13 < low < 18 < 21 < high < 26
+    sizes, repeats = zip(*((len(half), len(half) - len(set(half))) for half in halves_of(9)), strict=True)
+    assert set(sizes[1:]) == {4}
+    assert set(repeats) == {0}
+
+
+def halves_of(count):
+    """What over_halves draws of so many pictures, and before that all."""
+    drawn = []
+    over_halves(count, lambda chosen: drawn.append(chosen) or 0.0)
+    return drawn
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -67,8 +110,8 @@ def test_painters_are_the_windows_in_which_outpainting_decides(size, step):
     words = ["--decoding=simple", "--batch_size=1", "--no-generate_upsampled",
              f"--outpaint_step={step}"]
     own = outpainting_parser().parse_args(words)
-    result = continued(np.zeros((1, size, size, 3), np.uint8), WindowNumbers(), own, "test")[0][0, ..., 0]
-    first, end = middle(size, 8)
+    result = continued(np.zeros((1, size, size, 3), np.uint8), 4, WindowNumbers(), own, "test")[0][0, 0, ..., 0]
+    first, end = middle(size, 4)
     outer = np.ones((size, size), bool)
     outer[first:end, first:end] = False
     decided = painters(size // 8, first // 8, end // 8, 16, round(16 * step), "full")
@@ -85,62 +128,149 @@ def test_joint_decoding_has_borders_wherever_a_window_ends():
         assert differ.any(axis=1).sum() == 4
 
 
+def mean_colours(blocks):
+    """Stands in for the network: float [N, 3]."""
+    return blocks.mean(axis=(1, 2)) / 255
+
+
+def test_the_judge_sees_colours_and_borders_of_windows():
+    pictures = np.random.default_rng(0).integers(90, 110, (6, 128, 128, 3)).astype(np.uint8)
+    decided = painters(16, 4, 12, 8, 4, "full")
+    brighter = pictures + 40 * np.kron(decided > 3, np.ones((8, 8), np.uint8))[..., None]  # in the four corners
+    with_windows, without = (Judge(pictures[::-1], 4, each, mean_colours) for each in (decided, 0 * decided))
+    calm, marked = (with_windows.marks(each, pictures) for each in (pictures, brighter))
+    assert calm["window_seam"][0] == pytest.approx(1, abs=0.1)
+    assert marked["window_seam"][0] > 3
+    assert "window_seam" not in without.marks(pictures, pictures)
+    assert calm["rms_error"] == 0
+    assert marked["rms_error"] == pytest.approx(40 * np.sqrt((decided > 3).sum() / (16 * 16 - 8 * 8)))
+    assert calm["frechet"] == pytest.approx(0, abs=1e-6)
+    for size in ("", "_half"):
+        assert marked[f"frechet{size}"] > 0.005
+        value, low, high = marked[f"kid{size}"]
+        assert 10 < low < high
+        assert value > 10
+        assert abs(calm[f"kid{size}"][0]) < 1
+        assert calm[f"precision{size}"] == 1
+        assert marked[f"precision{size}"] < 1
+
+
+def test_statistics_are_of_what_was_hidden(skies):
+    pictures = skies(6, 128)
+    hidden = np.ones((128, 128), bool)
+    hidden[32:96, 32:96] = False
+    pictures[:, ~hidden] = np.random.default_rng(0).integers(0, 256, (6, 64 * 64, 3))
+    statistics = Statistics(pictures[::-1], hidden, lambda part: part[:, ::8, ::8, 0], 8, 256)
+    changed, flat = pictures.copy(), pictures.copy()
+    changed[:, ~hidden] = 255 - changed[:, ~hidden]
+    flat[:3, hidden] = 128
+    same, of_changed, of_flat = map(statistics.marks, (pictures, changed, flat))
+    assert same["colours"] == same["tokens"] == same["collapsed"] == of_changed["colours"] == of_changed["tokens"] == 0
+    assert of_flat["collapsed"] == 0.5
+    assert of_flat["colours"] > 0.1
+    assert of_flat["tokens"] > 0.1
+    assert of_flat["swd"] > 2 * same["swd"]
+
+
+def test_diversity_is_one_where_attempts_differ_as_photographs_do():
+    true = np.zeros((2, 4, 4, 3), np.uint8)
+    true[1] = 100
+    hidden = np.eye(4, dtype=bool)
+    attempts = np.stack([true, true])
+    assert diversity(attempts, true, hidden) == 0
+    attempts[1, :, ~hidden] = 7
+    assert diversity(attempts, true, hidden) == 0
+    attempts[1, :, hidden] += 100
+    assert diversity(attempts, true, hidden) == 1
+
+
 def test_held_back_crops_of_a_zip_are_those_of_the_raw_pack(tmp_path, skies):
     info = {"options": {"crop": 64}, "label_names": ["Ci", "Cu"], "class_names": ["cirrus", "cumulus"],
-            "training_labels": [0], "development_labels": [0, 1, 1, 1], "development_classes": [0, 1, -1, 1]}
+            "training_labels": [0], "development_labels": [0, 1, 1, 1], "development_classes": [0, 1, -1, 1],
+            "development_skies": [8, 8, 9, 8]}
     found = []
     for path, write in ((tmp_path / "sky.npy", write_npy), (tmp_path / "sky.zip", write_zip)):
         write(path, {"training": iter(skies(1, 64)), "development": iter(skies(4, 64, seed=1))}, info)
-        found.append(held_back_crops(str(path), "Cu", 48, 3))
-    (raw, names), (decoded, decoded_names) = found
+        found.append(held_back_crops(str(path), "Cu", [96, 48], 3))
+    (raw, names, skies_of), (decoded, decoded_names, decoded_skies) = found
     assert names == decoded_names == ["cumulus", None, "cumulus"]
+    assert skies_of.tolist() == decoded_skies.tolist() == [8, 9, 8]
     assert raw.shape == decoded.shape == (3, 48, 48, 3)
     assert psnr(decoded, raw).min() > 40
 
 
-def test_the_command_measures_all_kinds_of_models(trained, skies):
+def test_the_command_measures_models(trained, skies):
     for part, seed in (("", 0), (".dev", 1)):
         np.save(trained.folder / f"judged{part}.npy", skies(8, 128, seed))
     info = {"label_names": ["Cu", "Ci"], "class_names": ["cirrus", "cumulus"], "development_labels": [0, 1] * 4,
             "development_classes": [1, 0] * 4}
     (trained.folder / "judged.json").write_text(json.dumps(info))
-    runs = [f"--{kind}_run=tiny" for kind in ("tokenizer", "maskgit", "sharpen")]
-    common = ("evaluate.py", "--pack", "judged.npy", "--img_size", 128, *runs, *QUIET[2:])
-    output = trained.run(*common, "--kinds", "tokenizer", "maskgit", "sharpen", "outpainting",
-                         "--diffusion_steps", 2, "--attempts", 2, "--outpainting_options", "--maskgit_steps 2",
-                         "--json", "scores.json")
+    output = trained.run("evaluate.py", "--pack", "judged.npy", *RUNS, *QUIET[2:], "--kinds", "tokenizer", "maskgit",
+                         "sharpen", "--diffusion_steps", 2, "--json", "scores.json")
     scores = json.loads((trained.folder / "scores.json").read_text())
-    assert {"tokenizer", "maskgit", "sharpen", "outpainting", "features"} <= set(scores)
+    assert set(scores) == {"crops", "tokenizer", "maskgit", "sharpen"}
     assert 5 < scores["tokenizer"]["psnr_db"] < 60
     assert scores["maskgit"]["unigram_loss"] > 0
     assert scores["maskgit"]["one_step_loss, guided"] > 0
     assert {f"one_step_loss, {kind}" for kind in MASK_KINDS} <= set(scores["maskgit"])
     assert scores["sharpen"]["half right, bicubic: psnr_db"] > 5
-    outpainted = scores["outpainting"]
-    assert set(outpainted) == {"outpainting.py", ONE_STEP, *BASELINES, "real photographs"}
-    assert scores["features"] == [FEATURES]
-    assert outpainted["real photographs"]["rms_error"] == 0
-    for mark in ("paired_swd", "paired_swd_1x", "paired_frechet", "paired_colours", "paired_tokens"):
-        assert outpainted["real photographs"][mark] == pytest.approx(0, abs=1e-6)
-        assert all(outpainted[name][mark] > 1e-3 for name in ("outpainting.py", *BASELINES))
-    for marks in outpainted.values():
-        value, low, high = marks["swd"]
-        assert 0 < low <= high
-        assert value > 0
-        assert 0 <= marks["collapsed"] <= 1
-        assert marks["window_seam"][0] >= 0
+    assert all(mark in output for kind in ("tokenizer", "maskgit", "sharpen") for mark in scores[kind])
+
+
+@pytest.mark.usefixtures("network")
+def test_the_command_judges_outpainting_at_both_sizes(trained, skies):
+    np.save(trained.folder / "large.npy", skies(1, 384))
+    np.save(trained.folder / "large.dev.npy", skies(6, 384, seed=1))
+    info = {"label_names": ["Cu"], "development_labels": [0] * 6, "development_skies": [4, 4, 2, 2, 3, 0]}
+    (trained.folder / "large.json").write_text(json.dumps(info))
+    output = trained.run("evaluate.py", "--pack", "large.npy", *RUNS, *QUIET[2:], "--kinds", "outpainting",
+                         "--img_size", 100, "--attempts", 2, "--outpainting_options",
+                         "--maskgit_steps 2 --diffusion_steps 1", "--json", "scores.json")
+    scores = json.loads((trained.folder / "scores.json").read_text())
+    assert scores["judged"] == {"continued": 3, "reference": 3, "pixels": 384, "known": "third"}
+    judged = scores["outpainting"]
+    assert set(judged) == {"outpainting.py", ONE_STEP, *BASELINES, "real photographs"}
+    assert judged["outpainting.py"]["diversity"] > 0
+    assert next(iter(judged["outpainting.py"])) == "kid", "the headline"
+    for name, marks in judged.items():
+        endings = ("", "_half") if name == ONE_STEP else ("", "_half", "_4x", "_half_4x")
+        assert {f"{mark}{ending}" for mark in ("kid", "frechet", "precision", "recall") for ending in endings} == {
+            mark for mark in marks if mark.startswith(("kid", "frechet", "precision", "recall"))}
         assert all(mark in output for mark in marks)
-    assert outpainted["outpainting.py"]["diversity"] > 0
-    assert outpainted["edge replication"]["seam"][0] < outpainted["mirroring"]["seam"][0] + 1
-    assert f"features: {FEATURES}" in output
+    real, edges = judged["real photographs"], judged["edge replication"]
+    assert real["rms_error"] == real["rms_error_4x"] == 0
+    for ending in ("", "_half", "_4x", "_half_4x"):
+        value, low, high = edges[f"kid{ending}"]
+        assert low < high
+        assert value > real[f"kid{ending}"][0]
+    assert "does not tell" not in output
+    assert "not judged" not in output
+
+
+@pytest.mark.usefixtures("network")
+def test_what_the_command_cannot_judge_is_said(trained, skies):
+    np.save(trained.folder / "old.npy", skies(1, 128))
+    np.save(trained.folder / "old.dev.npy", skies(4, 128, seed=1))
+    common = ("evaluate.py", "--pack", "old.npy", *RUNS, *QUIET[2:], "--kinds", "outpainting", "--known", "half",
+              "--outpainting_options", "--maskgit_steps 2 --diffusion_steps 1")
+    info = {"label_names": ["Cu"], "development_labels": [0] * 4}
+    (trained.folder / "old.json").write_text(json.dumps(info))
+    output = trained.run(*common)
+    assert "old.npy does not tell which crops come from the same photograph" in output
+    assert "The 4x results are not judged: the crops of old.npy have less than 512 pixels" in output
+    assert "continued 2, reference 2, pixels 128, known half" in output
+    assert "kid_4x" not in output
+    (trained.folder / "old.json").write_text(json.dumps({**info, "development_skies": [5] * 4}))
+    output = trained.run(*common, status=2)
+    assert "crops of at least two photographs" in output
+    assert "Traceback" not in output
 
 
 def test_wrong_input_is_one_sentence(trained, skies):
     np.save(trained.folder / "few.npy", skies(2, 64))
     np.save(trained.folder / "few.dev.npy", skies(2, 64))
     (trained.folder / "few.json").write_text(json.dumps({"label_names": ["Cu"], "development_labels": [0, 0]}))
-    for options, words in ((("--label", "snow"), "the held-back labels are Cu"), (("--img_size", 512), "64 pixels"),
-                           (("--img_size", 64, "--inception", "none.h5"), "none.h5 does not exist")):
+    for options, words in ((("--label", "snow"), "the held-back labels are Cu"), (("--img_size", 512), "64 pixels")):
         output = trained.run("evaluate.py", "--pack", "few.npy", *options, *QUIET[2:], status=2)
         assert words in output
         assert "Traceback" not in output
