@@ -36,8 +36,12 @@ with quiet_stderr():
 __all__ = ["compiled", "keras", "layers", "ops"]
 
 
-def compiled(model, function):
-    """function(*arrays) that calls model, as one graph of the backend; variables are read anew at every call."""
+def compiled(model, function, any_size=False):
+    """function(*arrays) that calls model, as one graph of the backend; variables are read anew at every call.
+
+    any_size: one graph serves pictures [B, h, w, C] of any B, h and w. Graphs of other sizes round differently in
+    bfloat16, so a result would depend on what was computed before.
+    """
     if keras.backend.backend() == "jax":
         import jax
 
@@ -50,4 +54,17 @@ def compiled(model, function):
 
     import tensorflow as tf
 
-    return tf.function(function, reduce_retracing=True)
+    if not any_size:
+        return tf.function(function, reduce_retracing=True)
+    graph = None
+
+    def call(*arrays):
+        nonlocal graph
+        arrays = [tf.convert_to_tensor(array) for array in arrays]
+        if graph is None:
+            graph = tf.function(function, input_signature=[
+                tf.TensorSpec([None, None, None, array.shape[3]] if array.ndim == 4 else array.shape, array.dtype)
+                for array in arrays])
+        return graph(*arrays)
+
+    return call

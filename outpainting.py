@@ -258,10 +258,10 @@ class Models:
         self.guidance = guidance if maskgit.config["context"] or self.label >= 0 else 0.0
         self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
         self.sharpen_config, self.multiple = sampler.config, sampler.multiple
-        self.estimate = compiled(sampler, sampler.estimate)
         self.octaves = sampler.config["style"] == "octaves"
+        self.estimate = compiled(sampler, sampler.estimate, any_size=self.octaves)
         if self.octaves:
-            self.prepare = compiled(sampler, sampler.prepare)
+            self.prepare = compiled(sampler, sampler.prepare, any_size=True)
 
     def network(self, tokens):
         """MaskGIT for the windows of one canvas int [H, W] and their guides: it knows the colours of all that is known

@@ -70,7 +70,7 @@ def test_progress_is_shown_for_every_stage(results):
 
 
 @pytest.mark.parametrize(("name", "size"), [
-    ("exact", (600 + 256, 512 + 256)), ("grey", (512 + 256, round(90 / 70 * 512) + 256)),
+    ("exact", (600 + 256, 512 + 256)), ("grey", (512 + 256, 8 * round(90 / 70 * 64) + 256)),
     ("transparent", (800 + 256, 512 + 256)), ("turned", (768 + 256, 512 + 256))])
 def test_results_keep_the_aspect_of_the_input(results, name, size):
     assert Image.open(results[0] / f"{name}_0_4x.png").size == size
