@@ -2,10 +2,12 @@
 import numpy as np
 import pytest
 
+import octaves
 from backend import keras, layers, ops
 from build_network import DepthToSpace, RotaryAttention, SpaceToDepth, sinusoidal_embedding
+from diffusion import angle
 from diffusion_model_upscale import PRESETS as SHARPEN_PRESETS
-from diffusion_model_upscale import SuperSampler
+from diffusion_model_upscale import OctaveSampler, SuperSampler
 from maskgit import PRESETS as MASKGIT_PRESETS
 from maskgit import MaskGIT
 from tokenizer import PRESETS as TOKENIZER_PRESETS
@@ -165,14 +167,17 @@ def test_the_super_sampler_of_the_thesis_has_the_size_it_reports():
     assert parameters(model) == pytest.approx(18.4e6, rel=0.15)
 
 
-@pytest.mark.parametrize(("preset", "size"), [("default", (16, 24)), ("thesis", (16, 32))])
-def test_super_samplers_start_from_what_they_are_given_at_any_size(preset, size):
-    """An untrained network predicts zero, which makes the clean estimate known."""
-    model = SuperSampler({**SHARPEN_PRESETS[preset]["model"], "edge_scale": 0.1})
-    assert all(side % model.multiple == 0 for side in size)
-    low, noisy = random(1, *size, 3), random(1, 4 * size[0], 4 * size[1], 3)
-    clean = np.asarray(model.estimate(*map(ops.convert_to_tensor, (low, noisy)), 0.5))
-    first, last = (0.9999, 0.005) if preset == "default" else (0.95, 0.02)
-    signal = np.cos((np.arccos(first) + np.arccos(last)) / 2)
-    expected = signal * noisy if model.config["predicts"] == "v" else noisy / signal
-    assert np.allclose(clean, expected, rtol=1e-4, atol=1e-5)
+def test_the_super_sampler_of_the_thesis_starts_from_what_it_is_given_at_any_size():
+    """An untrained network predicts no noise, which makes the clean estimate known."""
+    model = SuperSampler({**SHARPEN_PRESETS["thesis"]["model"], "edge_scale": 0.1})
+    noisy = random(1, 64, 128, 3)
+    clean = np.asarray(model.estimate(ops.convert_to_tensor(random(1, 16, 32, 3)), ops.convert_to_tensor(noisy), 0.5))
+    np.testing.assert_allclose(clean, noisy / np.cos((np.arccos(0.95) + np.arccos(0.02)) / 2), rtol=1e-4, atol=1e-5)
+
+
+def test_the_octave_sampler_starts_from_what_it_is_given_at_any_size():
+    """An untrained network predicts a velocity of zero."""
+    model = OctaveSampler(SHARPEN_PRESETS["default"]["model"])
+    noisy = random(1, 16, 24, 12)
+    clean = np.asarray(model.estimate(random(1, 16, 24, octaves.CONDITION), noisy, 0.5))
+    np.testing.assert_allclose(clean, np.cos(angle(0.5, "wide")) * noisy, rtol=1e-4, atol=1e-5)

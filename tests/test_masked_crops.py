@@ -129,4 +129,4 @@ def test_night_and_monochrome_frames_are_counted_and_only_a_tenth_of_the_latter_
     assert kept.count("night") == 0 and source.dropped["dark"] == 50
     assert kept.count("fog") + source.dropped["monochrome"] - (60 - kept.count("day")) == 200
     assert 5 <= kept.count("fog") <= 40  # 20 are expected, and 4.2 is the deviation
-    assert kept.count("day") > 40
+    assert kept.count("day") > 30  # clear sky is often of one colour too
