@@ -13,24 +13,6 @@ from token_decoding import (
 )
 from windows import blend, grid_windows, in_batches, independent_batches, ring_windows
 
-BLOCK = 3  # tokens; in the middle of a block of one code, the picture has the colour of that code
-
-
-def code_colours(decode, codes, window, downscale):
-    """The colour of every code, float32 [codes, 3] in [0, 1].
-
-    decode: function int32 [1, window, window] -> float32 [1, window * downscale, window * downscale, 3].
-    """
-    side = window // BLOCK
-    colours = []
-    for blocks in np.resize(np.arange(codes, dtype=np.int32), (-(-codes // side**2), side, side)):
-        tokens = np.pad(blocks.repeat(BLOCK, 0).repeat(BLOCK, 1), (0, window - BLOCK * side), mode="edge")
-        picture = np.asarray(decode(tokens[None]), np.float32)[0]
-        places = picture.reshape(window, downscale, window, downscale, 3).mean(axis=(1, 3))
-        middle = slice(BLOCK // 2, BLOCK * side, BLOCK)
-        colours.append(places[middle, middle].reshape(-1, 3))
-    return np.concatenate(colours)[:codes]
-
 
 def fill_outwards(canvases, beside, network, mask_token, known, window, step, seeds, batch_size, progress=iter,
                   **options):

@@ -17,29 +17,6 @@ USUAL_COVARIANCE = ACROSS**2 * np.eye(3) + (ALONG**2 - ACROSS**2) * np.outer(USU
 NOISE = 0.01  # deviation that is not seen as colour
 STRETCHED, SHRUNK = 2.0, 3.0  # deviations, at most
 
-RANGE = 0.01, 0.99  # quantiles between which colours are usual for a photograph
-
-
-def room(deviations):
-    """How far beyond the RANGE of a photograph's colours those of its surroundings go, float [3], from its deviations
-    along the axes of least, middle and most variation, float [3].
-
-    Fitted to the median, over 1,500 training crops of similar deviations, of the root mean square of what lies outside:
-    bright clouds in a deep sky leave little that is brighter or darker, and where there are few hues there are few
-    others.
-    """
-    least, middle, most = deviations
-    return np.array([0.003 + 0.5 * least, 0.005 + 0.65 * middle, min(0.07, 0.0125 / max(most, 1e-3))])
-
-
-def widening(distance):
-    """How many rooms colours lie beyond the range, at distances float32 [...] from the photograph in low-resolution
-    pixels: float32 [...].
-
-    The median of 1,700 training crops, whose surroundings were seen up to 180 pixels away; it is a straight line.
-    """
-    return 0.08 + 0.012 * distance
-
 
 class ColourMap(NamedTuple):
     """x -> (x - mean) @ matrix + USUAL_MEAN, of colours in [0, 1]."""
@@ -76,46 +53,6 @@ def colour_map(pixels):
     usual = USUAL_COVARIANCE + NOISE**2 * np.eye(3)
     gains, axes = np.linalg.eigh(inverse @ square_root(root @ usual @ root) @ inverse)
     return ColourMap(pixels.mean(axis=0), (axes * np.clip(gains, 1 / SHRUNK, STRETCHED)) @ axes.T)
-
-
-class ColourRange(NamedTuple):
-    """The colours that a photograph has, and how far beyond them its surroundings go.
-
-    mean: of its colours. axes: their principal ones, columns of a matrix, the main one last. lowest, highest: places
-    along these axes. room: how far beyond them.
-    """
-
-    mean: np.ndarray
-    axes: np.ndarray
-    lowest: np.ndarray
-    highest: np.ndarray
-    room: np.ndarray
-
-    def excess(self, colours):
-        """By how many rooms colours float32 [..., 3] in [0, 1] lie outside along each axis: float32 [..., 3]."""
-        places = (colours - self.mean) @ self.axes
-        return (places - np.clip(places, self.lowest, self.highest)) / self.room
-
-    def penalty(self, colours):
-        """What the log-probability of colours float32 [K, 3] loses, as if a normal distribution began where the range
-        ends, whose deviation is the room: float32 [K]. Where the range has widened it is less by that factor's square.
-        """
-        return (self.excess(colours) ** 2).sum(axis=-1) / 2
-
-    def limited(self, picture):
-        """float32 [H, W, 3] in [0, 1] with what lies outside brought back smoothly, less than a room away."""
-        excess = self.excess(picture)
-        return np.clip(picture + (self.room * (np.tanh(excess) - excess)) @ self.axes.T, 0, 1)
-
-
-def colour_range(colours):
-    """The ColourRange of a photograph's colours, float32 [..., 3] in [0, 1]."""
-    colours = colours.reshape(-1, 3)
-    mean = colours.mean(axis=0)
-    axes = np.linalg.eigh(np.cov(colours.T))[1].astype(np.float32)
-    places = (colours - mean) @ axes
-    return ColourRange(mean, axes, *np.quantile(places, RANGE, axis=0).astype(np.float32),
-                       room(places.std(axis=0)).astype(np.float32))
 
 
 def square_root(matrix):

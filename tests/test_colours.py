@@ -2,14 +2,12 @@ import numpy as np
 import pytest
 
 from colours import (
-    RANGE,
     SHRUNK,
     STRETCHED,
     UNCHANGED,
     USUAL_COVARIANCE,
     USUAL_MEAN,
     colour_map,
-    colour_range,
     of_some_part,
     square_root,
 )
@@ -77,39 +75,3 @@ def test_some_part_is_within_the_crop_and_chosen_by_the_generator():
     assert all(0 <= mean <= 1 for mean in means)
     whole = of_some_part(crop, np.random.default_rng(0), least=1)
     np.testing.assert_allclose(whole.mean, 0.5)
-
-
-def test_the_range_of_a_photograph_holds_its_colours():
-    picture = sky((0.5, 0.4, 0.3), [[0.1, 0.1, 0.1], [0, 0.03, -0.03], [0.01, 0, 0]]) / np.float32(255)
-    excess = colour_range(picture).excess(picture)
-    assert excess.dtype == np.float32
-    for axis in np.moveaxis(excess, -1, 0):
-        assert (axis < 0).mean() == pytest.approx(RANGE[0], abs=1e-3)
-        assert (axis > 0).mean() == pytest.approx(1 - RANGE[1], abs=1e-3)
-
-
-def test_colours_outside_lose_probability_by_their_distance_along_each_axis():
-    picture = sky((0.5, 0.4, 0.3), [[0.1, 0.1, 0.1], [0, 0.03, -0.03], [0.01, 0, 0]]) / np.float32(255)
-    limits = colour_range(picture)
-    places = np.stack([(limits.lowest + limits.highest) / 2, limits.highest + limits.room * [0, 0, 1],
-                       limits.lowest - limits.room * [0, 0, 2], limits.highest + limits.room * [1, 2, 0]])
-    colours = (places @ limits.axes.T + limits.mean).astype(np.float32)
-    np.testing.assert_allclose(limits.penalty(colours), [0, 0.5, 2, 2.5], atol=1e-3)
-    brought_back = (limits.limited(colours[None])[0] - limits.mean) @ limits.axes
-    np.testing.assert_allclose(brought_back[0], places[0], atol=1e-6)
-    np.testing.assert_allclose(brought_back[1] - limits.highest, limits.room * [0, 0, np.tanh(1)], atol=1e-5)
-    np.testing.assert_allclose(brought_back[2] - limits.lowest, -limits.room * [0, 0, np.tanh(2)], atol=1e-5)
-
-
-def test_room_is_left_where_contrast_is_low_and_hues_are_many():
-    def room(brightness, hue):
-        return colour_range(sky((0.5, 0.5, 0.5), [[brightness] * 3, [0, hue, -hue], [0, 0, 0]]) / np.float32(255)).room
-
-    assert room(0.05, 0)[2] > 1.5 * room(0.2, 0)[2]
-    assert room(0.1, 0.05)[1] > 3 * room(0.1, 0)[1]
-
-
-def test_a_photograph_of_one_colour_has_a_range_too():
-    limits = colour_range(np.full((8, 8, 3), 0.5, np.float32))
-    assert limits.penalty(np.full((1, 3), 0.5, np.float32)) == pytest.approx(0, abs=1e-6)
-    assert np.isfinite(limits.limited(np.random.default_rng(0).random((4, 4, 3), np.float32))).all()

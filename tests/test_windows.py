@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from canvas_decoding import code_colours, fill_jointly, fill_outwards
+from canvas_decoding import fill_jointly, fill_outwards
 from windows import blend, even_starts, grid_windows, independent_batches, ring_windows, tile_weights
 
 MASK = 7
@@ -131,18 +131,3 @@ def test_every_window_is_told_the_guides_of_its_own_place(jointly):
     else:
         result = fill_outwards(canvas[None], [guide[None]], repeating, MASK, known, 16, 8, [(0,)], 4, steps=3)[0]
     np.testing.assert_array_equal(result, np.where(canvas == MASK, guide, canvas))
-
-
-@pytest.mark.parametrize(("codes", "window"), [(20, 16), (30, 8)])
-def test_the_colour_of_a_code_is_what_it_has_among_its_likes(codes, window):
-    palette = np.random.default_rng(0).random((codes, 3))
-
-    def decode(tokens):
-        """Every token takes the mean colour of the nine around it, and its pixels differ."""
-        colours = palette[tokens[0]]
-        padded = np.pad(colours, ((1, 1), (1, 1), (0, 0)))
-        mean = sum(padded[row:row + window, column:column + window] for row in range(3) for column in range(3)) / 9
-        pattern = np.kron(np.ones((window, window)), [[-0.1, 0.1], [0.1, -0.1]])
-        return (mean.repeat(2, axis=0).repeat(2, axis=1) + pattern[..., None])[None]
-
-    np.testing.assert_allclose(code_colours(decode, codes, window, 2), palette, atol=1e-6)
