@@ -39,6 +39,7 @@ from utilities import (
     available_memory,
     command_parser,
     number,
+    own_seed,
     prepare_machine,
     run_command,
     run_name,
@@ -171,7 +172,7 @@ def upscale_canvas(low, photograph, sampler, config, steps, seed, batch_size, mu
         sampler: function (low [B, th, tw, 3] in [-1, 1], noisy edges [B, 4th, 4tw, 3], time) -> clean edges.
         config: of the super sampler ("edge_scale", "schedule").
         steps: of the solver.
-        seed: sequence of whole numbers.
+        seed: of own_seed.
         batch_size: tiles in one call; does not change the result.
         multiple: height and width of tiles are multiples of this.
         progress: wraps the range of steps.
@@ -221,7 +222,7 @@ def octave_chain(low, canvas, models, args, seed, bar):
     while octave:
         octave -= 1
         picture = add_octave(picture, canvas.shown(octave), models.prepare, models.estimate, args.diffusion_steps,
-                             [*seed, octave], bar(f"octave 1/{2**octave}"))
+                             own_seed(seed, "octave", octave), bar(f"octave 1/{2**octave}"))
         if 2**octave in (1, SCALE):
             yield picture[:height * SCALE >> octave, :width * SCALE >> octave]
 
@@ -369,7 +370,7 @@ def fill_tokens(canvas, encode, models, args, progress, halvings=0):
         guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
     network = models.network(tokens)
     temperature = args.guided_temperature if guided else args.temperature
-    seeds = [(args.seed, attempt, halvings) for attempt in range(args.attempt_count)]
+    seeds = [own_seed(args.seed, "tokens", attempt, halvings) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
         rings = -(-max(canvas.margins) // step)
         return np.stack([
@@ -401,7 +402,7 @@ def grow(picture, models, args, bar):
             low = decode_canvas_blended(tokens, models.decode, models.downscale, models.window, args.samples,
                                         bar("decoding"))
         low = seamless(colours.own(low), known, photograph / np.float32(255))
-        results = enlarged(low, canvas, models, args, (args.seed, attempt, 3), bar)
+        results = enlarged(low, canvas, models, args, own_seed(args.seed, "pixels", attempt), bar)
         low = to_bytes(next(results)[:-(-height // SCALE), :-(-width // SCALE)])
         yield low, to_bytes(next(results)[:height, :width]) if args.generate_upsampled else None
 

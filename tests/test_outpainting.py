@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 import canvas_decoding
+import token_decoding
 from canvas import place_picture
-from outpainting import build_parser, fill_tokens
+from outpainting import build_parser, fill_tokens, grow
 from utilities import ROOT
 
 FAST = ["--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2", "--wandb", "disabled"]
@@ -124,6 +125,49 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
     if len(told) > 1:
         assert (told[-1] // 4 == expected).all()
     assert len(told) == {8: 1, 13: 2, 21: 3, 70: 3}[max(margins)], "halved until a step is enough or 4 tokens are left"
+
+
+@pytest.mark.parametrize("decoding", ["full", "joint"])
+def test_no_two_streams_of_a_picture_share_a_seed(decoding, monkeypatch):
+    class Models:
+        downscale, window, mask_token, usual_colours = 8, 16, 64, False
+        coarse = position_local = octaves = True
+
+        def network(self, tokens):
+            return lambda windows, guides: np.zeros((*windows.shape, 64), np.float32)
+
+        def encode(self, pictures):
+            return pictures[:, ::8, ::8, 0].astype(int) // 4
+
+        def decode(self, tokens):
+            return np.zeros((*(8 * np.array(tokens.shape) // [8, 1, 1]), 3), np.float32)
+
+        def prepare(self, half, picture, known):
+            return np.zeros((*half.shape[:3], 12), np.float32), half, np.ones_like(half)
+
+        def estimate(self, condition, noisy, time):
+            return noisy
+
+    used = []
+
+    def watched(module, name):
+        function = getattr(module, name)
+
+        def called(seed, *arguments):
+            state = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+            used.append(tuple(state.generate_state(4)))
+            return function(seed, *arguments)
+
+        monkeypatch.setattr(module, name, called)
+
+    for module, name in ((canvas_decoding, "gumbel_noise"), (token_decoding, "gumbel_noise"),
+                         (np.random, "default_rng")):
+        watched(module, name)
+    args = build_parser().parse_args(["--attempt_count=2", "--maskgit_steps=4", "--diffusion_steps=1",
+                                      f"--decoding={decoding}", "--order=confidence"])
+    list(grow(sky(512, 512), Models(), args, lambda _: iter))
+    assert len(used) > 15
+    assert len(set(used)) == len(used)
 
 
 def test_attempts_differ_outside_and_nothing_is_left_empty(results):
