@@ -11,8 +11,8 @@ from PIL import Image
 import canvas_decoding
 import token_decoding
 from canvas import place_picture
-from outpainting import build_parser, fill_tokens, grow
-from utilities import ROOT
+from outpainting import LeftOut, build_parser, fill_tokens, grow
+from utilities import ROOT, UserError
 
 FAST = ["--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2", "--wandb", "disabled"]
 EVENING = np.array([1.0, 0.75, 0.5])
@@ -201,6 +201,41 @@ def test_sides_and_decodings(folder, tmp_path, options, size):
     width, height = Image.open(tmp_path / "exact_0_low.png").size
     assert (width - 22, height) == size  # the input is 150x128 at this scale
     assert not list(tmp_path.glob("*4x*"))
+
+
+def test_pictures_that_cannot_be_grown_do_not_stop_the_others(tmp_path):
+    folder, output = tmp_path / "pictures", tmp_path / "results"
+    for name, shape in (("first", (48, 64)), ("huge", (8, 1_000_000)), ("barred", (48, 48)), ("last", (64, 48))):
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.full((*shape, 3), 150, np.uint8)).save(folder / f"{name}.png")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (output / "barred_0_low.png").mkdir(parents=True)
+    small = ("--img_size", 32, "--outpaint_range", 0, "--no-generate_upsampled", "--wandb", "disabled", "--threads", 1)
+    finished = run("--input", folder, "--output", output, *small)
+    assert finished.returncode == 1, finished.stderr
+    assert "Traceback" not in finished.stderr
+    said = [line for line in finished.stderr.splitlines() if "Left out: " in line]
+    for line, word in zip(said, ("barred: ", "broken.jpg cannot be read", "huge: "), strict=True):
+        assert word in line
+    assert {path.name for path in output.glob("*_low.png") if path.is_file()} == {"first_0_low.png", "last_0_low.png"}
+
+
+def test_whatever_goes_wrong_with_a_picture_is_one_sentence(capsys):
+    left_out = LeftOut()
+    for error in (RuntimeError("odd\nand more"), MemoryError(), OSError(28, "No space left on device", "a.png")):
+        with left_out.if_this_fails("sky: "):
+            raise error
+    assert left_out.count == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "Left out: sky: it cannot be grown (RuntimeError: odd).",
+        "Left out: sky: there is not enough memory (none is left): smaller pictures or results need less.",
+        "Left out: sky: a.png: No space left on device."]
+    with pytest.raises(BrokenPipeError), left_out.if_this_fails():
+        raise BrokenPipeError
+    left_out.alone = True
+    with pytest.raises(UserError, match=r"^sky: it cannot be grown \(ValueError: wrong\)\.$"), \
+            left_out.if_this_fails("sky: "):
+        raise ValueError("wrong")
 
 
 def no_such(tmp_path):
