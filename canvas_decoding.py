@@ -11,6 +11,7 @@ from token_decoding import (
     masked_after_steps,
     sample_tokens,
 )
+from utilities import own_seed
 from windows import blend, grid_windows, in_batches, independent_batches, ring_windows
 
 
@@ -25,7 +26,7 @@ def fill_outwards(canvases, beside, network, mask_token, known, window, step, se
         mask_token: index of the mask.
         known: (top, bottom, left, right) of the known rectangle.
         window, step: side of a window and depth of a ring, in tokens.
-        seeds: one sequence of whole numbers for each attempt.
+        seeds: of own_seed, one for each attempt.
         batch_size: windows in one call of the network; does not change the result.
         progress: wraps the list of batches, e.g. a progress bar.
         options: of decode_tokens (steps, schedule, order, temperature, order_temperature).
@@ -41,7 +42,8 @@ def fill_outwards(canvases, beside, network, mask_token, known, window, step, se
         tokens, *told = (np.stack([grids[attempt, row:row + window, column:column + window]
                                    for attempt, (row, column) in batch]) for grids in (canvases, *beside))
         filled = decode_tokens(tokens, lambda tokens, told=told: network(tokens, *told), mask_token,
-                               [(*seeds[attempt], number[place]) for attempt, place in batch], **options)
+                               [own_seed(seeds[attempt], "window", number[place]) for attempt, place in batch],
+                               **options)
         for (attempt, (row, column)), result in zip(batch, filled, strict=True):
             canvases[attempt, row:row + window, column:column + window] = result
     return canvases
@@ -57,7 +59,7 @@ def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, 
     Args:
         canvas: int32 [H, W].
         beside: sequence of arrays [H, W].
-        seed: sequence of whole numbers.
+        seed: of own_seed.
         spread: 0 decides everywhere alike, large values strictly outwards.
         The others are those of fill_outwards and decode_tokens.
 
@@ -85,7 +87,7 @@ def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, 
                 yield from zip(batch, log_softmax(network(*inputs)), strict=True)
 
         log_probabilities = blend((*canvas.shape, mask_token), read())[unknown]
-        noise = gumbel_noise([*seed, step], log_probabilities.shape)
+        noise = gumbel_noise(own_seed(seed, "tokens", step), log_probabilities.shape)
         sampled, _ = sample_tokens(log_probabilities, noise, temperature)
         decided = first_positions(priority, unknown[None], [unknown.sum() - masked_after[step]])[0]
         canvas[decided] = sampled[decided[unknown]]

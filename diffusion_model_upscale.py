@@ -8,6 +8,7 @@ Given a picture, it learns what the picture twice as large has beyond the enlarg
 right, blurred, or decoded from tokens. The preset thesis learns one jump of four times instead (thesis_sharpen.py). The
 model lands in models/sharpen_<run_name>, metrics and pictures in runs/sharpen_<run_name> and wandb.
 """
+import json
 import math
 from itertools import count, islice
 
@@ -25,15 +26,25 @@ from maskgit import at_half_size
 from parallel import on_all_devices, own_rows
 from thesis_sharpen import SuperSampler, edge_scale, make_blurry, make_thesis_report
 from tokenizer import load_tokenizer
-from training import add_training_options, held_back, start_run, start_weights, train, with_preset
+from training import (
+    add_training_options,
+    held_back,
+    keep_arrays,
+    start_run,
+    start_weights,
+    stored_arrays,
+    train,
+    with_preset,
+)
 from utilities import (
     ROOT,
     add_machine_options,
     command_parser,
     number,
+    own_seed,
     prepare_machine,
-    replacing,
     run_command,
+    run_name,
     to_bytes,
 )
 
@@ -236,18 +247,19 @@ def decoded_halves(through, crops):
     return at_half_size(crops), np.rint(65535 * quarter.clip(0, 1)).astype(np.uint16)
 
 
-def extract_decoded(tokenizer, crops, number_of_crops, seed, path):
-    """decoded_halves of so many training crops. Kept in `path` (.npz) for when the run is resumed."""
-    if not path.exists():
-        through = make_through(tokenizer)
-        batches = islice(crops.batches(8, seed), math.ceil(number_of_crops / 8))
-        bar = tqdm(batches, "decoding tokens", math.ceil(number_of_crops / 8), unit_scale=8, unit="img")
-        halves, quarters = zip(*(decoded_halves(through, batch) for batch in bar), strict=True)
-        with replacing(path) as temporary:
-            np.savez(temporary, halves=np.concatenate(halves)[:number_of_crops],
-                     quarters=np.concatenate(quarters)[:number_of_crops])
-    with np.load(path) as stored:
-        return stored["halves"], stored["quarters"]
+def extract_decoded(tokenizer, crops, number_of_crops, seed, path, made_from):
+    """decoded_halves of so many training crops. Kept in `path` (.npz) for when the run is resumed; made_from is a text
+    that says from what they are made, and those made from anything else are made anew."""
+    stored = stored_arrays(path, made_from, "halves", "quarters")
+    if stored:
+        return stored
+    through = make_through(tokenizer)
+    batches = islice(crops.batches(8, own_seed(seed, "decoded")), math.ceil(number_of_crops / 8))
+    bar = tqdm(batches, "decoding tokens", math.ceil(number_of_crops / 8), unit_scale=8, unit="img")
+    halves, quarters = (np.concatenate(part)[:number_of_crops] for part in zip(
+        *(decoded_halves(through, batch) for batch in bar), strict=True))
+    keep_arrays(path, made_from, halves=halves, quarters=quarters)
+    return halves, quarters
 
 
 def octave_batches(crops, decoded, tile, share, batch_size, seed, start):
@@ -258,7 +270,7 @@ def octave_batches(crops, decoded, tile, share, batch_size, seed, start):
     """
     halves, quarters = decoded
     for image, batch in zip(count(start, batch_size), crops.batches(batch_size, seed, start)):
-        rng = np.random.default_rng([seed, image, 1])
+        rng = np.random.default_rng(own_seed(seed, "octaves", image))
         sharp = np.empty((batch_size, tile, tile, 3), np.uint8)
         half = np.zeros((batch_size, tile // 2, tile // 2, 3), np.float32)
         is_decoded = rng.random(batch_size) < share
@@ -318,7 +330,8 @@ def build_parser():
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=1)
     group = parser.add_argument_group("model")
-    group.add_argument("--tokenizer_run", metavar="NAME", help="tokenizer to use (default: the shipped one)")
+    group.add_argument("--tokenizer_run", type=run_name, metavar="NAME",
+                       help="tokenizer to use (default: the shipped one)")
     group.add_argument("--img_size", type=number(int, 64, 1024), metavar="PX",
                        help="side of the crops in pixels (default: the preset's)")
     group.add_argument("--token_crops", type=number(int, 1), default=8_000, metavar="N",
@@ -358,7 +371,9 @@ def main(args):
             return (((sharp, blurry(sharp)),) for sharp in crops.batches(settings["batch_size"], args.seed, start))
     else:
         tile = min(settings["tile"], img_size // 2 // 16 * 16)
-        decoded = extract_decoded(tokenizer, crops, args.token_crops, args.seed, run.folder / "decoded.npz")
+        made_from = json.dumps([tokenizer_config["fingerprint"], crops.description["fingerprint"], img_size,
+                                args.token_crops, args.seed])
+        decoded = extract_decoded(tokenizer, crops, args.token_crops, args.seed, run.folder / "decoded.npz", made_from)
         sharp, quarter = decoded_halves(make_through(tokenizer), dev)
         report = make_octave_report(model, sharp[:, :tile, :tile],
                                     quarter[:, :tile // 2, :tile // 2] / np.float32(65535))

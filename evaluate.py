@@ -41,7 +41,17 @@ from super_sampling import add_octave
 from thesis_sharpen import make_blurry, upscale_pictures
 from token_decoding import decoding_steps, log_softmax
 from tokenizer import load_tokenizer, reconstruct
-from utilities import UserError, add_machine_options, command_parser, number, prepare_machine, run_command, to_bytes
+from utilities import (
+    UserError,
+    add_machine_options,
+    command_parser,
+    number,
+    own_seed,
+    prepare_machine,
+    run_command,
+    run_name,
+    to_bytes,
+)
 from windows import in_batches
 
 KINDS = ("tokenizer", "maskgit", "sharpen", "outpainting")
@@ -153,7 +163,7 @@ def measure_maskgit(maskgit, tokens, contexts, guides, classes, training_tokens,
         _, kinds["one_step_loss, guided"], kinds["one_step_accuracy, guided"] = one_step_scores(hidden, guides=guides)
     full = np.empty_like(one_step)
     for batch in tqdm(in_batches(np.arange(len(seen)), 16), desc="decoding", leave=False):
-        seeds = [(0, int(index)) for index in batch]
+        seeds = [own_seed(0, "decoding", index) for index in batch]
         for _, decided, logits in decoding_steps(
                 seen[batch], lambda grid, batch=batch: network(grid, contexts[batch], unknown[batch], no_guides[batch]),
                 maskgit.mask_token, seeds, steps):
@@ -186,7 +196,7 @@ def measure_sharpen(sampler, tokenizer, crops, steps):
         prepare, estimate = compiled(sampler, sampler.prepare), compiled(sampler, sampler.estimate)
 
         def enlarged(half):
-            return np.stack([to_bytes(add_octave(each, None, prepare, estimate, steps, (0, row)))
+            return np.stack([to_bytes(add_octave(each, None, prepare, estimate, steps, own_seed(0, "octave", row)))
                              for row, each in enumerate(tqdm(half, "octave", leave=False))])
     else:
         true, half = crops, np.concatenate([make_blurry(tokenizer)(part) for part in in_batches(crops, 2)])
@@ -265,7 +275,7 @@ def build_parser():
     group = parser.add_argument_group("models (default: the shipped ones)")
     group.add_argument("--kinds", nargs="+", choices=KINDS, default=["tokenizer", "maskgit"], help="what to measure")
     for kind in KINDS:
-        group.add_argument(f"--{kind}_run", metavar="NAME", help=f"use models/{kind}_NAME")
+        group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")
     group.add_argument("--maskgit_steps", type=number(int, 1), default=12, metavar="N", help="steps of full decoding")
     group.add_argument("--diffusion_steps", type=number(int, 1), default=12, metavar="N", help="steps of upscaling")
     group = parser.add_argument_group("outpainting")

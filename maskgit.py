@@ -9,8 +9,6 @@ pictures in runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202
 """
 import json
 import math
-import zipfile
-import zlib
 from itertools import count, islice
 
 import numpy as np
@@ -31,7 +29,16 @@ from log_and_save import (
 from parallel import gathered, on_all_devices, own_rows, parts
 from token_decoding import decoding_steps, log_softmax
 from tokenizer import load_tokenizer
-from training import add_training_options, held_back, start_run, start_weights, train, with_preset
+from training import (
+    add_training_options,
+    held_back,
+    keep_arrays,
+    start_run,
+    start_weights,
+    stored_arrays,
+    train,
+    with_preset,
+)
 from utilities import (
     ROOT,
     add_machine_options,
@@ -39,7 +46,6 @@ from utilities import (
     number,
     own_seed,
     prepare_machine,
-    replacing,
     run_command,
     run_name,
     to_bytes,
@@ -60,7 +66,6 @@ PRESETS = {
         "beta_2": 0.999, "ema": 0.999,
     },
 }
-NOT_AN_ARCHIVE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 DECODE_STEPS = 12
 DROPPED = 0.2  # share of training windows that see nothing of their picture's other parts, and of those without class
 COARSE_DROPPED = 0.5  # share of those that see nothing of the picture at half its size
@@ -382,7 +387,7 @@ def extract_tokens(tokenizer, crops, number_of_crops, colours, seed, path, made_
 
     colours: of in_colours. Kept in `path` (.npz) for when the run is resumed; made_from is a text that says from what
     they are made, and those made from anything else are made anew."""
-    stored = stored_tokens(path, made_from)
+    stored = stored_arrays(path, made_from, "tokens", "coarse", "classes")
     if stored:
         return stored
     batch_size = 16
@@ -394,20 +399,8 @@ def extract_tokens(tokenizer, crops, number_of_crops, colours, seed, path, made_
         batch = in_colours(batch, colours, own_seed(seed, "colours", index))
         parts.append([*(np.asarray(encode(part)).astype(np.uint16) for part in (batch, at_half_size(batch))), classes])
     tokens, coarse, classes = (np.concatenate(part)[:number_of_crops] for part in zip(*parts, strict=True))
-    with replacing(path) as temporary:
-        np.savez(temporary, tokens=tokens, coarse=coarse, classes=classes, made_from=made_from)
+    keep_arrays(path, made_from, tokens=tokens, coarse=coarse, classes=classes)
     return tokens, coarse, classes
-
-
-def stored_tokens(path, made_from):
-    """What extract_tokens kept, or None where there is nothing that was made from the same and can be read."""
-    try:
-        with np.load(path) as stored:
-            if str(stored["made_from"]) == made_from:
-                return stored["tokens"], stored["coarse"], stored["classes"]
-    except NOT_AN_ARCHIVE:
-        pass
-    return None
 
 
 def with_wrong_tokens(grids, rng):
@@ -499,7 +492,7 @@ def make_report(model, tokenizer, tokens, contexts, guides):
         decoded = seen[:few]
         for decoded, decided, logits in decoding_steps(  # noqa: B007
                 seen[:few], lambda grid: network(grid, contexts[:few], no_guides[:few]), model.mask_token,
-                [(0, index) for index in range(few)], DECODE_STEPS):
+                [own_seed(0, "decoding", index) for index in range(few)], DECODE_STEPS):
             full[decided] = log_softmax(logits)[decided]
         full_loss, full_accuracy = hidden_scores(full, tokens[:few], hidden[:few])
         numbers = {"one_step_loss": loss, "one_step_accuracy": accuracy, "full_loss": full_loss,

@@ -9,13 +9,15 @@ turned back into a picture. That is shrunk to a quarter, and made larger octave 
 the photograph's own pixels are known all the while. Results in outpaint_results/: <name>_source.png,
 <name>_<attempt>_low.png, <name>_<attempt>_4x.png, and <name>_<attempt>.json with the options.
 
-The exit status is 0 if all pictures were grown, 1 if some were left out, 2 for wrong input.
+A picture that cannot be grown, for whatever reason, is named and the others are grown all the same. The exit status is
+0 if all pictures were grown, 1 if some were left out, 2 if none was grown or the input is wrong.
 """
 import argparse
 import os
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -38,13 +40,16 @@ from utilities import (
     add_machine_options,
     available_memory,
     command_parser,
+    explained,
     number,
+    own_seed,
     prepare_machine,
     run_command,
     run_name,
     save_picture,
     spread,
     to_bytes,
+    why,
     writable_folder,
 )
 from windows import blend, even_starts, grid_windows, in_batches
@@ -53,7 +58,7 @@ DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the de
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
-BYTES_A_PIXEL = 160  # of the result
+BYTES_A_PIXEL = 300  # of the result: 242, 280 and 259 more at the peak, measured with 2.4, 6.6 and 12.8 million pixels
 LONGEST_NAME = 200  # bytes, so that names of results are legal in every file system
 
 
@@ -171,7 +176,7 @@ def upscale_canvas(low, photograph, sampler, config, steps, seed, batch_size, mu
         sampler: function (low [B, th, tw, 3] in [-1, 1], noisy edges [B, 4th, 4tw, 3], time) -> clean edges.
         config: of the super sampler ("edge_scale", "schedule").
         steps: of the solver.
-        seed: sequence of whole numbers.
+        seed: of own_seed.
         batch_size: tiles in one call; does not change the result.
         multiple: height and width of tiles are multiples of this.
         progress: wraps the range of steps.
@@ -221,7 +226,7 @@ def octave_chain(low, canvas, models, args, seed, bar):
     while octave:
         octave -= 1
         picture = add_octave(picture, canvas.shown(octave), models.prepare, models.estimate, args.diffusion_steps,
-                             [*seed, octave], bar(f"octave 1/{2**octave}"))
+                             own_seed(seed, "octave", octave), bar(f"octave 1/{2**octave}"))
         if 2**octave in (1, SCALE):
             yield picture[:height * SCALE >> octave, :width * SCALE >> octave]
 
@@ -302,9 +307,9 @@ def margins(args, window):
 
 
 def sources(args, left_out):
-    """Yield (name, uint8 [H, W, 3]) of the pictures to grow, read one at a time.
+    """Yield (name, uint8 [H, W, 3]) of the pictures to grow, read one at a time, but those that cannot be read.
 
-    Of several, those that cannot be read are named, and their errors appended to the list left_out.
+    left_out: LeftOut.
     """
     if not args.dataset_outpaint_only:
         from dataset import load_crops
@@ -320,14 +325,36 @@ def sources(args, left_out):
         print(f"{len(files) - args.example_count} more pictures of {location} left out: --example_count {len(files)} "
               "grows all.", file=sys.stderr)
     files = files[:args.example_count]
+    left_out.alone = len(files) == 1
     for name, file in zip(result_names(files), files, strict=True):
+        picture = None
+        with left_out.if_this_fails():
+            picture = read_picture(file)
+        if picture is not None:
+            yield name, picture
+
+
+class LeftOut:
+    """How many pictures could not be grown. Each is said, and the others go on; if there is none (alone) that ends all.
+    """
+
+    def __init__(self):
+        self.count, self.alone = 0, False
+
+    @contextmanager
+    def if_this_fails(self, name=""):
+        """Whatever goes wrong in this block is said of the picture with this name. Raises UserError if it is alone."""
         try:
-            yield name, read_picture(file)
-        except UserError as error:
-            if len(files) == 1:
-                raise
-            print(f"Left out: {error}", file=sys.stderr)
-            left_out.append(error)
+            yield
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            expected = isinstance(error, (UserError, OSError, MemoryError))
+            said = explained(error) if expected else f"it cannot be grown ({type(error).__name__}: {why(error)})."
+            if self.alone:
+                raise UserError(name + said) from None
+            print(f"Left out: {name}{said}", file=sys.stderr)
+            self.count += 1
 
 
 def result_names(files):
@@ -369,7 +396,7 @@ def fill_tokens(canvas, encode, models, args, progress, halvings=0):
         guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
     network = models.network(tokens)
     temperature = args.guided_temperature if guided else args.temperature
-    seeds = [(args.seed, attempt, halvings) for attempt in range(args.attempt_count)]
+    seeds = [own_seed(args.seed, "tokens", attempt, halvings) for attempt in range(args.attempt_count)]
     if args.decoding == "joint":
         rings = -(-max(canvas.margins) // step)
         return np.stack([
@@ -401,7 +428,7 @@ def grow(picture, models, args, bar):
             low = decode_canvas_blended(tokens, models.decode, models.downscale, models.window, args.samples,
                                         bar("decoding"))
         low = seamless(colours.own(low), known, photograph / np.float32(255))
-        results = enlarged(low, canvas, models, args, (args.seed, attempt, 3), bar)
+        results = enlarged(low, canvas, models, args, own_seed(args.seed, "pixels", attempt), bar)
         low = to_bytes(next(results)[:-(-height // SCALE), :-(-width // SCALE)])
         yield low, to_bytes(next(results)[:height, :width]) if args.generate_upsampled else None
 
@@ -421,7 +448,9 @@ def check_size(picture, args, models):
     sides = SCALE * args.img_size * np.array(picture.shape[:2]) / min(picture.shape[:2])
     top, bottom, left, right = (SCALE * models.downscale * margin for margin in margins(args, models.window))
     height, width = (sides + [top + bottom, left + right]).astype(int).tolist()
-    needed = height * width * (BYTES_A_PIXEL if args.generate_upsampled else BYTES_A_PIXEL / SCALE**2)
+    if not args.generate_upsampled:
+        height, width = height // SCALE, width // SCALE
+    needed = height * width * (BYTES_A_PIXEL + 4 * args.attempt_count)  # results are kept until they are logged
     if needed > (free := available_memory()):
         raise UserError(f"the result would be {width}x{height} pixels, which takes {needed / 1e9:.0f} GB of memory, "
                         f"and {free / 1e9:.0f} GB are free: a smaller --outpaint_range or --img_size, or "
@@ -429,50 +458,48 @@ def check_size(picture, args, models):
 
 
 def main(args):
-    left_out = []
+    left_out = LeftOut()
     pictures = sources(args, left_out)
     first = next(pictures, None)
+    if first is None and left_out.count:
+        raise UserError("no picture can be read.")
     if first is None:
-        raise UserError("no picture can be read." if left_out else "nothing of the archive is held back to be grown.")
+        raise UserError("nothing of the archive is held back to be grown.")
     output = writable_folder(args.output)
     models = Models(args)
     options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     run = start_wandb("outpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb, auto="offline")
-    written = []
+    written, grown = [], 0
 
-    def write(name, pixels):
-        save_picture(output / name, pixels)
+    def write(name, value):
+        (write_json if name.endswith(".json") else save_picture)(output / name, value)
         written.append(output / name)
 
     for name, picture in chain([first], pictures):
-        try:
-            check_size(picture, args, models)
-        except UserError as error:
-            print(f"Left out {name}: {error}", file=sys.stderr)
-            left_out.append(error)
-            continue
-
         def bar(stage, name=name):
             return partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
 
-        write(f"{name}_source.png", picture)
         shown = {"source": picture}
-        for attempt, (low, large) in enumerate(grow(picture, models, args, bar)):
-            write(f"{name}_{attempt}_low.png", low)
-            shown[f"low_{attempt}"] = low
-            if large is not None:
-                write(f"{name}_{attempt}_4x.png", large)
-                shown[f"4x_{attempt}"] = large
-            write_json(output / f"{name}_{attempt}.json",
-                       {"picture": name, "attempt": attempt, "options": options, "precision": models.precision,
-                        "models": models.fingerprints})
-            written.append(output / f"{name}_{attempt}.json")
-        if args.wandb != "disabled":
+        with left_out.if_this_fails(f"{name}: "):
+            check_size(picture, args, models)
+            write(f"{name}_source.png", picture)
+            for attempt, (low, large) in enumerate(grow(picture, models, args, bar)):
+                write(f"{name}_{attempt}_low.png", low)
+                shown[f"low_{attempt}"] = low
+                if large is not None:
+                    write(f"{name}_{attempt}_4x.png", large)
+                    shown[f"4x_{attempt}"] = large
+                write(f"{name}_{attempt}.json", {"picture": name, "attempt": attempt, "options": options,
+                                                 "precision": models.precision, "models": models.fingerprints})
+            grown += 1
+        if len(shown) > 1 and args.wandb != "disabled":
             run.log({key: wandb_image(pixels, name) for key, pixels in shown.items()})
     run.finish()
     print(*written, sep="\n")
-    if left_out:
-        sys.exit(1 if written else 2)
+    if not grown:
+        raise UserError("no picture was grown.")
+    if left_out.count:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import numpy as np
 
 import octaves
 from diffusion import sample
+from utilities import own_seed
 
 TILE, MARGIN = 512, 44  # pixels of the half; the margin is as wide as the network's view
 MULTIPLE = 8  # of the height and width of a half
@@ -17,7 +18,7 @@ def add_octave(half, known, prepare, estimate, steps, seed, progress=iter):
             numbers; or None.
         prepare, estimate: those of diffusion_model_upscale.OctaveSampler, as functions of arrays.
         steps: of the sampler.
-        seed: sequence of whole numbers.
+        seed: of own_seed.
         progress: wraps the range of steps.
     """
     half = np.asarray(octaves.yuv(half))
@@ -43,7 +44,7 @@ def add_octave(half, known, prepare, estimate, steps, seed, progress=iter):
             clean[:, rows, columns] = found[:, inside[0], inside[1]]
         return np.where(mask > 0, wanted, clean)
 
-    start = np.random.default_rng(seed).standard_normal(wanted.shape, np.float32)
+    start = np.random.default_rng(own_seed(seed)).standard_normal(wanted.shape, np.float32)
     octave = sample(denoised, start, steps, "wide", progress=progress)
     return np.asarray(octaves.rgb(octaves.with_octave(half[None], octave, strength)))[0]
 

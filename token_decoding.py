@@ -7,6 +7,8 @@ from functools import cache
 
 import numpy as np
 
+from utilities import own_seed
+
 SCHEDULES = ("arccos", "cosine", "linear", "square", "root")
 ORDERS = ("halton", "confidence")
 
@@ -66,13 +68,13 @@ def _radical_inverse(index, base):
 
 
 def gumbel_noise(seed, shape):
-    """Standard Gumbel noise, float32, the same for the same seed (a sequence of whole numbers).
+    """Standard Gumbel noise, float32, the same for the same seed (of own_seed).
 
     TensorFlow Probability draws it where TensorFlow runs, NumPy elsewhere.
     """
     from backend import keras
 
-    state = np.random.SeedSequence(seed)
+    state = own_seed(seed)
     if keras.backend.backend() != "tensorflow":
         return np.random.default_rng(state).gumbel(size=shape).astype(np.float32)
     import tensorflow_probability as tfp
@@ -127,7 +129,7 @@ def decoding_steps(tokens, network, mask_token, seeds, steps=12, schedule="arcco
         tokens: int32 [B, h, w]; positions equal to mask_token are unknown, the others are never changed.
         network: function int32 [B, h, w] -> logits float [B, h, w, K].
         mask_token: index of the mask.
-        seeds: B sequences of whole numbers: row b of the result depends on seeds[b] and tokens[b] alone.
+        seeds: B of own_seed: row b of the result depends on seeds[b] and tokens[b] alone.
         steps: how many times the network is called, at most.
         schedule: one of SCHEDULES.
         order: "halton" decides positions in a fixed order rolled at random; "confidence" the most probable first,
@@ -146,12 +148,12 @@ def decoding_steps(tokens, network, mask_token, seeds, steps=12, schedule="arcco
             return
         logits = np.asarray(network(tokens), np.float32)
         log_probabilities = log_softmax(logits)
-        noise = np.stack([gumbel_noise([*seed, step], logits.shape[1:]) for seed in seeds])
+        noise = np.stack([gumbel_noise(own_seed(seed, "tokens", step), logits.shape[1:]) for seed in seeds])
         sampled, chosen = sample_tokens(log_probabilities, noise, temperature)
         if order == "halton":
             priority = -ranks.astype(np.float32)
         else:
-            order_noise = np.stack([gumbel_noise([*seed, step, 1], (height, width)) for seed in seeds])
+            order_noise = np.stack([gumbel_noise(own_seed(seed, "order", step), (height, width)) for seed in seeds])
             priority = chosen + order_temperature * (1 - (step + 1) / steps) * order_noise
         decided = first_positions(priority, unknown, unknown.sum(axis=(1, 2)) - masked_after[:, step])
         tokens = np.where(decided, sampled, tokens)
@@ -177,5 +179,5 @@ def first_positions(priority, allowed, counts):
 
 
 def _rolled(rank, seed):
-    rows, columns = np.random.default_rng([*seed, 2]).integers(rank.shape)
+    rows, columns = np.random.default_rng(own_seed(seed, "roll")).integers(rank.shape)
     return np.roll(rank, (rows, columns), axis=(0, 1))

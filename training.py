@@ -225,6 +225,23 @@ def resume(path, model, batch_size):
     return images, history
 
 
+def stored_arrays(path, made_from, *names):
+    """The arrays of these names that keep_arrays wrote, made from the same; None where there are none such."""
+    try:
+        with np.load(path) as stored:
+            if str(stored["made_from"]) == made_from:
+                return [stored[name] for name in names]
+    except NOT_A_CHECKPOINT:
+        pass
+    return None
+
+
+def keep_arrays(path, made_from, **arrays):
+    """Write arrays to a .npz file for when a run is resumed. made_from: a text that says from what they are made."""
+    with replacing(path) as temporary:
+        np.savez(temporary, made_from=made_from, **arrays)
+
+
 class Ticks(keras.callbacks.Callback):
     """Progress bar, and at the end of every tick: metrics and pictures of the averaged weights, checkpoint, log."""
 

@@ -208,9 +208,9 @@ def prepare_machine(args):
             import jax
 
             has_gpu = jax.default_backend() != "cpu"
-    if not has_gpu and os.environ.get("CUDA_VISIBLE_DEVICES") != "" and any(Path("/dev").glob("nvidia[0-9]*")):
-        print(f"This machine has a GPU that {keras.backend.backend()} cannot use, or none with this number: the "
-              "processor is used.", file=sys.stderr)
+    if not has_gpu and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+        there = any(Path("/dev").glob("nvidia[0-9]*"))
+        print(end=without_gpu(args.use_gpu, there, keras.backend.backend()), file=sys.stderr)
     precision = args.precision
     if precision == "auto":
         precision = "bfloat16" if has_gpu or processor_multiplies_bfloat16() else "float32"
@@ -233,6 +233,16 @@ def chosen_gpu(number, listed):
         raise UserError(f"--use_gpu {number} is not there: CUDA_VISIBLE_DEVICES={listed} lists {len(names)}, counted "
                         "from 0.")
     return names[number]
+
+
+def without_gpu(number, there, backend):
+    """What is said, a line or nothing, where a backend finds no GPU that is not hidden from it.
+
+    number: --use_gpu, or None. there: whether the machine has a GPU.
+    """
+    if number:  # the default is 0
+        return f"--use_gpu {number} is not there, or {backend} cannot use it: the processor is used.\n"
+    return f"This machine has a GPU that {backend} cannot use: the processor is used.\n" if there else ""
 
 
 @contextmanager

@@ -65,13 +65,13 @@ def test_what_is_known_comes_back(model, known):
     half = pictures(1, 32, 48, seed=1)[0]
     top, left = {None: (0, 0), "middle": (16, 24), "edge": (0, 60)}[known]
     part = picture[top:top + 33, left:left + 36]
-    result = add_octave(half, known and (part, top, left), model.prepare, model.estimate, 3, [0])
+    result = add_octave(half, known and (part, top, left), model.prepare, model.estimate, 3, 0)
     assert result.shape == picture.shape
     assert np.isfinite(result).all()
     if known:
         inside = slice(top, top + 32), slice(left, left + 36)
         np.testing.assert_allclose(result[inside], part[:32], atol=2e-6)
-        without = add_octave(half, None, model.prepare, model.estimate, 3, [0])
+        without = add_octave(half, None, model.prepare, model.estimate, 3, 0)
         assert np.abs(result[inside] - without[inside]).max() > 0.01
 
 
@@ -86,12 +86,12 @@ def trained_enough(model, seed=0):
 def test_tiles_give_what_the_whole_gives_and_a_seed_one_picture(model, monkeypatch):
     half = pictures(1, 96, 128)[0]
     trained_enough(model)
-    whole, again, other = (add_octave(half, None, model.prepare, model.estimate, 2, [seed]) for seed in (0, 0, 1))
+    whole, again, other = (add_octave(half, None, model.prepare, model.estimate, 2, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(whole, again)
     assert np.abs(whole - other).mean() > 1e-4
     monkeypatch.setattr(super_sampling, "TILE", 48)
     assert len(tiles(96, 128)) == 6
-    tiled = add_octave(half, None, model.prepare, model.estimate, 2, [0])
+    tiled = add_octave(half, None, model.prepare, model.estimate, 2, 0)
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
@@ -104,7 +104,7 @@ def test_tiles_that_are_known_cost_nothing(model, monkeypatch):
         return model.estimate(condition, noisy, time)
 
     picture = pictures(1, 64, 64)[0]
-    add_octave(pictures(1, 32, 32)[0], (picture[:32], 0, 0), model.prepare, estimate, 2, [0])
+    add_octave(pictures(1, 32, 32)[0], (picture[:32], 0, 0), model.prepare, estimate, 2, 0)
     assert len(calls) == 2 * 2
 
 

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 import canvas_decoding
+import token_decoding
 from canvas import place_picture
-from outpainting import build_parser, fill_tokens
-from utilities import ROOT
+from outpainting import LeftOut, build_parser, fill_tokens, grow
+from utilities import ROOT, UserError
 
 FAST = ["--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2", "--wandb", "disabled"]
 EVENING = np.array([1.0, 0.75, 0.5])
@@ -126,6 +127,49 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
     assert len(told) == {8: 1, 13: 2, 21: 3, 70: 3}[max(margins)], "halved until a step is enough or 4 tokens are left"
 
 
+@pytest.mark.parametrize("decoding", ["full", "joint"])
+def test_no_two_streams_of_a_picture_share_a_seed(decoding, monkeypatch):
+    class Models:
+        downscale, window, mask_token, usual_colours = 8, 16, 64, False
+        coarse = position_local = octaves = True
+
+        def network(self, tokens):
+            return lambda windows, guides: np.zeros((*windows.shape, 64), np.float32)
+
+        def encode(self, pictures):
+            return pictures[:, ::8, ::8, 0].astype(int) // 4
+
+        def decode(self, tokens):
+            return np.zeros((*(8 * np.array(tokens.shape) // [8, 1, 1]), 3), np.float32)
+
+        def prepare(self, half, picture, known):
+            return np.zeros((*half.shape[:3], 12), np.float32), half, np.ones_like(half)
+
+        def estimate(self, condition, noisy, time):
+            return noisy
+
+    used = []
+
+    def watched(module, name):
+        function = getattr(module, name)
+
+        def called(seed, *arguments):
+            state = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+            used.append(tuple(state.generate_state(4)))
+            return function(seed, *arguments)
+
+        monkeypatch.setattr(module, name, called)
+
+    for module, name in ((canvas_decoding, "gumbel_noise"), (token_decoding, "gumbel_noise"),
+                         (np.random, "default_rng")):
+        watched(module, name)
+    args = build_parser().parse_args(["--attempt_count=2", "--maskgit_steps=4", "--diffusion_steps=1",
+                                      f"--decoding={decoding}", "--order=confidence"])
+    list(grow(sky(512, 512), Models(), args, lambda _: iter))
+    assert len(used) > 15
+    assert len(set(used)) == len(used)
+
+
 def test_attempts_differ_outside_and_nothing_is_left_empty(results):
     first, second = (load(results[0] / f"exact_{attempt}_4x.png") for attempt in (0, 1))
     assert (first[:128] != second[:128]).mean() > 0.3
@@ -157,6 +201,41 @@ def test_sides_and_decodings(folder, tmp_path, options, size):
     width, height = Image.open(tmp_path / "exact_0_low.png").size
     assert (width - 22, height) == size  # the input is 150x128 at this scale
     assert not list(tmp_path.glob("*4x*"))
+
+
+def test_pictures_that_cannot_be_grown_do_not_stop_the_others(tmp_path):
+    folder, output = tmp_path / "pictures", tmp_path / "results"
+    for name, shape in (("first", (48, 64)), ("huge", (8, 1_000_000)), ("barred", (48, 48)), ("last", (64, 48))):
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(np.full((*shape, 3), 150, np.uint8)).save(folder / f"{name}.png")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (output / "barred_0_low.png").mkdir(parents=True)
+    small = ("--img_size", 32, "--outpaint_range", 0, "--no-generate_upsampled", "--wandb", "disabled", "--threads", 1)
+    finished = run("--input", folder, "--output", output, *small)
+    assert finished.returncode == 1, finished.stderr
+    assert "Traceback" not in finished.stderr
+    said = [line for line in finished.stderr.splitlines() if "Left out: " in line]
+    for line, word in zip(said, ("barred: ", "broken.jpg cannot be read", "huge: "), strict=True):
+        assert word in line
+    assert {path.name for path in output.glob("*_low.png") if path.is_file()} == {"first_0_low.png", "last_0_low.png"}
+
+
+def test_whatever_goes_wrong_with_a_picture_is_one_sentence(capsys):
+    left_out = LeftOut()
+    for error in (RuntimeError("odd\nand more"), MemoryError(), OSError(28, "No space left on device", "a.png")):
+        with left_out.if_this_fails("sky: "):
+            raise error
+    assert left_out.count == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "Left out: sky: it cannot be grown (RuntimeError: odd).",
+        "Left out: sky: there is not enough memory (none is left): smaller pictures or results need less.",
+        "Left out: sky: a.png: No space left on device."]
+    with pytest.raises(BrokenPipeError), left_out.if_this_fails():
+        raise BrokenPipeError
+    left_out.alone = True
+    with pytest.raises(UserError, match=r"^sky: it cannot be grown \(ValueError: wrong\)\.$"), \
+            left_out.if_this_fails("sky: "):
+        raise ValueError("wrong")
 
 
 def no_such(tmp_path):

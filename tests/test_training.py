@@ -58,7 +58,7 @@ def assert_usable(models, run):
         assert edges.shape == noise.shape
         assert np.isfinite(edges).all()
     else:
-        larger = add_octave(np.asarray(picture)[0], None, sharpen.prepare, sharpen.estimate, 1, [0])
+        larger = add_octave(np.asarray(picture)[0], None, sharpen.prepare, sharpen.estimate, 1, 0)
         assert larger.shape == tuple(2 * side for side in picture.shape[1:3]) + (3,)
         assert np.isfinite(larger).all()
 

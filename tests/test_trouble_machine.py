@@ -16,7 +16,7 @@ import log_and_save
 from backend import chosen_backend
 from log_and_save import NoWandb, model_folder, start_wandb, wandb_mode
 from server import own_name
-from utilities import ROOT, UserError, chosen_gpu, output_file, replacing, run_name
+from utilities import ROOT, UserError, chosen_gpu, output_file, replacing, run_name, without_gpu
 
 
 def python(program, *, closed=(), environment=None):
@@ -52,6 +52,24 @@ def test_a_gpu_is_counted_among_those_of_the_scheduler(number, listed, visible):
 def test_a_gpu_that_the_scheduler_did_not_give_is_refused():
     with pytest.raises(UserError, match="--use_gpu 2 is not there: CUDA_VISIBLE_DEVICES=2,3 lists 2"):
         chosen_gpu(2, "2,3")
+
+
+@pytest.mark.parametrize(("number", "there", "words"), [
+    (None, False, ""), (0, False, ""), (None, True, "has a GPU that jax cannot use"),
+    (0, True, "has a GPU that jax cannot use"), (2, True, "--use_gpu 2 is not there, or jax cannot use it"),
+    (2, False, "--use_gpu 2 is not there, or jax cannot use it")])
+def test_a_gpu_that_cannot_be_used_is_said(number, there, words):
+    said = without_gpu(number, there, "jax")
+    assert words in said
+    assert said.endswith(": the processor is used.\n" if words else "")
+
+
+def test_a_gpu_that_is_not_there_is_said_by_the_command():
+    program = ("import argparse, os; from utilities import prepare_machine; os.environ.pop('CUDA_VISIBLE_DEVICES', 0); "
+               "prepare_machine(argparse.Namespace(use_gpu=99, threads=1, seed=0, precision='float32'))")
+    done = python(program)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "--use_gpu 99 is not there, or tensorflow cannot use it: the processor is used.\n"
 
 
 def test_a_backend_that_does_not_fit_is_refused():

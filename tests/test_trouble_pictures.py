@@ -17,7 +17,7 @@ import pictures
 import segmentation
 import sky_sources
 from dataset import add_data_options, open_source
-from outpainting import LONGEST_NAME, build_parser, check_size, result_names, sources
+from outpainting import LONGEST_NAME, LeftOut, build_parser, check_size, result_names, sources
 from pictures import picture_files, read_picture, walk
 from sky_masks import unlikeness
 from utilities import UserError, command_parser, run_command
@@ -399,9 +399,9 @@ def test_more_pictures_than_wanted_are_said_and_broken_ones_left_out(tmp_path, c
         save(tmp_path / f"{number}.png", sky())
     (tmp_path / "1.png").write_bytes(b"no picture")
     args = build_parser().parse_args(["--input", str(tmp_path), "--example_count", "3"])
-    left_out = []
+    left_out = LeftOut()
     assert [name for name, _ in sources(args, left_out)] == ["0", "2"]
-    assert len(left_out) == 1
+    assert left_out.count == 1
     error = capsys.readouterr().err
     assert f"2 more pictures of {tmp_path} left out: --example_count 5 grows all." in error
     assert "1.png cannot be read" in error

@@ -16,6 +16,7 @@ import tokenizer
 import train_all
 from backend import keras, ops
 from dataset import add_data_options, load_crops
+from diffusion_model_upscale import extract_decoded
 from log_and_save import Run, fingerprint, load_config, save_model
 from training import WarmUpCosine, make_optimizer, resume, save_checkpoint, with_preset
 from utilities import ROOT, UserError, own_seed, save_picture
@@ -158,6 +159,25 @@ def test_tokens_are_made_anew_when_what_they_are_made_from_differs(tmp_path):
     assert (maskgit.extract_tokens(model, crops, 16, "own", 0, file, "b")[0] != first[0]).any()
     file.write_bytes(file.read_bytes()[:100])
     assert len(maskgit.extract_tokens(model, crops, 16, "own", 0, file, "b")[0]) == 16
+
+
+def test_decoded_crops_are_made_anew_when_what_they_are_made_from_differs(tmp_path):
+    class Crops:
+        def batches(self, batch_size, seed):
+            while True:
+                yield np.full((batch_size, 32, 32, 3), 60, np.uint8)
+
+    model = tokenizer.Tokenizer(TINY)
+    file = tmp_path / "decoded.npz"
+    first = extract_decoded(model, Crops(), 9, 0, file, "a")
+    assert first[0].shape == (9, 16, 16, 3)
+    assert first[1].shape == (9, 8, 8, 3)
+    model.decoder.set_weights([weight + 0.1 for weight in model.decoder.get_weights()])
+    for again, kept in zip(extract_decoded(model, Crops(), 9, 0, file, "a"), first, strict=True):
+        np.testing.assert_array_equal(again, kept)
+    assert (extract_decoded(model, Crops(), 9, 0, file, "b")[1] != first[1]).any()
+    file.write_bytes(file.read_bytes()[:100])
+    assert len(extract_decoded(model, Crops(), 9, 0, file, "b")[0]) == 9
 
 
 def test_train_all_packs_anew_what_has_changed(tmp_path, monkeypatch, capsys):

@@ -91,8 +91,8 @@ def test_filling_keeps_known_tokens_and_leaves_no_mask(height, width, known):
     canvas = unfilled(height, width, known)
     rows, columns = slice(*known[:2]), slice(*known[2:])
     guide = np.random.default_rng(1).integers(0, MASK, canvas.shape)
-    outwards = fill_outwards(canvas[None], [guide[None]], neighbour_network, MASK, known, 16, 8, [(0,)], 4, steps=3)[0]
-    jointly = fill_jointly(canvas, [guide], neighbour_network, MASK, 16, (0,), 4, steps=5)
+    outwards = fill_outwards(canvas[None], [guide[None]], neighbour_network, MASK, known, 16, 8, [0], 4, steps=3)[0]
+    jointly = fill_jointly(canvas, [guide], neighbour_network, MASK, 16, 0, 4, steps=5)
     for result in (outwards, jointly):
         np.testing.assert_array_equal(result[rows, columns], canvas[rows, columns])
         assert ((result >= 0) & (result < MASK)).all()
@@ -101,7 +101,7 @@ def test_filling_keeps_known_tokens_and_leaves_no_mask(height, width, known):
 def test_filling_does_not_depend_on_batch_size_or_other_attempts():
     known = (16, 32, 16, 32)
     canvas = unfilled(48, 48, known)
-    seeds = [(0, 0), (0, 1), (0, 2)]
+    seeds = [0, 1, 2]
     guides = np.random.default_rng(1).integers(0, MASK, (3, *canvas.shape))
     together = fill_outwards(np.stack([canvas] * 3), [guides], neighbour_network, MASK, known, 16, 8, seeds, 5, steps=3)
     alone = [fill_outwards(canvas[None], [guide[None]], neighbour_network, MASK, known, 16, 8, [seed], 1, steps=3)[0]
@@ -112,7 +112,7 @@ def test_filling_does_not_depend_on_batch_size_or_other_attempts():
 
 def test_a_canvas_without_anything_known_is_filled_jointly():
     nothing = np.full((24, 20), MASK, np.int32)
-    result = fill_jointly(nothing, [np.zeros_like(nothing)], neighbour_network, MASK, 16, (3,), 4, steps=4)
+    result = fill_jointly(nothing, [np.zeros_like(nothing)], neighbour_network, MASK, 16, 3, 4, steps=4)
     assert ((result >= 0) & (result < MASK)).all()
 
 
@@ -127,7 +127,7 @@ def test_every_window_is_told_the_guides_of_its_own_place(jointly):
         return 100.0 * np.eye(MASK)[guides]
 
     if jointly:
-        result = fill_jointly(canvas, [guide], repeating, MASK, 16, (0,), 4, steps=3)
+        result = fill_jointly(canvas, [guide], repeating, MASK, 16, 0, 4, steps=3)
     else:
-        result = fill_outwards(canvas[None], [guide[None]], repeating, MASK, known, 16, 8, [(0,)], 4, steps=3)[0]
+        result = fill_outwards(canvas[None], [guide[None]], repeating, MASK, known, 16, 8, [0], 4, steps=3)[0]
     np.testing.assert_array_equal(result, np.where(canvas == MASK, guide, canvas))
