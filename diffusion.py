@@ -1,4 +1,4 @@
-"""Diffusion on arrays: noise schedules, v-prediction, DDIM and DPM-Solver++ samplers. No network is named here.
+"""Diffusion on arrays: noise schedules, v-prediction, samplers. No network is named here.
 
 A noisy array is signal * clean + noise * epsilon with signal**2 + noise**2 = 1 at every time in [0, 1]; time 0 is
 nearly clean. Samplers take a function estimate(noisy, time) -> clean, so whatever is known of the clean array can be
@@ -48,6 +48,14 @@ def ddim_step(noisy, clean, now, then):
     return then[0] * clean + then[1] * epsilon_from_clean(noisy, clean, *now)
 
 
+def ancestral_step(noisy, clean, now, then, fresh):
+    """A step in which as much of the noise as can be is drawn anew: `fresh`, of unit variance (Ho et al., arXiv
+    2006.11239; Song et al., arXiv 2010.02502, eq. 12 and 16 with eta = 1)."""
+    drawn = then[1] / now[1] * math.sqrt(1 - (now[0] / then[0]) ** 2)
+    kept = math.sqrt(then[1] ** 2 - drawn ** 2)
+    return then[0] * clean + kept * epsilon_from_clean(noisy, clean, *now) + drawn * fresh
+
+
 def dpm_solver_step(noisy, clean, previous, before, now, then):
     """One step of DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2).
 
@@ -65,7 +73,7 @@ def _log_snr(pair):
     return math.log(pair[0] / pair[1])
 
 
-def sample(estimate, start, steps, schedule, solver="dpm", progress=iter):
+def sample(estimate, start, steps, schedule, solver="dpm", rng=None, progress=iter):
     """Denoise `start` in `steps` steps; returns the last clean estimate.
 
     Args:
@@ -73,7 +81,8 @@ def sample(estimate, start, steps, schedule, solver="dpm", progress=iter):
         start: noise of unit variance, the noisy array at time 1.
         steps: calls of estimate.
         schedule: name in SCHEDULES.
-        solver: "dpm" (DPM-Solver++ 2M) or "ddim".
+        solver: "dpm" (DPM-Solver++ 2M), "ddim" or "ancestral".
+        rng: numpy.random.Generator that the ancestral solver draws from.
         progress: wraps the iterable of steps, e.g. a progress bar.
     """
     times = np.linspace(1, 0, steps + 1)
@@ -85,6 +94,8 @@ def sample(estimate, start, steps, schedule, solver="dpm", progress=iter):
             break
         if solver == "ddim":
             noisy = ddim_step(noisy, clean, now, then)
+        elif solver == "ancestral":
+            noisy = ancestral_step(noisy, clean, now, then, rng.standard_normal(start.shape, start.dtype))
         else:
             noisy = dpm_solver_step(noisy, clean, previous, before, now, then)
         previous, before = clean, now

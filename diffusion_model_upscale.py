@@ -296,9 +296,10 @@ def sample_octave(prepare, estimate, half, picture, known, seed, steps=STEPS, sc
     prepare, estimate: as those of OctaveSampler. picture: [B, 2h, 2w, 3], right where known [B, h, w, 1] is 1.
     """
     wanted, condition, strength = map(np.asarray, prepare(half, picture, known))
-    start = np.random.default_rng(seed).standard_normal(wanted.shape, np.float32)
+    rng = np.random.default_rng(seed)
+    start = rng.standard_normal(wanted.shape, np.float32)
     octave = sample(lambda noisy, time: np.where(known > 0, wanted, np.asarray(
-        estimate(condition, noisy, np.float32(time)))), start, steps, schedule)
+        estimate(condition, noisy, np.float32(time)))), start, steps, schedule, "ancestral", rng)
     return np.asarray(octaves.with_octave(half, octave, strength))
 
 

@@ -44,8 +44,9 @@ def add_octave(half, known, prepare, estimate, steps, seed, progress=iter):
             clean[:, rows, columns] = found[:, inside[0], inside[1]]
         return np.where(mask > 0, wanted, clean)
 
-    start = np.random.default_rng(own_seed(seed)).standard_normal(wanted.shape, np.float32)
-    octave = sample(denoised, start, steps, "wide", progress=progress)
+    rng = np.random.default_rng(own_seed(seed))
+    start = rng.standard_normal(wanted.shape, np.float32)
+    octave = sample(denoised, start, steps, "wide", "ancestral", rng, progress)
     return np.asarray(octaves.rgb(octaves.with_octave(half[None], octave, strength)))[0]
 
 

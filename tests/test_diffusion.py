@@ -4,6 +4,7 @@ import pytest
 
 from diffusion import (
     SCHEDULES,
+    ancestral_step,
     clean_from_epsilon,
     clean_from_velocity,
     ddim_step,
@@ -91,7 +92,18 @@ def test_dpm_solver_is_nearer_to_the_exact_solution_than_ddim(steps):
     assert error["dpm"] < error["ddim"] / 2
 
 
-@pytest.mark.parametrize("solver", ["ddim", "dpm"])
+def test_an_ancestral_step_draws_noise_anew_and_keeps_its_share():
+    rng = np.random.default_rng(0)
+    clean, epsilon, fresh = (rng.normal(size=100_000) for _ in range(3))
+    now, then = rates(0.6, "wide"), rates(0.4, "wide")
+    noisy = now[0] * clean + now[1] * epsilon
+    noise = (ancestral_step(noisy, clean, now, then, fresh) - then[0] * clean) / then[1]
+    assert noise.std() == pytest.approx(1, rel=0.01)
+    assert 0.2 < np.corrcoef(noise, epsilon)[0, 1] < 0.8
+    assert np.corrcoef(noise, fresh)[0, 1] ** 2 + np.corrcoef(noise, epsilon)[0, 1] ** 2 == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpm", "ancestral"])
 def test_sampling_normal_data_gives_their_spread(solver):
     start = np.random.default_rng(0).normal(size=20_000)
 
@@ -99,7 +111,8 @@ def test_sampling_normal_data_gives_their_spread(solver):
         signal, noise = rates(time, "wide")
         return signal * 0.25 / (signal**2 * 0.25 + noise**2) * noisy
 
-    assert sample(best, start, 200, "wide", solver).std() == pytest.approx(0.5, rel=0.03)
+    rng = np.random.default_rng(1)
+    assert sample(best, start, 200, "wide", solver, rng).std() == pytest.approx(0.5, rel=0.03)
 
 
 def test_progress_wraps_the_steps():

@@ -19,17 +19,17 @@ def smaller(picture, times):
 
 @pytest.fixture(scope="module")
 def pairs():
-    """[(half, true, made)], float32 [h, w, 3] and twice [2h, 2w, 3]: an octave of each sample, of which nothing is known
-    but the half."""
-    tokenizer = model_folder("tokenizer", None)
-    sampler, _ = load_super_sampler(load_config(tokenizer, "tokenizer"), tokenizer, folder=model_folder("sharpen", None))
-    prepare, estimate = compiled(sampler, sampler.prepare, any_size=True), compiled(sampler, sampler.estimate, any_size=True)
+    """[(half, true, made)], float32 [h, w, 3] and twice [2h, 2w, 3]: an octave of each sample, of which nothing but the
+    half is known."""
+    folders = model_folder("tokenizer", None), model_folder("sharpen", None)
+    sampler, _ = load_super_sampler(load_config(folders[0], "tokenizer"), folders[0], folder=folders[1])
+    prepare, estimate = (compiled(sampler, each, any_size=True) for each in (sampler.prepare, sampler.estimate))
     found = []
     for path in sorted((ROOT / "outpaint").glob("*.jpg")):
         true = smaller(read_picture(path)[:512, :768] / np.float32(255), 2)
         true = true[:true.shape[0] // 32 * 32, :true.shape[1] // 32 * 32]
         half = smaller(true, 2)
-        found.append((half, true, add_octave(half, None, prepare, estimate, 12, [0])))
+        found.append((half, true, add_octave(half, None, prepare, estimate, 12, (0,))))
     return found
 
 
