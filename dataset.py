@@ -19,7 +19,6 @@ import os
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,6 +33,7 @@ from tqdm import tqdm
 from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
 from sky_sources import MASK_ENDING, READERS, Archive, Photographs, digest, masked_places, random_crop
 from utilities import (
+    DAMAGED,
     ROOT,
     UserError,
     command_parser,
@@ -43,6 +43,7 @@ from utilities import (
     run_command,
     save_picture,
     spread,
+    why,
     writable_folder,
 )
 
@@ -59,7 +60,6 @@ PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", 
                 "exclude", "dev_share", "seed")
 PER_CROP = "_labels", "_classes", "_skies"  # of a pack's description
 MEMBER, DESCRIPTION = "{}/{:06}.jpg", "description.json"  # of a zipped pack
-NOT_A_PACK = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 # Lossy WebP of that size, with colours at half the resolution, is 4 dB worse; lossless WebP is 2.6 times as large.
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_OPTIMIZE, 1,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -287,8 +287,8 @@ def open_pack(path, training=None, development=None):
             read_zip(path, training, development) if path.suffix == ".zip" else read_npy(path))
     except FileNotFoundError as error:
         raise UserError(f"{error.filename} does not exist: write the pack with dataset.py --pack.") from None
-    except NOT_A_PACK as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
+    except DAMAGED as error:
+        raise UserError(f"{path} cannot be read ({why(error)}).") from None
     if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops):
         raise UserError(f"{path} holds {crops.dtype} {crops.shape}: expected uint8 [N, S, S, 3].")
     return crops[:training], dev_crops[:development], description

@@ -21,7 +21,15 @@ from backend import compiled, keras, layers, ops
 from build_network import NoiseEmbedding, residual_block
 from dataset import add_data_options, load_crops
 from diffusion import angle, clean_from_velocity, sample, velocity
-from log_and_save import add_logging_options, check_pair, load_config, load_weights, model_folder, picture_grid
+from log_and_save import (
+    add_logging_options,
+    built_as_said,
+    check_pair,
+    load_config,
+    load_weights,
+    model_folder,
+    picture_grid,
+)
 from maskgit import at_half_size
 from parallel import on_all_devices, own_rows
 from thesis_sharpen import SuperSampler, edge_scale, make_blurry, make_thesis_report
@@ -221,7 +229,8 @@ def load_super_sampler(tokenizer_config, tokenizer_folder, run=None, folder=None
     folder = folder or model_folder("sharpen", run)
     config = load_config(folder, "sharpen")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
-    model = build_model(config["model"])
+    with built_as_said(folder):
+        model = build_model(config["model"])
     load_weights(folder, model)
     return model, config
 

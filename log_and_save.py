@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utilities import ROOT, UserError, replacing, save_picture, why, writable_folder
+from utilities import DAMAGED, ROOT, UserError, replacing, save_picture, why, writable_folder
 
 FORMAT_VERSION = 1
 SAVED = ".saved"  # folder within that of a model, whose files are whole and not yet in their place
@@ -338,6 +338,16 @@ def load_config(folder, kind):
     return config
 
 
+@contextmanager
+def built_as_said(folder):
+    """Raises UserError when what the config of a folder says of a model does not make one, in this block."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder}/config.json is damaged ({why(error)}): train the model again or fetch it again."
+                        ) from None
+
+
 def load_weights(folder, model):
     """Fill a built model with a folder's weights. Raises UserError when they do not fit or are damaged."""
     files = weight_files(folder)
@@ -346,7 +356,7 @@ def load_weights(folder, model):
     try:
         found, named = fingerprint(folder), read_json(Path(folder) / "config.json").get("fingerprint")
         model.load_weights(files[-1])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except DAMAGED as error:
         raise UserError(f"{files[-1]} cannot be loaded ({why(error)}).") from None
     if found != named:
         raise UserError(f"{files[-1]} is not of the model that {folder}/config.json describes ({found}, not {named}): "

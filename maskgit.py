@@ -20,6 +20,7 @@ from colours import of_some_part
 from dataset import add_data_options, load_crops
 from log_and_save import (
     add_logging_options,
+    built_as_said,
     check_pair,
     load_config,
     load_weights,
@@ -353,9 +354,10 @@ def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
     folder = folder or model_folder("maskgit", run)
     config = load_config(folder, "maskgit")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
-    for name, value in (("colours", "own"), ("coarse", False)):  # as of all that were trained before there was a choice
-        config["model"].setdefault(name, value)
-    model = MaskGIT(config["model"], tokenizer_config["model"]["codes"], tokenizer_config["model"]["code_size"])
+    with built_as_said(folder):
+        for name, value in (("colours", "own"), ("coarse", False)):  # of those trained before there was a choice
+            config["model"].setdefault(name, value)
+        model = MaskGIT(config["model"], tokenizer_config["model"]["codes"], tokenizer_config["model"]["code_size"])
     load_weights(folder, model)
     return model, config
 

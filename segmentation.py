@@ -50,6 +50,7 @@ from sky_masks import (
 )
 from sky_sources import MASK_ENDING, day_folders, frame_names
 from utilities import (
+    DAMAGED,
     ROOT,
     UserError,
     command_parser,
@@ -318,8 +319,8 @@ def stored_statistics(file):
     """What an earlier run stored of a place. Raises UserError when it cannot be read."""
     try:
         return Statistics.load(file)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UserError(f"{file} is damaged ({error}): make it again from the frames.") from None
+    except DAMAGED as error:
+        raise UserError(f"{file} is damaged ({why(error)}): make it again from the frames.") from None
 
 
 def measured(place, paths, args):

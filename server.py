@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from pictures import is_hidden, read_picture
 from sky_sources import FRAME_SUFFIXES, time_of_day
-from utilities import UserError, number, writable_folder
+from utilities import UserError, number, own_seed, writable_folder
 
 PASSWORD_VARIABLE = "IMAGE_OUTPAINTING_PASSWORD"
 SYSTEM_KNOWN_HOSTS, USER_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts", "~/.ssh/known_hosts"
@@ -350,7 +350,8 @@ class Server:
         for a place without frames. A day or file that cannot be had is named and skipped. Raises UserError when the
         place cannot be listed or folder cannot be written.
         """
-        days = np.random.default_rng(seed).permutation(self._folders(posixpath.join(self.root, place)))
+        days = np.random.default_rng(own_seed(seed, "days", place)).permutation(
+            self._folders(posixpath.join(self.root, place)))
         listed = ((str(day), self._frames(posixpath.join(self.root, place, day))) for day in days)
         candidates = list(islice(((day, frames) for day, frames in listed if frames), DAYS_TRIED))
         if not candidates:

@@ -191,7 +191,7 @@ class Statistics:
 
     @classmethod
     def load(cls, path):
-        """Read what save wrote. Raises OSError, ValueError or KeyError for anything else."""
+        """Read what save wrote. Raises one of utilities.DAMAGED for anything else."""
         with np.load(path) as stored:
             arrays = {field.name: stored[field.name] for field in fields(cls)}
         return cls(**{**arrays, "frames": int(arrays["frames"])})

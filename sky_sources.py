@@ -19,7 +19,6 @@ import os
 import re
 import sys
 import time
-import zipfile
 from collections import Counter, defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -42,7 +41,7 @@ from pictures import (
     picture_shape,
     read_picture,
 )
-from utilities import UserError, import_tensorflow, own_seed, replacing
+from utilities import DAMAGED, UserError, import_tensorflow, own_seed, replacing
 
 READERS = min(4, os.cpu_count() or 1)
 FRAME_SUFFIXES = (".jpg", ".jpeg")
@@ -305,7 +304,7 @@ def read_index(file):
     try:
         with np.load(file) as stored:
             days, stamps, first, names = (stored[key] for key in ("days", "stamps", "first", "names"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except DAMAGED:
         return {}
     return {str(day): (int(stamp), names[start:end])
             for day, stamp, start, end in zip(days, stamps, first[:-1], first[1:], strict=True)}

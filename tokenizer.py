@@ -17,6 +17,7 @@ from dataset import add_data_options, load_crops
 from discriminator import AdversarialTokenizer
 from log_and_save import (
     add_logging_options,
+    built_as_said,
     load_config,
     load_weights,
     model_folder,
@@ -285,7 +286,8 @@ def load_tokenizer(run=None, folder=None):
     """The shipped tokenizer or that of a run, ready to use: (Tokenizer, config, folder)."""
     folder = folder or model_folder("tokenizer", run)
     config = load_config(folder, "tokenizer")
-    model = Tokenizer(config["model"])
+    with built_as_said(folder):
+        model = Tokenizer(config["model"])
     load_weights(folder, model)
     return model, config, folder
 

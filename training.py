@@ -10,8 +10,6 @@ import shutil
 import signal
 import tempfile
 import time
-import zipfile
-import zlib
 from contextlib import contextmanager
 from copy import deepcopy
 
@@ -33,9 +31,8 @@ from parallel import (
     say,
     workers,
 )
-from utilities import UserError, number, replacing, run_name, why
+from utilities import DAMAGED, UserError, number, replacing, run_name, why
 
-NOT_A_CHECKPOINT = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 AVERAGED = 0.1  # of a run's steps, over which weights are averaged at most: a short run shall forget how it began
 
 
@@ -201,7 +198,7 @@ def read_checkpoint(path, state):
         with np.load(path) as arrays:
             images, history = int(arrays["images"]), json.loads(str(arrays["history"]))
             values = [arrays[name] for name in arrays.files if name not in ("images", "history")]
-    except NOT_A_CHECKPOINT as error:
+    except DAMAGED as error:
         raise UserError(f"{path} is damaged ({why(error)}): put back a copy of it, or delete it and begin this run "
                         "again.") from None
     if [value.shape for value in values] != [tuple(variable.shape) for variable in state]:
@@ -231,7 +228,7 @@ def stored_arrays(path, made_from, *names):
         with np.load(path) as stored:
             if str(stored["made_from"]) == made_from:
                 return [stored[name] for name in names]
-    except NOT_A_CHECKPOINT:
+    except DAMAGED:
         pass
     return None
 

@@ -10,11 +10,16 @@ import zlib
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent
 SMALLEST_PICTURE = 8
+# What reading a damaged .npy, .npz, .zip or .h5 raises.
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error,
+           TokenError)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

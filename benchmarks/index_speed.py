@@ -2,7 +2,8 @@
 
   python benchmarks/index_speed.py --frames 1000000
 
-The frames are empty files, ten cameras with a folder for each day of a thousand; they need inodes, but no room.
+The frames are empty files, ten cameras with a folder for each day of a thousand; they need inodes, but no room. On one
+core of two, which others used as well, a million took 9.2 s the first time and 0.3 s the next, and 3 MB.
 """
 import os
 import resource

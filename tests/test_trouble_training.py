@@ -15,9 +15,10 @@ import maskgit
 import tokenizer
 import train_all
 from backend import keras, ops
-from dataset import add_data_options, load_crops
+from dataset import add_data_options, load_crops, open_pack
 from diffusion_model_upscale import extract_decoded
 from log_and_save import Run, fingerprint, load_config, save_model
+from sky_sources import place_index
 from training import WarmUpCosine, make_optimizer, resume, save_checkpoint, with_preset
 from utilities import ROOT, UserError, own_seed, save_picture
 
@@ -131,6 +132,27 @@ def write_pack(folder, seed):
         np.save(folder / f"sky{part}.npy", draw_skies(count, 48, seed))
     (folder / "sky.json").write_text("{}")
     return folder / "sky.npy"
+
+
+def test_a_pack_with_a_damaged_header_is_one_sentence(tmp_path):
+    pack = write_pack(tmp_path, 0)
+    content = pack.read_bytes()
+    for wrong in (content.replace(b")", b"(", 1), content.replace(b"|u1", b"|u9", 1), content[:60], b""):
+        pack.write_bytes(wrong)
+        with pytest.raises(UserError, match="sky.npy cannot be read") as caught:
+            open_pack(pack)
+        assert one_sentence(caught.value)
+
+
+def test_a_damaged_index_of_an_archive_is_made_anew(tmp_path):
+    (tmp_path / "camera" / "day").mkdir(parents=True)
+    (tmp_path / "camera" / "day" / "1200.jpg").touch()
+    place_index(tmp_path / "camera", tmp_path / "cache")
+    file, = (tmp_path / "cache").iterdir()
+    content = file.read_bytes()
+    for place in range(0, len(content), 7):
+        file.write_bytes(content[:place] + b"\xff" + content[place + 1:])
+        assert place_index(tmp_path / "camera", tmp_path / "cache")[2].tolist() == [b"1200.jpg"]
 
 
 def crops_of(*options):
@@ -323,8 +345,10 @@ def test_a_model_that_was_written_and_not_put_in_its_place_is_the_one_that_loads
 def test_weights_of_another_config_and_a_config_without_its_parts_are_refused(tmp_path):
     save_model(tmp_path, tokenizer.Tokenizer(TINY), {"kind": "tokenizer", "model": TINY})
     config = json.loads((tmp_path / "config.json").read_text())
+    model = {name: value for name, value in TINY.items() if name != "blocks"}
     for changes, words in (({"fingerprint": "0"}, "is not of the model"), ({"fingerprint": None}, "has no fingerprint"),
-                           ({"model": None}, "has no model")):
+                           ({"model": None}, "has no model"), ({"model": model}, "config.json is damaged ..blocks"),
+                           ({"model": {**TINY, "filters": "many"}}, "config.json is damaged")):
         changed = {name: value for name, value in {**config, **changes}.items() if value is not None}
         (tmp_path / "config.json").write_text(json.dumps(changed))
         with pytest.raises(UserError, match=words) as caught:
