@@ -1,0 +1,61 @@
+"""Seconds that each octave of the shipped super sampler takes, and what fewer steps in the last ones save, in one run.
+
+  python benchmarks/octave_speed.py
+  python benchmarks/octave_speed.py --quarter 96 --steps 12,12,12,12 12,12,12,6
+
+The half that it begins with is a smooth random picture; what it shows plays no part.
+"""
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from super_sampling import add_octave
+from utilities import add_machine_options, command_parser, number, prepare_machine, run_command
+
+
+def steps_of_octaves(text):
+    return [number(int, 1)(part) for part in text.split(",")]
+
+
+def seconds(half, steps, prepare, estimate):
+    """How long each octave takes, one after another."""
+    taken = []
+    for octave, count in enumerate(steps):
+        begin = time.perf_counter()
+        half = add_octave(half, None, prepare, estimate, count, (0, octave))
+        taken.append(time.perf_counter() - begin)
+    return taken
+
+
+def main(args):
+    prepare_machine(args)
+    from backend import compiled
+    from diffusion_model_upscale import load_super_sampler
+    from log_and_save import load_config, model_folder
+
+    folders = model_folder("tokenizer", None), model_folder("sharpen", None)
+    sampler, _ = load_super_sampler(load_config(folders[0], "tokenizer"), folders[0], folder=folders[1])
+    prepare, estimate = (compiled(sampler, each, any_size=True) for each in (sampler.prepare, sampler.estimate))
+    half = np.random.default_rng(0).random((args.quarter, args.quarter, 3), np.float32)
+    seconds(half, [1], prepare, estimate)  # builds the graphs
+    first = None
+    for steps in args.steps:
+        taken = seconds(half, steps, prepare, estimate)
+        first = first or sum(taken)
+        parts = ", ".join(f"{args.quarter * 2 ** (octave + 1)}: {each:.1f}" for octave, each in enumerate(taken))
+        print(f"steps {','.join(map(str, steps)):<12} {sum(taken):6.1f} s ({parts}), "
+              f"{sum(taken) / first:.2f} of the first row")
+
+
+if __name__ == "__main__":
+    parser = command_parser(__doc__)
+    parser.add_argument("--quarter", type=number(int, 8), default=96, metavar="PX", help="side of the first half")
+    parser.add_argument("--steps", type=steps_of_octaves, nargs="+", metavar="N,N,...",
+                        default=[[12] * 4, [12, 12, 12, 6], [12, 12, 8, 4]],
+                        help="steps of each octave, several to compare (default: 12,12,12,12 12,12,12,6 12,12,8,4)")
+    add_machine_options(parser)
+    run_command(main, parser)
