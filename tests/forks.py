@@ -19,17 +19,34 @@ from pathlib import Path
 _server = []  # address of this process's server, once it was needed
 
 
-class Fork:
-    """A command of the server; start, poll, wait, kill and send_signal are those of subprocess.Popen."""
+def run(command, folder=None):
+    """Run python with these arguments to its end; returns a subprocess.CompletedProcess with what it printed."""
+    with tempfile.TemporaryDirectory() as name:
+        output, errors = (Path(name) / stream for stream in ("stdout", "stderr"))
+        output.touch()
+        errors.touch()
+        status = Fork(command, folder or os.getcwd(), dict(os.environ), output, errors).wait()
+        return subprocess.CompletedProcess(command, status, *(file.read_text() for file in (output, errors)))
 
-    def __init__(self, command, folder, environment, output):
+
+class Fork:
+    """A running command. poll, wait, send_signal and kill are those of subprocess.Popen.
+
+    Args:
+        command: what to give to python: a script or "-c" and a program, and arguments.
+        folder, environment: where and with which variables it runs.
+        output: file to which it prints.
+        errors: file for standard error (default: the same).
+    """
+
+    def __init__(self, command, folder, environment, output, errors=None):
         if not _server:
             _server.append(_start_server())
         self._line = socket.socket(socket.AF_UNIX)
         self._line.connect(_server[0])
         self._answers = self._line.makefile("r")
         request = {"command": list(map(str, command)), "folder": str(folder), "environment": environment,
-                   "output": str(output)}
+                   "files": [os.devnull, str(output), str(errors or output)]}
         self._line.sendall(json.dumps(request).encode() + b"\n")
         self.pid = int(self._answers.readline())
         self.returncode = None
@@ -105,10 +122,9 @@ def _serve(address):
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    for descriptors, path, mode in (((0,), os.devnull, os.O_RDONLY), ((1, 2), request["output"], os.O_WRONLY)):
-        file = os.open(path, mode)
-        for descriptor in descriptors:
-            os.dup2(file, descriptor)
+    for descriptor, path in enumerate(request["files"]):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND if descriptor else os.O_RDONLY)
+        os.dup2(file, descriptor)
         os.close(file)
     return request["command"]
 
