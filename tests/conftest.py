@@ -139,6 +139,7 @@ def network():
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take minutes come first, so that no worker is left with one of them at the end."""
-    long = ("test_readme.py", "test_train_all.py", "test_outpainting.py")
-    items.sort(key=lambda item: item.path.name not in long)
+    """Files that take minutes come first, the longest of them before others: no worker is left with one at the end."""
+    long = [f"test_{name}.py" for name in ("training", "readme", "train_all", "parallel", "outpainting", "evaluate",
+                                           "discriminator")]
+    items.sort(key=lambda item: long.index(item.path.name) if item.path.name in long else len(long))
