@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import Fork
+from tiny import TINY
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 REPOSITORY = Path(__file__).resolve().parent.parent
+NO_TENSORFLOW = "raise ImportError('there is no TensorFlow here')\n"
 QUIET = ("--wandb", "disabled", "--threads", "1", "--precision", "float32")
 
 
@@ -23,12 +26,38 @@ class Workshop:
         for script in (*REPOSITORY.glob("*.py"), *(REPOSITORY / "tests" / name for name in ("tiny.py", "eager.py"))):
             shutil.copy(script, folder)
 
+    def shrink(self, **presets):
+        """Make the default presets of the scripts in this folder tiny ones, with these entries replaced."""
+        for script, changes in TINY.items():
+            path = self.folder / f"{script}.py"
+            path.write_text(path.read_text().replace(
+                'if __name__ == "__main__":', f'PRESETS["default"]["model"].update({changes!r})\n'
+                f'PRESETS["default"].update({presets!r})\n\nif __name__ == "__main__":'))
+
     def start(self, *command, **environment):
-        """Start python with these arguments; what it prints goes to the file output.txt."""
+        """Start python with these arguments; what it prints goes to the file output.txt.
+
+        With TensorFlow it has that imported already, which spares every test the time.
+        """
         variables = {**os.environ, **environment}
         with (self.folder / "output.txt").open("wb") as output:
+            if variables.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+                return Fork(command, self.folder, variables, output.name)
             return subprocess.Popen([sys.executable, *map(str, command)], cwd=self.folder, env=variables,
                                     stdout=output, stderr=subprocess.STDOUT)
+
+    def jax(self, devices=1):
+        """Environment of commands that run on so many devices of JAX and would fail if they imported TensorFlow.
+
+        All share what JAX has compiled, with little optimisation, which takes half as long.
+        """
+        blocked = self.folder / "blocked"
+        blocked.mkdir(exist_ok=True)
+        (blocked / "tensorflow.py").write_text(NO_TENSORFLOW)
+        flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
+        return {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(blocked), "XLA_FLAGS": flags,
+                "JAX_COMPILATION_CACHE_DIR": str(self.folder.parent / "compiled"),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
     def run(self, *command, status=0, **environment):
         """Run python with these arguments to its end, which must be this exit status; returns what it printed."""
@@ -110,6 +139,7 @@ def network():
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take minutes come first, so that no worker is left with one of them at the end."""
-    long = ("test_readme.py", "test_train_all.py", "test_outpainting.py")
-    items.sort(key=lambda item: item.path.name not in long)
+    """Files that take minutes come first, the longest of them before others: no worker is left with one at the end."""
+    long = [f"test_{name}.py" for name in ("training", "readme", "train_all", "parallel", "outpainting", "evaluate",
+                                           "discriminator")]
+    items.sort(key=lambda item: long.index(item.path.name) if item.path.name in long else len(long))

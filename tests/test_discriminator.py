@@ -107,4 +107,5 @@ print(np.ravel(judged.train_on_batch(pictures))[0])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_the_quantizers_loss_counts_beside_the_discriminator(workshop, backend):
     """JAX hands the losses of layers to the outermost model alone."""
-    assert float(workshop.run("-c", COMMITTED, KERAS_BACKEND=backend).splitlines()[-1]) > 1000
+    environment = workshop.jax() if backend == "jax" else {"KERAS_BACKEND": backend}
+    assert float(workshop.run("-c", COMMITTED, **environment).splitlines()[-1]) > 1000

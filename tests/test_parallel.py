@@ -16,7 +16,6 @@ import training
 from tokenizer import PRESETS, build_parser, main
 from utilities import UserError, run_command
 
-NO_TENSORFLOW = "raise ImportError('there is no TensorFlow here')\n"
 TWO_PROCESSORS = """import runpy, sys
 from utilities import import_tensorflow
 tensorflow = import_tensorflow()
@@ -25,7 +24,6 @@ tensorflow.config.set_logical_device_configuration(
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-FLAGS = "--xla_backend_optimization_level=0"  # which halves the time of compiling
 TRAIN = ("tiny.py", "tokenizer", "--pack", "sky.npy", "--img_size", 64, "--tick", 2, "--images", 16, *QUIET)
 
 
@@ -40,8 +38,6 @@ def computers(tmp_path_factory, skies):
         np.save(workshop.folder / "sky.dev.npy", dev)
         (workshop.folder / "sky.json").write_text("{}")
         (workshop.folder / "two_processors.py").write_text(TWO_PROCESSORS)
-        (workshop.folder / "blocked").mkdir()
-        (workshop.folder / "blocked" / "tensorflow.py").write_text(NO_TENSORFLOW)
         return workshop
 
     return computer
@@ -57,9 +53,7 @@ def jax_alone(computers):
 
 def start_jax(computer, *command, devices=1):
     """Start a command with JAX on so many devices of a computer."""
-    return computer.start(*command, KERAS_BACKEND="jax", JAX_PLATFORMS="cpu",
-                          PYTHONPATH=str(computer.folder / "blocked"),
-                          XLA_FLAGS=f"{FLAGS} --xla_force_host_platform_device_count={devices}")
+    return computer.start(*command, **computer.jax(devices))
 
 
 def finish(*started):

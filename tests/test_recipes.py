@@ -1,11 +1,12 @@
 """benchmarks/recipes.py: its variants are changes of things that exist, and it trains them."""
 import importlib
+import json
 import shutil
 import sys
 
 import numpy as np
 import pytest
-from conftest import QUIET, REPOSITORY
+from conftest import QUIET, REPOSITORY, Workshop
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 from recipes import COLUMNS, SCRIPTS, VARIANTS, losses  # noqa: E402
@@ -29,14 +30,22 @@ def test_losses_are_least_for_what_is_right():
         assert 0 < float(loss(0.1 * difference)) < float(loss(difference))
 
 
-def test_variants_are_trained_once_and_make_a_table(workshop):
-    shutil.copytree(REPOSITORY / "benchmarks", workshop.folder / "benchmarks", dirs_exist_ok=True)
-    command = ["benchmarks/recipes.py", "tokenizer", "--pack", "sky.npy", "--images", 4, "--variants", "half as deep",
+def test_variants_are_trained_once_and_make_a_table(tmp_path, skies):
+    """Of a tiny tokenizer, which "downscale 4" gives two wider levels in place of three."""
+    workshop = Workshop(tmp_path)
+    workshop.shrink()
+    shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks")
+    for part, count in (("", 4), (".dev", 2)):
+        np.save(tmp_path / f"sky{part}.npy", skies(count, 64))
+    (tmp_path / "sky.json").write_text("{}")
+    command = ["benchmarks/recipes.py", "tokenizer", "--pack", "sky.npy", "--images", 4, "--variants", "downscale 4",
                f"--options={' '.join(('--img_size', '32', '--batch_size', '2', *QUIET[2:]))}"]
     table = workshop.run(*command).splitlines()[-3:]
     assert all(column in table[0] for column in COLUMNS["tokenizer"])
-    assert table[2].startswith("| half as deep | 4 | ")
+    assert table[2].startswith("| downscale 4 | 4 | ")
     again = workshop.run(*command)
     assert "is finished" in again
+    config = json.loads((tmp_path / "models" / "tokenizer_recipe_downscale_4" / "config.json").read_text())
+    assert (config["model"]["downscale"], config["model"]["filters"]) == (4, [64, 128])
     assert again.splitlines()[-3:] == table
     assert "known are default" in workshop.run(*command[:-2], "none", status=2)

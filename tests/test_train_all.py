@@ -4,7 +4,6 @@ import json
 import numpy as np
 import pytest
 from conftest import Workshop
-from tiny import TINY
 
 import train_all
 
@@ -16,11 +15,7 @@ SECONDS = {"TRIAL_MINUTES, TRIAL_TICK = 1, 64": "TRIAL_MINUTES, TRIAL_TICK = 0.0
 def small(tmp_path_factory, skies):
     """A workshop whose scripts train tiny models by default."""
     workshop = Workshop(tmp_path_factory.mktemp("small"))
-    for script, changes in TINY.items():
-        path = workshop.folder / f"{script}.py"
-        path.write_text(path.read_text().replace(
-            'if __name__ == "__main__":', f'PRESETS["default"]["model"].update({changes!r})\n'
-            'PRESETS["default"].update(batch_size=2)\nif __name__ == "__main__":'))
+    workshop.shrink(batch_size=2)
     path = workshop.folder / "train_all.py"
     text = path.read_text()
     for old, new in SECONDS.items():

@@ -1,6 +1,10 @@
-"""A training script whose default preset has a few thousand parameters: python tiny.py tokenizer --pack sky.npy"""
+"""Training scripts whose default presets have a few thousand parameters, one after another in this process:
+
+  python tiny.py tokenizer --pack sky.npy then maskgit --pack sky.npy --tokenizer_run my
+"""
 import importlib
 import sys
+from itertools import groupby
 
 from utilities import run_command
 
@@ -11,8 +15,10 @@ TINY = {
 }
 
 if __name__ == "__main__":
-    name, *arguments = sys.argv[1:]
-    script = importlib.import_module(name)
-    script.PRESETS["default"]["model"].update(TINY[name])
-    script.PRESETS["default"].update(images=16, batch_size=2)
-    run_command(script.main, script.build_parser(), arguments)
+    for is_between, words in groupby(sys.argv[1:], "then".__eq__):
+        if not is_between:
+            name, *arguments = words
+            script = importlib.import_module(name)
+            script.PRESETS["default"]["model"].update(TINY[name])
+            script.PRESETS["default"].update(images=16, batch_size=2)
+            run_command(script.main, script.build_parser(), arguments)
