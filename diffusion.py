@@ -73,7 +73,7 @@ def _log_snr(pair):
     return math.log(pair[0] / pair[1])
 
 
-def sample(estimate, start, steps, schedule, solver="dpm", rng=None, progress=iter):
+def sample(estimate, start, steps, schedule, solver="dpm", rng=None, fresh=1.0, progress=iter):
     """Denoise `start` in `steps` steps; returns the last clean estimate.
 
     Args:
@@ -83,6 +83,7 @@ def sample(estimate, start, steps, schedule, solver="dpm", rng=None, progress=it
         schedule: name in SCHEDULES.
         solver: "dpm" (DPM-Solver++ 2M), "ddim" or "ancestral".
         rng: numpy.random.Generator that the ancestral solver draws from.
+        fresh: what the noise is multiplied with that the ancestral solver draws.
         progress: wraps the iterable of steps, e.g. a progress bar.
     """
     times = np.linspace(1, 0, steps + 1)
@@ -95,7 +96,7 @@ def sample(estimate, start, steps, schedule, solver="dpm", rng=None, progress=it
         if solver == "ddim":
             noisy = ddim_step(noisy, clean, now, then)
         elif solver == "ancestral":
-            noisy = ancestral_step(noisy, clean, now, then, rng.standard_normal(start.shape, start.dtype))
+            noisy = ancestral_step(noisy, clean, now, then, fresh * rng.standard_normal(start.shape, start.dtype))
         else:
             noisy = dpm_solver_step(noisy, clean, previous, before, now, then)
         previous, before = clean, now

@@ -29,7 +29,7 @@ def pairs():
         true = smaller(read_picture(path)[:512, :768] / np.float32(255), 2)
         true = true[:true.shape[0] // 32 * 32, :true.shape[1] // 32 * 32]
         half = smaller(true, 2)
-        found.append((half, true, add_octave(half, None, prepare, estimate, 12, (0,))))
+        found.append((half, true, add_octave(half, None, prepare, estimate, 12, 0)))
     return found
 
 
