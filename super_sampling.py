@@ -9,7 +9,7 @@ TILE, MARGIN = 512, 44  # pixels of the half; the margin is as wide as the netwo
 MULTIPLE = 8  # of the height and width of a half
 
 
-def add_octave(half, known, prepare, estimate, steps, seed, fresh=1.0, progress=iter):
+def add_octave(half, known, prepare, estimate, steps, seed, solver="ancestral", fresh=1.0, progress=iter):
     """A picture twice as large as `half`, float32 [2h, 2w, 3] in [0, 1] or little beyond.
 
     Args:
@@ -17,9 +17,9 @@ def add_octave(half, known, prepare, estimate, steps, seed, fresh=1.0, progress=
         known: (picture float32 [r, c, 3] in [0, 1], top, left): what the result shows from (top, left) on, even
             numbers; or None.
         prepare, estimate: those of diffusion_model_upscale.OctaveSampler, as functions of arrays.
-        steps: of the sampler.
+        steps, solver: of diffusion.sample.
         seed: of own_seed.
-        fresh: share of the noise that is drawn anew in each step; less than 1 gives a calmer octave.
+        fresh: what the noise is multiplied with that is drawn anew; less than 1 gives a calmer octave.
         progress: wraps the range of steps.
     """
     half = np.asarray(octaves.yuv(half))
@@ -47,7 +47,7 @@ def add_octave(half, known, prepare, estimate, steps, seed, fresh=1.0, progress=
 
     rng = np.random.default_rng(own_seed(seed))
     start = rng.standard_normal(wanted.shape, np.float32)
-    octave = sample(denoised, start, steps, "wide", "ancestral", rng, fresh, progress)
+    octave = sample(denoised, start, steps, "wide", solver, rng, fresh, progress)
     return np.asarray(octaves.rgb(octaves.with_octave(half[None], octave, strength)))[0]
 
 
