@@ -3,7 +3,7 @@
   python benchmarks/octave_speed.py
   python benchmarks/octave_speed.py --quarter 96 --steps 12,12,12,12 12,4,4,4
 
-The half that it begins with is a smooth random picture; what it shows plays no part.
+The half that it begins with is noise; what it shows plays no part.
 """
 import sys
 import time
@@ -14,7 +14,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from super_sampling import add_octave
-from utilities import add_machine_options, command_parser, number, prepare_machine, run_command
+from utilities import add_machine_options, command_parser, number, own_seed, prepare_machine, run_command
 
 
 def steps_of_octaves(text):
@@ -26,7 +26,7 @@ def seconds(half, steps, prepare, estimate):
     taken = []
     for octave, count in enumerate(steps):
         begin = time.perf_counter()
-        half = add_octave(half, None, prepare, estimate, count, (0, octave))
+        half = add_octave(half, None, prepare, estimate, count, own_seed(0, "octave", octave))
         taken.append(time.perf_counter() - begin)
     return taken
 
