@@ -52,7 +52,8 @@ def read_results(folders):
             try:
                 options = report["options"]
                 kind, scale = ("4x", SCALE) if options["generate_upsampled"] else ("low", 1)
-                attempt = path.with_name(f"{path.stem}_{kind}.png"), options["img_size"] * scale
+                file = path.with_name(f"{path.stem}_{kind}.png")
+                attempt = file if file.exists() else file.with_suffix(".tif"), options["img_size"] * scale
                 reports.setdefault(report["picture"], []).append(attempt)
             except (KeyError, TypeError):
                 raise UserError(f"{path} is not a report of outpainting.py: move it out of {folder}.") from None

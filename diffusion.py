@@ -6,8 +6,6 @@ imposed inside it.
 """
 import math
 
-import numpy as np
-
 # (signal rate at time 0, at time 1); between them the angle whose cosine is the signal rate grows linearly.
 SCHEDULES = {"thesis": (0.95, 0.02), "wide": (0.9999, 0.005)}
 
@@ -73,7 +71,24 @@ def _log_snr(pair):
     return math.log(pair[0] / pair[1])
 
 
-def sample(estimate, start, steps, schedule, solver="dpm", rng=None, fresh=1.0, progress=iter):
+def solver_step(noisy, clean, previous, index, steps, schedule, solver="dpm", drawn=None):
+    """The noisy array after step `index` of so many, which begin at time 1.
+
+    Args:
+        noisy, clean: the array before the step, and the clean one that was estimated from it.
+        previous: the clean estimate of the step before, None in the first.
+        solver: "dpm" (DPM-Solver++ 2M), "ddim" or "ancestral".
+        drawn: noise for the ancestral solver, of unit variance.
+    """
+    before, now, then = (rates(1 - (index + after) / steps, schedule) for after in (-1, 0, 1))
+    if solver == "ddim":
+        return ddim_step(noisy, clean, now, then)
+    if solver == "ancestral":
+        return ancestral_step(noisy, clean, now, then, drawn)
+    return dpm_solver_step(noisy, clean, previous, before, now, then)
+
+
+def sample(estimate, start, steps, schedule, solver="dpm", progress=iter):
     """Denoise `start` in `steps` steps; returns the last clean estimate.
 
     Args:
@@ -81,23 +96,12 @@ def sample(estimate, start, steps, schedule, solver="dpm", rng=None, fresh=1.0, 
         start: noise of unit variance, the noisy array at time 1.
         steps: calls of estimate.
         schedule: name in SCHEDULES.
-        solver: "dpm" (DPM-Solver++ 2M), "ddim" or "ancestral".
-        rng: numpy.random.Generator that the ancestral solver draws from.
-        fresh: what the noise is multiplied with that the ancestral solver draws.
+        solver: of solver_step, "dpm" or "ddim".
         progress: wraps the iterable of steps, e.g. a progress bar.
     """
-    times = np.linspace(1, 0, steps + 1)
-    noisy, clean, previous, before = start, None, None, None
+    noisy, clean = start, None
     for index in progress(range(steps)):
-        now, then = rates(times[index], schedule), rates(times[index + 1], schedule)
-        clean = estimate(noisy, times[index])
-        if index == steps - 1:
-            break
-        if solver == "ddim":
-            noisy = ddim_step(noisy, clean, now, then)
-        elif solver == "ancestral":
-            noisy = ancestral_step(noisy, clean, now, then, fresh * rng.standard_normal(start.shape, start.dtype))
-        else:
-            noisy = dpm_solver_step(noisy, clean, previous, before, now, then)
-        previous, before = clean, now
+        previous, clean = clean, estimate(noisy, 1 - index / steps)
+        if index < steps - 1:
+            noisy = solver_step(noisy, clean, previous, index, steps, schedule, solver)
     return clean

@@ -20,7 +20,7 @@ import octaves
 from backend import compiled, keras, layers, ops
 from build_network import NoiseEmbedding, residual_block
 from dataset import add_data_options, load_crops
-from diffusion import angle, clean_from_velocity, sample, velocity
+from diffusion import angle, clean_from_velocity, velocity
 from log_and_save import (
     add_logging_options,
     built_as_said,
@@ -32,6 +32,7 @@ from log_and_save import (
 )
 from maskgit import at_half_size
 from parallel import on_all_devices, own_rows
+from super_sampling import add_octave
 from thesis_sharpen import SuperSampler, edge_scale, make_blurry, make_thesis_report
 from tokenizer import load_tokenizer
 from training import (
@@ -299,38 +300,28 @@ def octave_batches(crops, decoded, tile, share, batch_size, seed, start):
         yield sharp, half, is_decoded
 
 
-def sample_octave(prepare, estimate, half, picture, known, seed, steps=STEPS, schedule="wide"):
-    """The picture of which `half` is the half, all float32 in Y, U, V: [B, h, w, 3] -> [B, 2h, 2w, 3].
-
-    prepare, estimate: as those of OctaveSampler. picture: [B, 2h, 2w, 3], right where known [B, h, w, 1] is 1.
-    """
-    wanted, condition, strength = map(np.asarray, prepare(half, picture, known))
-    rng = np.random.default_rng(seed)
-    start = rng.standard_normal(wanted.shape, np.float32)
-    octave = sample(lambda noisy, time: np.where(known > 0, wanted, np.asarray(
-        estimate(condition, noisy, np.float32(time)))), start, steps, schedule, "ancestral", rng)
-    return np.asarray(octaves.with_octave(half, octave, strength))
-
-
 def make_octave_report(model, sharp, decoded):
     """The function that measures an octave sampler at every tick on held-back pictures uint8 [N, 2h, 2w, 3], from their
     halves and from those as decoded, float32 [N, h, w, 3]: how much contrast the octave has beside the true one, where
     that is weak and on the whole, and its loss."""
     prepare, estimate = compiled(model, model.prepare), compiled(model, model.estimate)
-    true = np.asarray(octaves.yuv(sharp / np.float32(255)))
-    halves = {"": np.asarray(octaves.halve(true)), "decoded_": np.asarray(octaves.yuv(decoded))}
-    nothing = np.zeros((*halves[""].shape[:3], 1), np.float32)
+    true = sharp / np.float32(255)
+    halves = {"": np.asarray(octaves.halve(true)), "decoded_": decoded}
+
+    def strength(pictures):
+        luminance = octaves.yuv(pictures)[..., :1]
+        return np.asarray(octaves.halve((luminance - octaves.enlarge(octaves.halve(luminance))) ** 2))
 
     def report():
         numbers, rows = {}, []
         for name, half in halves.items():
-            result = sample_octave(prepare, estimate, half, true, nothing, 0)
-            of_result, of_true = (np.asarray(octaves.halve((each - octaves.enlarge(octaves.halve(each))) ** 2))[..., 0]
-                                  for each in (result, true))
+            result = np.stack([add_octave(each, None, prepare, estimate, STEPS, own_seed(0, "octave", row))
+                               for row, each in enumerate(half)])
+            of_result, of_true = map(strength, (result, true))
             numbers[f"{name}contrast"] = float(np.sqrt(of_result.mean() / of_true.mean()))
-            logs = [np.log(each.mean(axis=(1, 2)) + 1e-8).mean() for each in (of_result, of_true)]
+            logs = [np.log(each.mean(axis=(1, 2, 3)) + 1e-8).mean() for each in (of_result, of_true)]
             numbers[f"{name}typical_contrast"] = float(np.exp((logs[0] - logs[1]) / 2))
-            rows += [to_bytes(octaves.rgb(octaves.enlarge(half[:8]))), to_bytes(octaves.rgb(result[:8]))]
+            rows += [to_bytes(np.asarray(octaves.enlarge(half[:8]))), to_bytes(result[:8])]
         return numbers, {"octaves": picture_grid([*rows, sharp[:8]])}
 
     return report

@@ -7,7 +7,8 @@
 Each picture is scaled so that its shorter side has --img_size pixels, turned into tokens, continued token by token and
 turned back into a picture. That is shrunk to a quarter, and made larger octave by octave, up to four times its size;
 the photograph's own pixels are known all the while. Results in outpaint_results/: <name>_source.png,
-<name>_<attempt>_low.png, <name>_<attempt>_4x.png, and <name>_<attempt>.json with the options.
+<name>_<attempt>_low.png, <name>_<attempt>_4x.png (of more than 64 million pixels: .tif, written while it is made), and
+<name>_<attempt>.json with the options.
 
 A picture that cannot be grown, for whatever reason, is named and the others are grown all the same. The exit status is
 0 if all pictures were grown, 1 if some were left out, 2 if none was grown or the input is wrong.
@@ -32,7 +33,7 @@ from diffusion import sample
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from membrane import seamless
 from pictures import picture_files, read_picture
-from super_sampling import MULTIPLE, add_octave
+from super_sampling import MULTIPLE, octave_bands
 from token_decoding import ORDERS, SCHEDULES, guided
 from utilities import (
     ROOT,
@@ -47,6 +48,7 @@ from utilities import (
     run_command,
     run_name,
     save_picture,
+    save_tiff,
     spread,
     to_bytes,
     why,
@@ -60,6 +62,7 @@ CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
 FRESH_NOISE = 0.8  # of the first octave, whose half is decoded from tokens: grain is less there
 BYTES_A_PIXEL = 300  # of the result: 242, 280 and 259 more at the peak, measured with 2.4, 6.6 and 12.8 million pixels
+LARGEST_PNG = 2**26  # pixels; larger results are TIFF files, which are written while they are computed
 LONGEST_NAME = 200  # bytes, so that names of results are legal in every file system
 
 
@@ -217,7 +220,8 @@ def upscale_canvas(low, photograph, sampler, config, steps, seed, batch_size, mu
 
 def octave_chain(low, canvas, models, args, seed, bar):
     """Yield a decoded canvas float32 [h, w, 3] in [0, 1] at its own size, made anew from 1 / args.shrink of that, and
-    then at SCALE times its size, float32 [SCALE * h, SCALE * w, 3]. Wherever the photograph has pixels, they are known.
+    then an iterator of it at SCALE times its size, from top to bottom, float32 [rows, SCALE * w, 3]. Wherever the
+    photograph has pixels, they are known.
     """
     height, width = low.shape[:2]
     padded = np.pad(low, ((0, -height % (MULTIPLE * args.shrink)), (0, -width % (MULTIPLE * args.shrink)), (0, 0)),
@@ -228,10 +232,14 @@ def octave_chain(low, canvas, models, args, seed, bar):
         first = octave == count - 1
         # Beyond the first octave halves are nearly right, and a few steps of a deterministic solver do.
         steps, solver = (args.diffusion_steps, "ancestral") if first else (-(-args.diffusion_steps // 3), "dpm")
-        picture = add_octave(picture, canvas.shown(octave), models.prepare, models.estimate, steps,
+        bands = octave_bands(picture, canvas.shown(octave), models.prepare, models.estimate, steps,
                              own_seed(seed, "octave", octave), solver, FRESH_NOISE, bar(f"octave 1/{2**octave}"))
-        if 2**octave in (1, SCALE):
-            yield picture[:height * SCALE >> octave, :width * SCALE >> octave]
+        if octave == 0:
+            yield bands
+            return
+        picture = np.concatenate(list(bands))
+        if 2**octave == SCALE:
+            yield picture[:height, :width]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -414,7 +422,7 @@ def fill_tokens(canvas, encode, models, args, progress, halvings=0):
 
 
 def grow(picture, models, args, bar):
-    """Yield (low-resolution picture, 4x picture or None), uint8, for each attempt.
+    """Yield (low-resolution picture uint8 [h, w, 3], 4x picture as Rows or None) for each attempt.
 
     bar: function (description) -> wrapper of iterables, e.g. a progress bar.
     """
@@ -433,7 +441,26 @@ def grow(picture, models, args, bar):
         low = seamless(colours.own(low), known, photograph / np.float32(255))
         results = enlarged(low, canvas, models, args, own_seed(args.seed, "pixels", attempt), bar)
         low = to_bytes(next(results)[:-(-height // SCALE), :-(-width // SCALE)])
-        yield low, to_bytes(next(results)[:height, :width]) if args.generate_upsampled else None
+        yield low, Rows(height, width, next(results)) if args.generate_upsampled else None
+
+
+class Rows:
+    """A picture of height x width pixels that is computed from top to bottom while it is read, once, as an iterator of
+    uint8 [rows, width, 3]. bands: float32 [rows, W, 3] in [0, 1], which may hold more rows and columns."""
+
+    def __init__(self, height, width, bands):
+        self.height, self.width, self.bands = height, width, bands
+
+    def __iter__(self):
+        left = self.height
+        for band in self.bands:
+            if left > 0:
+                yield to_bytes(band[:left, :self.width])
+            left -= len(band)
+
+    def whole(self):
+        """The picture as uint8 [height, width, 3]."""
+        return np.concatenate(list(self))
 
 
 def enlarged(low, canvas, models, args, seed, bar):
@@ -442,18 +469,18 @@ def enlarged(low, canvas, models, args, seed, bar):
         yield from octave_chain(low, canvas, models, args, seed, bar)
         return
     yield low
-    yield upscale_canvas(low, canvas.shown(0), models.estimate, models.sharpen_config, args.diffusion_steps, seed,
-                         args.batch_size, models.multiple, bar("upscaling"))
+    yield iter([upscale_canvas(low, canvas.shown(0), models.estimate, models.sharpen_config, args.diffusion_steps, seed,
+                               args.batch_size, models.multiple, bar("upscaling"))])
 
 
 def check_size(picture, args, models):
-    """Raise UserError when the result of a picture uint8 [H, W, 3] would need more memory than there is."""
+    """Raise UserError when growing a picture uint8 [H, W, 3] would need more memory than there is."""
     sides = SCALE * args.img_size * np.array(picture.shape[:2]) / min(picture.shape[:2])
     top, bottom, left, right = (SCALE * models.downscale * margin for margin in margins(args, models.window))
     height, width = (sides + [top + bottom, left + right]).astype(int).tolist()
     if not args.generate_upsampled:
         height, width = height // SCALE, width // SCALE
-    needed = height * width * (BYTES_A_PIXEL + 4 * args.attempt_count)  # results are kept until they are logged
+    needed = height * width * BYTES_A_PIXEL
     if needed > (free := available_memory()):
         raise UserError(f"the result would be {width}x{height} pixels, which takes {needed / 1e9:.0f} GB of memory, "
                         f"and {free / 1e9:.0f} GB are free: a smaller --outpaint_range or --img_size, or "
@@ -474,8 +501,8 @@ def main(args):
     run = start_wandb("outpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb, auto="offline")
     written, grown = [], 0
 
-    def write(name, value):
-        (write_json if name.endswith(".json") else save_picture)(output / name, value)
+    def write(name, value, save=save_picture):
+        save(output / name, value)
         written.append(output / name)
 
     for name, picture in chain([first], pictures):
@@ -489,11 +516,14 @@ def main(args):
             for attempt, (low, large) in enumerate(grow(picture, models, args, bar)):
                 write(f"{name}_{attempt}_low.png", low)
                 shown[f"low_{attempt}"] = low
-                if large is not None:
-                    write(f"{name}_{attempt}_4x.png", large)
-                    shown[f"4x_{attempt}"] = large
+                if large and large.height * large.width > LARGEST_PNG:
+                    write(f"{name}_{attempt}_4x.tif", large, save_tiff)
+                elif large:
+                    shown[f"4x_{attempt}"] = large.whole()
+                    write(f"{name}_{attempt}_4x.png", shown[f"4x_{attempt}"])
                 write(f"{name}_{attempt}.json", {"picture": name, "attempt": attempt, "options": options,
-                                                 "precision": models.precision, "models": models.fingerprints})
+                                                 "precision": models.precision, "models": models.fingerprints},
+                      write_json)
             grown += 1
         if len(shown) > 1 and args.wandb != "disabled":
             run.log({key: wandb_image(pixels, name) for key, pixels in shown.items()})

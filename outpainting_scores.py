@@ -126,7 +126,8 @@ def continued(pictures, grid, models, own, name):
     for picture in tqdm(pictures, name, unit="picture", leave=False):
         low, large = zip(*grow(picture[first:end, first:end], models, own, lambda _: iter), strict=True)
         lows.append(low)
-        larges.append(large[0])
+        if own.generate_upsampled:
+            larges.append(large[0].whole())
     return np.stack(lows, axis=1), np.stack(larges) if own.generate_upsampled else None
 
 

@@ -1,61 +1,133 @@
-"""Octaves on a canvas of any size: all tiles of an octave are denoised together. Functions of arrays and callables."""
+"""Octaves on a canvas of any size: all its tiles are denoised together. Functions of arrays and callables.
+
+The canvas passes through in bands of rows. What a step makes of a band depends on the bands above and below only as
+they were before that step; so each step follows one band behind the step before it, and few bands are in memory.
+"""
+from collections import namedtuple
+
 import numpy as np
 
 import octaves
-from diffusion import sample
+from diffusion import solver_step
 from utilities import own_seed
 
-TILE, MARGIN = 512, 44  # pixels of the half; the margin is as wide as the network's view
+TILE = 512  # columns of the half that are denoised at once
+BAND, LEAST_BAND = 384, 96  # rows of a band, at most and at least
+BAND_PLACES = 800_000  # of the half, in a band that has more rows than the least
+MARGIN, VIEW = 44, 32  # pixels of the half that the network sees around a place, and the conditions around theirs
 MULTIPLE = 8  # of the height and width of a half
 
+# Rows of the half (slice) and, for the places in them: where the octave is known, the known octave, the octave's
+# strength, what the network is told, the noisy octave, and the last estimate of the clean one.
+Band = namedtuple("Band", "rows mask wanted strength condition noisy clean")
 
-def add_octave(half, known, prepare, estimate, steps, seed, solver="ancestral", fresh=1.0, progress=iter):
-    """A picture twice as large as `half`, float32 [2h, 2w, 3] in [0, 1] or little beyond.
+
+def add_octave(*args, **options):
+    """What octave_bands gives as one array, float32 [2h, 2w, 3]."""
+    return np.concatenate(list(octave_bands(*args, **options)))
+
+
+def octave_bands(half, known, prepare, estimate, steps, seed, solver="ancestral", fresh=1.0, progress=iter):
+    """Yield the picture twice as large as `half` from top to bottom, float32 [rows, 2w, 3] in [0, 1] or little beyond.
 
     Args:
         half: float32 [h, w, 3] in [0, 1]; h and w are multiples of MULTIPLE.
         known: (picture float32 [r, c, 3] in [0, 1], top, left): what the result shows from (top, left) on, even
             numbers; or None.
         prepare, estimate: those of diffusion_model_upscale.OctaveSampler, as functions of arrays.
-        steps, solver: of diffusion.sample.
+        steps, solver: of diffusion.solver_step.
         seed: of own_seed.
         fresh: what the noise is multiplied with that is drawn anew; less than 1 gives a calmer octave.
-        progress: wraps the range of steps.
+        progress: wraps the range of the steps of all bands.
     """
-    half = np.asarray(octaves.yuv(half))
-    height, width = half.shape[:2]
-    mask, picture = np.zeros((height, width, 1), np.float32), np.zeros((2 * height, 2 * width, 3), np.float32)
-    if known is not None:
-        part, top, left = known
-        rows, columns = part.shape[0] // 2, part.shape[1] // 2
-        mask[top // 2:top // 2 + rows, left // 2:left // 2 + columns] = 1
-        picture[top:top + 2 * rows, left:left + 2 * columns] = part[:2 * rows, :2 * columns]
-        picture = np.asarray(octaves.yuv(picture))
-        half = np.where(mask > 0, np.asarray(octaves.halve(picture[None]))[0], half)
-    wanted, condition, strength = (np.asarray(each) for each in prepare(half[None], picture[None], mask[None]))
-    places = [place for place in tiles(height, width) if not mask[place[0], place[1]].all()]
+    rows = cut(len(half), min(BAND, max(LEAST_BAND, BAND_PLACES // half.shape[1])))
+    done = iter(progress(range(steps * len(rows))))
+    bands = noise_bands(half, known, rows, prepare, np.random.default_rng(own_seed(seed, "start")))
+    for index in range(steps):
+        rng = np.random.default_rng(own_seed(seed, "step", index))
 
-    def denoised(noisy, time):
-        clean = wanted.copy()
-        for rows, columns in places:
-            seen = [slice(max(0, part.start - MARGIN), part.stop + MARGIN) for part in (rows, columns)]
-            inside = [slice(part.start - view.start, part.stop - view.start)
-                      for part, view in zip((rows, columns), seen, strict=True)]
-            found = np.asarray(estimate(condition[:, seen[0], seen[1]], noisy[:, seen[0], seen[1]], np.float32(time)))
-            clean[:, rows, columns] = found[:, inside[0], inside[1]]
-        return np.where(mask > 0, wanted, clean)
+        def towards_clean(band, clean, index=index, rng=rng):
+            next(done, None)
+            if index == steps - 1:
+                return band.noisy
+            drawn = fresh * rng.standard_normal(clean.shape, np.float32) if solver == "ancestral" else None
+            return solver_step(band.noisy, clean, band.clean, index, steps, "wide", solver, drawn)
 
-    rng = np.random.default_rng(own_seed(seed))
-    start = rng.standard_normal(wanted.shape, np.float32)
-    octave = sample(denoised, start, steps, "wide", solver, rng, fresh, progress)
-    return np.asarray(octaves.rgb(octaves.with_octave(half[None], octave, strength)))[0]
+        bands = denoised(bands, estimate, np.float32(1 - index / steps), towards_clean)
+    for band in bands:
+        seen, inside = around(band.rows, MULTIPLE)
+        base = np.asarray(octaves.enlarge(half_rows(half, known, seen)[0]))[:, 2 * inside.start:2 * inside.stop]
+        added = np.asarray(octaves.from_squares(band.clean * np.tile(band.strength, (1, 1, 1, 4))))
+        yield np.asarray(octaves.rgb(base + added))[0]
+    next(done, None)  # lets the bar finish
 
 
-def tiles(height, width):
-    """(row slice, column slice) of tiles of at most TILE that cover a half, multiples of MULTIPLE."""
-    def cut(length):
-        count = -(-length // TILE)
-        size = -(-length // count // MULTIPLE) * MULTIPLE
-        return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+def noise_bands(half, known, rows, prepare, rng):
+    """Yield a Band of noise for each slice of rows."""
+    for part in rows:
+        seen, inside = around(part, VIEW)
+        there, picture, mask = half_rows(half, known, seen)
+        wanted, condition, strength, mask = (
+            np.asarray(each)[:, inside] for each in (*prepare(there, picture, mask), mask))
+        yield Band(part, mask, wanted, strength, condition, rng.standard_normal(wanted.shape, np.float32), None)
 
-    return [(rows, columns) for rows in cut(height) for columns in cut(width)]
+
+def denoised(bands, estimate, time, towards_clean):
+    """Yield bands one step further.
+
+    time: of the noisy octaves. towards_clean: function (band, its clean octave) -> its next noisy octave.
+    """
+    above, band = None, next(bands)
+    while band is not None:
+        below = next(bands, None)
+        views = [above, (band.condition, band.noisy), below and first_rows(below)]
+        condition, noisy = (np.concatenate(parts, axis=1) for parts in zip(*filter(None, views), strict=True))
+        top = above[0].shape[1] if above else 0
+        down = slice(top, top + band.noisy.shape[1])
+        clean = band.wanted.copy()
+        for columns in cut(clean.shape[2], TILE):
+            if not band.mask[:, :, columns].all():
+                seen, inside = around(columns, MARGIN)
+                found = np.asarray(estimate(condition[:, :, seen], noisy[:, :, seen], time))
+                clean[:, :, columns] = found[:, down, inside]
+        clean = np.where(band.mask > 0, band.wanted, clean)
+        yield band._replace(noisy=towards_clean(band, clean), clean=clean)
+        above = band.condition[:, -MARGIN:].copy(), band.noisy[:, -MARGIN:].copy()
+        band = below
+
+
+def first_rows(band):
+    """What the band above sees of a band."""
+    return band.condition[:, :MARGIN], band.noisy[:, :MARGIN]
+
+
+def around(part, margin):
+    """(A slice with this margin on both sides, where it begins no lower than 0; the slice inside it)."""
+    seen = slice(max(0, part.start - margin), part.stop + margin)
+    return seen, slice(part.start - seen.start, part.stop - seen.start)
+
+
+def half_rows(half, known, rows):
+    """(These rows of the half in Y, U, V, float32 [1, h, w, 3], right where they are known; what is known of the
+    picture twice as large, float32 [1, 2h, 2w, 3]; where that is, float32 [1, h, w, 1] of 0 and 1)."""
+    part = np.asarray(octaves.yuv(half[rows]))[None]
+    _, height, width, _ = part.shape
+    picture, mask = np.zeros((1, 2 * height, 2 * width, 3), np.float32), np.zeros((1, height, width, 1), np.float32)
+    if known is None:
+        return part, picture, mask
+    shown, top, left = known[0], known[1] // 2, known[2] // 2
+    first, end = max(top, rows.start), min(top + len(shown) // 2, rows.start + height)
+    if first >= end:
+        return part, picture, mask
+    down, across = slice(first - rows.start, end - rows.start), slice(left, left + shown.shape[1] // 2)
+    mask[:, down, across] = 1
+    picture[:, 2 * down.start:2 * down.stop, 2 * across.start:2 * across.stop] = octaves.yuv(
+        shown[2 * (first - top):2 * (end - top), :2 * (across.stop - across.start)])
+    return np.where(mask > 0, np.asarray(octaves.halve(picture)), part), picture, mask
+
+
+def cut(length, size):
+    """Slices of at most `size` that cover so much, about equal, each but the last a multiple of MULTIPLE."""
+    count = -(-length // size)
+    size = -(-length // count // MULTIPLE) * MULTIPLE
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -77,10 +77,17 @@ def gumbel_noise(seed, shape):
     state = own_seed(seed)
     if keras.backend.backend() != "tensorflow":
         return np.random.default_rng(state).gumbel(size=shape).astype(np.float32)
+    return np.array(_gumbel_graph(tuple(shape))(state.generate_state(2).astype(np.int32)))
+
+
+@cache
+def _gumbel_graph(shape):
+    """function (seed int32 [2]) -> Gumbel noise float32 [*shape], three times as fast as without a graph."""
+    import tensorflow as tf
     import tensorflow_probability as tfp
 
-    stateless = state.generate_state(2).astype(np.int32)
-    return tfp.distributions.Gumbel(np.float32(0), np.float32(1)).sample(shape, seed=stateless).numpy()
+    gumbel = tfp.distributions.Gumbel(np.float32(0), np.float32(1))
+    return tf.function(lambda seed: gumbel.sample(shape, seed=seed))
 
 
 def log_softmax(logits):

@@ -9,6 +9,7 @@ import tempfile
 import zlib
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from tokenize import TokenError
 from zipfile import BadZipFile
@@ -17,6 +18,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent
 SMALLEST_PICTURE = 8
+TIFF_TILE = 256  # pixels
 # What reading a damaged .npy, .npz, .zip or .h5 raises.
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error,
            TokenError)
@@ -307,6 +309,28 @@ def save_picture(path, pixels):
 
     with replacing(path) as temporary:
         Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, quality=95)
+
+
+def save_tiff(path, picture):
+    """Write a picture as a tiled BigTIFF while it is computed, never leaving half a file.
+
+    picture: has height and width, and iterates over uint8 [rows, width, 3] from top to bottom.
+    """
+    from tifffile import imwrite
+
+    def tiles():
+        rows = np.empty((0, picture.width, 3), np.uint8)
+        for band in chain(picture, [None]):
+            if band is not None:
+                rows = np.concatenate([rows, band])
+            while len(rows) >= TIFF_TILE or (band is None and len(rows)):
+                for left in range(0, picture.width, TIFF_TILE):
+                    yield rows[:TIFF_TILE, left:left + TIFF_TILE]
+                rows = rows[TIFF_TILE:]
+
+    with replacing(path) as temporary:
+        imwrite(temporary, tiles(), shape=(picture.height, picture.width, 3), dtype=np.uint8, bigtiff=True,
+                photometric="rgb", tile=(TIFF_TILE, TIFF_TILE), compression="zlib", predictor=True)
 
 
 def own_seed(seed, *key):

@@ -5,7 +5,7 @@ import pytest
 import octaves
 import super_sampling
 from diffusion_model_upscale import OctaveSampler, known_regions, octave_batches
-from super_sampling import add_octave, tiles
+from super_sampling import add_octave, cut, octave_bands
 
 
 def pictures(count, height, width, seed=0):
@@ -83,20 +83,50 @@ def trained_enough(model, seed=0):
     return model
 
 
-def test_tiles_give_what_the_whole_gives_and_a_seed_one_picture(model, monkeypatch):
+@pytest.mark.parametrize("solver", ["dpm", "ancestral"])
+@pytest.mark.parametrize("known", [None, (slice(100, 301), slice(40, 141))])
+def test_bands_and_tiles_give_what_the_whole_gives(model, monkeypatch, solver, known):
+    half, picture = pictures(1, 328, 136)[0], pictures(1, 656, 272, seed=1)[0]
+    known = known and (picture[known], known[0].start, known[1].start)
+    trained_enough(model)
+    whole = add_octave(half, known, model.prepare, model.estimate, 4, 0, solver)
+    for name, size in {"BAND": 96, "LEAST_BAND": 48, "TILE": 48}.items():
+        monkeypatch.setattr(super_sampling, name, size)
+    bands = list(octave_bands(half, known, model.prepare, model.estimate, 4, 0, solver))
+    assert len(bands) == 4
+    np.testing.assert_allclose(np.concatenate(bands), whole, atol=1e-5)
+    if known:
+        np.testing.assert_allclose(whole[100:300, 40:140], picture[100:300, 40:140], atol=2e-6)
+
+
+def test_a_seed_gives_one_picture(model):
     half = pictures(1, 96, 128)[0]
     trained_enough(model)
-    whole, again, other = (add_octave(half, None, model.prepare, model.estimate, 2, seed) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(whole, again)
-    assert np.abs(whole - other).mean() > 1e-4
-    monkeypatch.setattr(super_sampling, "TILE", 48)
-    assert len(tiles(96, 128)) == 6
-    tiled = add_octave(half, None, model.prepare, model.estimate, 2, 0)
-    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+    first, again, other = (add_octave(half, None, model.prepare, model.estimate, 2, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).mean() > 1e-4
+
+
+def test_few_bands_are_in_memory(model, monkeypatch):
+    """Those above are finished before those far below begin."""
+    for name in ("BAND", "LEAST_BAND"):
+        monkeypatch.setattr(super_sampling, name, 48)
+    begun = []
+
+    def prepare(half, picture, known):
+        begun.append(len(begun))
+        return model.prepare(half, picture, known)
+
+    half = pictures(1, 480, 16)[0]
+    bands = octave_bands(half, None, prepare, model.estimate, 3, 0)
+    waiting = [len(begun) - number for number, _ in enumerate(bands, start=1)]
+    assert len(waiting) == len(begun) == 10
+    assert max(waiting) == 3
 
 
 def test_tiles_that_are_known_cost_nothing(model, monkeypatch):
-    monkeypatch.setattr(super_sampling, "TILE", 16)
+    for name in ("BAND", "LEAST_BAND", "TILE"):
+        monkeypatch.setattr(super_sampling, name, 16)
     calls = []
 
     def estimate(condition, noisy, time):
@@ -108,13 +138,26 @@ def test_tiles_that_are_known_cost_nothing(model, monkeypatch):
     assert len(calls) == 2 * 2
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (520, 1032), (1000, 16)])
-def test_tiles_cover_a_half(height, width):
-    covered = np.zeros((height, width), int)
-    for rows, columns in tiles(height, width):
-        assert rows.start % 8 == columns.start % 8 == 0
-        covered[rows, columns] += 1
-    assert (covered == 1).all()
+def test_progress_counts_the_steps_of_all_bands(model, monkeypatch):
+    for name in ("BAND", "LEAST_BAND"):
+        monkeypatch.setattr(super_sampling, name, 16)
+    counted = []
+
+    def progress(steps):
+        for step in steps:
+            yield step
+            counted.append(step)
+
+    add_octave(pictures(1, 64, 32)[0], None, model.prepare, model.estimate, 2, 0, progress=progress)
+    assert counted == list(range(2 * 4))
+
+
+@pytest.mark.parametrize(("length", "size"), [(8, 512), (1032, 512), (1000, 96), (9608, 96)])
+def test_slices_cover_a_length(length, size):
+    slices = cut(length, size)
+    assert [part.start for part in slices] == [0, *(part.stop for part in slices[:-1])]
+    assert slices[-1].stop == length
+    assert all(part.start % 8 == 0 and 0 < part.stop - part.start <= size for part in slices)
 
 
 def test_regions_that_are_known_are_rectangles_or_all_but_one():

@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 
 import canvas_decoding
+import outpainting
 import token_decoding
 from canvas import place_picture
+from contact_sheet import read_results
 from outpainting import LeftOut, build_parser, fill_tokens, grow
-from utilities import ROOT, UserError
+from utilities import ROOT, UserError, to_bytes
 
 FAST = ["--img_size", "64", "--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2",
         "--wandb", "disabled"]
@@ -164,9 +166,29 @@ def test_no_two_streams_of_a_picture_share_a_seed(decoding, monkeypatch):
         watched(module, name)
     args = build_parser().parse_args(["--attempt_count=2", "--maskgit_steps=4", "--diffusion_steps=1",
                                       f"--decoding={decoding}", "--order=confidence"])
-    list(grow(sky(512, 512), Models(), args, lambda _: iter))
+    for _, large in grow(sky(512, 512), Models(), args, lambda _: iter):
+        assert large.whole().shape == (1024, 1024, 3)
     assert len(used) > 15
     assert len(set(used)) == len(used)
+
+
+def test_large_results_are_tiff_files_with_the_same_pixels(folder, results, tmp_path):
+    script, output = tmp_path / "small_png.py", tmp_path / "results"
+    script.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport outpainting\n"
+                      "outpainting.LARGEST_PNG = 512 * 512\n"
+                      "outpainting.run_command(outpainting.main, outpainting.build_parser())\n")
+    finished = forks.run([script, "--input", folder / "exact.png", "--output", output, *FAST], ROOT)
+    assert finished.returncode == 0, finished.stderr
+    assert not list(output.glob("*4x.png"))
+    np.testing.assert_array_equal(load(output / "exact_0_4x.tif"), load(results[0] / "exact_0_4x.png"))
+    assert len(list(read_results([output]))) == 1
+
+
+def test_rows_are_cut_to_the_picture():
+    bands = np.split(np.arange(5 * 4 * 3, dtype=np.float32).reshape(5, 4, 3) / 60, [2, 4])
+    rows = list(outpainting.Rows(3, 2, bands))
+    assert [len(part) for part in rows] == [2, 1]
+    np.testing.assert_array_equal(np.concatenate(rows), to_bytes(np.concatenate(bands)[:3, :2]))
 
 
 def test_attempts_differ_outside_and_nothing_is_left_empty(results):

@@ -20,7 +20,7 @@ from dataset import add_data_options, open_source
 from outpainting import LONGEST_NAME, LeftOut, build_parser, check_size, result_names, sources
 from pictures import picture_files, read_picture, walk
 from sky_masks import unlikeness
-from utilities import UserError, command_parser, run_command
+from utilities import UserError, command_parser, run_command, save_tiff
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 from fuzz import fuzz_pictures  # noqa: E402
@@ -408,6 +408,21 @@ def test_more_pictures_than_wanted_are_said_and_broken_ones_left_out(tmp_path, c
     args.input = tmp_path / "1.png"
     with pytest.raises(UserError, match="1.png cannot be read"):
         list(sources(args, left_out))
+
+
+@pytest.mark.parametrize(("height", "width"), [(600, 300), (256, 512), (1, 1), (700, 513)])
+def test_a_tiff_written_in_bands_holds_the_picture(tmp_path, height, width):
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+    class Rows:
+        def __iter__(self):
+            yield from np.array_split(picture, 5)
+
+    rows = Rows()
+    rows.height, rows.width = height, width
+    save_tiff(tmp_path / "a.tif", rows)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.tif")), picture)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
 def test_a_result_beyond_memory_is_refused_with_its_size(monkeypatch):
