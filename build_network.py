@@ -5,7 +5,7 @@ a picture is cut; the `thesis_*` blocks are those of the thesis (group norm, tra
 """
 import math
 
-from backend import keras, layers, ops
+from networks.backend import keras, layers, ops
 
 
 @keras.saving.register_keras_serializable("outpainting")

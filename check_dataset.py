@@ -32,8 +32,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from archive.pictures import PICTURE_SUFFIXES, in_eight_bits, lack_of_memory, picture_shape, walk
 from dataset import DARK_MEAN, LOCATION_VARIABLE
-from pictures import PICTURE_SUFFIXES, in_eight_bits, lack_of_memory, picture_shape, walk
 from utilities import UserError, command_parser, number, output_file, replacing, run_command, why, writable_folder
 
 FAULTS = ("unreadable", "not a picture", "truncated", "odd size", "black", "duplicate")

@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from canvas import SCALE
+from archive.pictures import read_picture
+from decoding.canvas import SCALE
 from log_and_save import read_json
-from pictures import read_picture
 from utilities import ROOT, UserError, command_parser, number, output_file, run_command, save_picture
 
 

@@ -13,15 +13,11 @@ not sky) are used, and only crops that lie in the sky. Any other folder is read 
 as labels. Dark crops, nine in ten crops of one colour, and photographs that show landscape are left out. Whole days of
 an archive, or whole photographs, are held back for development.
 """
-import json
 import math
 import os
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -30,20 +26,18 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from archive.packs import check_ending, open_pack, write_npy, write_zip
+from archive.sky_sources import MASK_ENDING, Archive, Photographs, digest, masked_places, random_crop
 from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
-from sky_sources import MASK_ENDING, READERS, Archive, Photographs, digest, masked_places, random_crop
 from utilities import (
-    DAMAGED,
     ROOT,
     UserError,
     command_parser,
     number,
     own_seed,
-    replacing,
     run_command,
     save_picture,
     spread,
-    why,
     writable_folder,
 )
 
@@ -59,10 +53,6 @@ EXAMPLES, EXAMPLE_COLUMNS, EXAMPLE_SIZE = 64, 8, 128
 PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "least_zoom",
                 "exclude", "dev_share", "seed")
 PER_CROP = "_labels", "_classes", "_skies"  # of a pack's description
-MEMBER, DESCRIPTION = "{}/{:06}.jpg", "description.json"  # of a zipped pack
-# Lossy WebP of that size, with colours at half the resolution, is 4 dB worse; lossless WebP is 2.6 times as large.
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_OPTIMIZE, 1,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 def add_data_options(parser, scale_down, pack=True):
@@ -270,68 +260,6 @@ def as_array(crops, size):
 # Packs
 
 
-def check_ending(path):
-    """Raise UserError unless the name of a pack says how it is stored."""
-    if path.suffix not in (".npy", ".zip"):
-        raise UserError(f"{path} must end in .npy or .zip, as a pack does.")
-
-
-def open_pack(path, training=None, development=None):
-    """The crops of a pack, at most so many as given: uint8 [N, S, S, 3], uint8 [M, S, S, 3]; and its description.
-
-    Those of a .npy are memory-mapped, those of a .zip decoded into memory. Raises UserError when they cannot be read.
-    """
-    check_ending(path)
-    try:
-        crops, dev_crops, description = (
-            read_zip(path, training, development) if path.suffix == ".zip" else read_npy(path))
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename} does not exist: write the pack with dataset.py --pack.") from None
-    except DAMAGED as error:
-        raise UserError(f"{path} cannot be read ({why(error)}).") from None
-    if crops.dtype != np.uint8 or crops.ndim != 4 or not len(crops):
-        raise UserError(f"{path} holds {crops.dtype} {crops.shape}: expected uint8 [N, S, S, 3].")
-    return crops[:training], dev_crops[:development], description
-
-
-def npy_files(path):
-    """The three files of a .npy pack: training crops, development crops, description."""
-    return path, path.with_suffix(".dev.npy"), path.with_suffix(".json")
-
-
-def read_npy(path):
-    """Training crops, development crops and description of a .npy pack."""
-    *files, text = npy_files(path)
-    return *(np.load(file, mmap_mode="r") for file in files), json.loads(text.read_text())
-
-
-def read_zip(path, *limits):
-    """Training crops, development crops and description of a .zip pack; limits: at most so many of each, or None."""
-    with zipfile.ZipFile(path) as archive:
-        description = json.loads(archive.read(DESCRIPTION))
-        parts = [decoded(archive, part, len(description[f"{part}_labels"][:most]), description["options"]["crop"])
-                 for part, most in zip(("training", "development"), limits, strict=True)]
-    return *parts, description
-
-
-def decoded(archive, part, number, size):
-    """The first crops of a part of an open .zip pack, uint8 [number, size, size, 3]."""
-    crops = np.empty((number, size, size, 3), np.uint8)
-
-    def decode(row):
-        name, crop = MEMBER.format(part, row), None
-        content = np.frombuffer(archive.read(name), np.uint8)
-        with suppress(cv2.error):
-            crop = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
-        if crop is None or crop.shape != crops.shape[1:]:
-            raise ValueError(f"{name} is not a picture of {size}x{size} pixels")
-        crops[row] = crop
-
-    with ThreadPoolExecutor(READERS) as pool:
-        list(tqdm(pool.map(decode, range(number)), f"decoding {part}", number, unit="crop", disable=None, leave=False))
-    return crops
-
-
 def pack_crops(path, size, zoom_out, dev_count):
     """Crops of a pack. Raises UserError when it cannot be read or its crops are too small."""
     rows, dev_rows, description = open_pack(path, development=dev_count)
@@ -402,30 +330,6 @@ def in_random_order(crops, size, scratch, rng):
             yield np.frombuffer(scratch.read(math.prod(shape)), np.uint8).reshape(shape)
 
     return np.array(pictures, int)[order], rows()
-
-
-def write_npy(path, rows, description):
-    """Write a .npy pack of {part: iterator of uint8 [S, S, 3]}."""
-    *files, text = npy_files(path)
-    for file, (part, crops) in zip(files, rows.items(), strict=True):
-        size = description["options"]["crop"]
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(description[f"{part}_labels"]), size, size, 3)}
-        with replacing(file) as temporary, temporary.open("wb") as output:
-            np.lib.format.write_array_header_1_0(output, header)
-            output.writelines(crops)
-    with replacing(text) as temporary:
-        temporary.write_text(json.dumps(description))
-
-
-def write_zip(path, rows, description):
-    """Write a .zip pack of {part: iterator of uint8 [S, S, 3]}."""
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        archive.writestr(DESCRIPTION, json.dumps(description))
-        for part, crops in rows.items():
-            total = len(description[f"{part}_labels"])
-            for row, crop in enumerate(tqdm(crops, f"compressing {part}", total, unit="crop", disable=None)):
-                jpeg = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), JPEG)[1]
-                archive.writestr(MEMBER.format(part, row), jpeg.tobytes())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@
   python diffusion_model_upscale.py --pack sharp.npy --tokenizer_run thesis --preset thesis --run_name thesis
 
 Given a picture, it learns what the picture twice as large has beyond the enlargement of the given one, where that is
-right, blurred, or decoded from tokens. The preset thesis learns one jump of four times instead (thesis_sharpen.py). The
-model lands in models/sharpen_<run_name>, metrics and pictures in runs/sharpen_<run_name> and wandb.
+right, blurred, or decoded from tokens. The preset thesis learns one jump of four times instead
+(networks/thesis_sharpen.py). The model lands in models/sharpen_<run_name>, metrics and pictures in
+runs/sharpen_<run_name> and wandb.
 """
 import json
 import math
@@ -16,11 +17,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-import octaves
-from backend import compiled, keras, layers, ops
 from build_network import NoiseEmbedding, residual_block
 from dataset import add_data_options, load_crops
-from diffusion import angle, clean_from_velocity, velocity
+from decoding import octaves
+from decoding.diffusion import angle, clean_from_velocity, velocity
+from decoding.super_sampling import add_octave
 from log_and_save import (
     add_logging_options,
     built_as_said,
@@ -31,11 +32,12 @@ from log_and_save import (
     picture_grid,
 )
 from maskgit import at_half_size
-from parallel import on_all_devices, own_rows
-from super_sampling import add_octave
-from thesis_sharpen import SuperSampler, edge_scale, make_blurry, make_thesis_report
+from networks.backend import compiled, keras, layers, ops
+from networks.machine import add_machine_options, prepare_machine
+from networks.thesis_sharpen import SuperSampler, edge_scale, make_blurry, make_thesis_report
 from tokenizer import load_tokenizer
-from training import (
+from training.devices import on_all_devices, own_rows
+from training.loop import (
     add_training_options,
     held_back,
     keep_arrays,
@@ -45,17 +47,7 @@ from training import (
     train,
     with_preset,
 )
-from utilities import (
-    ROOT,
-    add_machine_options,
-    command_parser,
-    number,
-    own_seed,
-    prepare_machine,
-    run_command,
-    run_name,
-    to_bytes,
-)
+from utilities import ROOT, command_parser, number, own_seed, run_command, run_name, to_bytes
 
 PRESETS = {
     "default": {

@@ -19,13 +19,18 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from backend import compiled
-from canvas import SCALE
-from dataset import open_pack
+from archive.packs import open_pack
+from archive.sky_sources import random_crop
+from decoding.canvas import SCALE
+from decoding.super_sampling import add_octave
+from decoding.token_decoding import decoding_steps, log_softmax
+from decoding.windows import in_batches
 from diffusion_model_upscale import decoded_halves, load_super_sampler, make_through
 from log_and_save import model_folder, write_json
 from maskgit import at_half_size, corner_windows, dev_masks, hidden_scores, in_colours, load_maskgit, no_guide
-from metrics import (
+from metrics.outpainting import GRIDS, measure_outpainting, outpainting_options
+from metrics.perceptual import load_features
+from metrics.pictures import (
     code_statistics,
     high_frequencies_kept,
     octave_strengths,
@@ -34,25 +39,11 @@ from metrics import (
     ssim,
     streaks,
 )
-from outpainting_scores import GRIDS, measure_outpainting, outpainting_options
-from perceptual import load_features
-from sky_sources import random_crop
-from super_sampling import add_octave
-from thesis_sharpen import make_blurry, upscale_pictures
-from token_decoding import decoding_steps, log_softmax
+from networks.backend import compiled
+from networks.machine import add_machine_options, prepare_machine
+from networks.thesis_sharpen import make_blurry, upscale_pictures
 from tokenizer import load_tokenizer, reconstruct
-from utilities import (
-    UserError,
-    add_machine_options,
-    command_parser,
-    number,
-    own_seed,
-    prepare_machine,
-    run_command,
-    run_name,
-    to_bytes,
-)
-from windows import in_batches
+from utilities import UserError, command_parser, number, own_seed, run_command, run_name, to_bytes
 
 KINDS = ("tokenizer", "maskgit", "sharpen", "outpainting")
 MASK_KINDS = ("half", "known corner", "hidden corner", "hole", "everything")

@@ -14,10 +14,11 @@ from itertools import count, islice
 import numpy as np
 from tqdm import tqdm
 
-from backend import compiled, keras, layers, ops
 from build_network import RotaryAttention, small_weights
-from colours import of_some_part
 from dataset import add_data_options, load_crops
+from decoding.colours import of_some_part
+from decoding.token_decoding import decoding_steps, log_softmax
+from decoding.windows import in_batches
 from log_and_save import (
     add_logging_options,
     built_as_said,
@@ -27,10 +28,11 @@ from log_and_save import (
     model_folder,
     picture_grid,
 )
-from parallel import gathered, on_all_devices, own_rows, parts
-from token_decoding import decoding_steps, log_softmax
+from networks.backend import compiled, keras, layers, ops
+from networks.machine import add_machine_options, prepare_machine
 from tokenizer import load_tokenizer
-from training import (
+from training.devices import gathered, on_all_devices, own_rows, parts
+from training.loop import (
     add_training_options,
     held_back,
     keep_arrays,
@@ -40,18 +42,7 @@ from training import (
     train,
     with_preset,
 )
-from utilities import (
-    ROOT,
-    add_machine_options,
-    command_parser,
-    number,
-    own_seed,
-    prepare_machine,
-    run_command,
-    run_name,
-    to_bytes,
-)
-from windows import in_batches
+from utilities import ROOT, command_parser, number, own_seed, run_command, run_name, to_bytes
 
 PRESETS = {
     "default": {
@@ -290,7 +281,7 @@ class MaskGIT(keras.Model):
     order, which keep the colours of a sky far from what is known, mask_token where there is none; the kind of sky, int
     [B], one of config["classes"] or -1; and guide_tokens of the same place at half the size, int [B, h, w]. Each of the
     three may be None. Where config["colours"] is "usual", the tokens are those of pictures in usual colours
-    (colours.py). With training=True it hides tokens itself and returns (logits, hidden bool [B, h, w]).
+    (decoding/colours.py). With training=True it hides tokens itself and returns (logits, hidden bool [B, h, w]).
     """
 
     def __init__(self, config, codes, code_size):

@@ -32,10 +32,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
-from pictures import open_picture, rgb, upright_shape
-from server import add_server_options, connect
-from sky_masks import (
+from archive.pictures import open_picture, rgb, upright_shape
+from archive.server import add_server_options, connect
+from archive.sky_masks import (
     PAIRS,
     SkyMask,
     Statistics,
@@ -48,7 +47,8 @@ from sky_masks import (
     thesis_boxes,
     thesis_mask,
 )
-from sky_sources import MASK_ENDING, day_folders, frame_names
+from archive.sky_sources import MASK_ENDING, day_folders, frame_names
+from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
 from utilities import (
     DAMAGED,
     ROOT,

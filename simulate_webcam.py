@@ -24,10 +24,19 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from draw_landscape import MOUNTAIN, Scenario, draw_landscape, lit
-from draw_sky import SCENES, picture_size, sunlight, tone, view_rays
-from moving_sky import MovingSky, Weather, glare, sun_disc
-from utilities import UserError, command_parser, number, replacing, run_command, save_picture, writable_folder
+from simulator.landscape import MOUNTAIN, Scenario, draw_landscape, lit
+from simulator.motion import MovingSky, Weather, glare, sun_disc
+from simulator.sky import SCENES, sunlight, tone, view_rays
+from utilities import (
+    UserError,
+    command_parser,
+    number,
+    picture_size,
+    replacing,
+    run_command,
+    save_picture,
+    writable_folder,
+)
 
 SMALLEST_FRAME = 64  # pixels each way
 FIRST_DAY = date(2026, 5, 1)

@@ -11,10 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from backend import keras, layers, ops
 from build_network import DepthToSpace, SpaceToDepth, downscale, residual_block, thesis_block, upscale
 from dataset import add_data_options, load_crops
-from discriminator import AdversarialTokenizer
+from decoding.windows import in_batches
 from log_and_save import (
     add_logging_options,
     built_as_said,
@@ -23,20 +22,13 @@ from log_and_save import (
     model_folder,
     picture_grid,
 )
-from metrics import code_statistics, high_frequencies_kept, psnr, spectrum_distance
-from parallel import added_loss, gathered, on_all_devices, parts
-from training import add_training_options, held_back, start_folder, start_run, start_weights, train, with_preset
-from utilities import (
-    ROOT,
-    UserError,
-    add_machine_options,
-    command_parser,
-    number,
-    prepare_machine,
-    run_command,
-    to_bytes,
-)
-from windows import in_batches
+from metrics.pictures import code_statistics, high_frequencies_kept, psnr, spectrum_distance
+from networks.backend import keras, layers, ops
+from networks.discriminator import AdversarialTokenizer
+from networks.machine import add_machine_options, prepare_machine
+from training.devices import added_loss, gathered, on_all_devices, parts
+from training.loop import add_training_options, held_back, start_folder, start_run, start_weights, train, with_preset
+from utilities import ROOT, UserError, command_parser, number, run_command, to_bytes
 
 FITTED = 64  # vectors for each code, to which codes are fitted in the end
 # One column a preset; scores are mean PSNR on held-back crops (models/README.md).

@@ -14,7 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dataset import LOCATION_VARIABLE, location_of, open_pack, open_source, refuse_both
+from archive.packs import open_pack
+from dataset import LOCATION_VARIABLE, location_of, open_source, refuse_both
 from dataset import make_parser as dataset_parser
 from log_and_save import read_json, write_json
 from utilities import ROOT, UserError, command_parser, number, run_command, run_name, writable_folder

@@ -1,4 +1,4 @@
-"""Command line, pictures and machine: what every script needs and no model knows about."""
+"""Command line, files, memory, random numbers: what every script needs and no model knows about."""
 import argparse
 import errno
 import math
@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent
-SMALLEST_PICTURE = 8
+SMALLEST_PICTURE, LARGEST_DRAWN = 8, 4096  # pixels along a picture's edge
 TIFF_TILE = 256  # pixels
 # What reading a damaged .npy, .npz, .zip or .h5 raises.
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error,
@@ -143,6 +143,16 @@ def number(kind=float, low=-math.inf, high=math.inf, low_excluded=False):
     return parse
 
 
+def picture_size(text):
+    """WIDTHxHEIGHT of a picture to draw as (height, width). Raises UserError."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    width, height = map(int, match.groups()) if match else (0, 0)
+    if not SMALLEST_PICTURE <= min(height, width) <= max(height, width) <= LARGEST_DRAWN:
+        raise UserError(f"--size {text} is no picture size: expected WIDTHxHEIGHT, each {SMALLEST_PICTURE} to "
+                        f"{LARGEST_DRAWN}.")
+    return height, width
+
+
 def run_name(text):
     """An argparse type: the name of a run, which becomes a part of the name of a folder."""
     if not re.fullmatch(r"[^./\\\0][^/\\\0]{0,99}", text):
@@ -151,105 +161,8 @@ def run_name(text):
     return text
 
 
-def addresses(text):
-    """An argparse type: HOST:PORT,HOST:PORT,... -> [(host, port), ...], at least two."""
-    pairs = [part.strip().rpartition(":") for part in text.split(",")]
-    if len(pairs) < 2 or not all(host and port.isdecimal() and 0 < int(port) < 2**16 for host, _, port in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list HOST:PORT,HOST:PORT,... of at least two machines")
-    return [(host, int(port)) for host, _, port in pairs]
-
-
-def add_machine_options(parser, precision=True, workers=False):
-    """Add the options that say on what to run and with which random numbers. workers: it may be several GPUs and
-    machines."""
-    group = parser.add_argument_group("machine")
-    group.add_argument("--use_gpu", type=number(int, -1), default=None if workers else 0, metavar="N",
-                       help="number of the GPU to use among those of CUDA_VISIBLE_DEVICES, if that is set; "
-                            "-1 = processor; without a GPU the processor is used"
-                            + " (default: all GPUs)" * workers)
-    if workers:
-        group.add_argument("--workers", type=addresses, metavar="HOST:PORT,...",
-                           help="machines that train together, with JAX: the same list and the same command on each; "
-                                "the first listens at its port and writes all files (default: this machine alone)")
-        group.add_argument("--worker", type=number(int, 0), metavar="N",
-                           help="which of --workers this machine is, 0 = the first")
-    group.add_argument("--threads", type=number(int, 0), default=0, metavar="N",
-                       help="processor threads, 0 = as many as there are cores")
-    group.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of all randomness")
-    if precision:
-        group.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto",
-                           help="arithmetic of the networks; auto = bfloat16 on a GPU or a processor that "
-                                "multiplies it (AMX, AVX-512 BF16)")
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Machine
-
-
-def prepare_machine(args):
-    """Select device, threads, precision and seed before the first operation; returns the precision chosen.
-
-    Must run before Keras is used; it reads args.use_gpu, args.threads, args.seed and args.precision, and of a training
-    script args.workers and args.worker.
-    """
-    if args.use_gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = chosen_gpu(args.use_gpu, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if args.use_gpu == -1:
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    from backend import keras
-
-    if "workers" in args:
-        from parallel import join_workers
-
-        join_workers(args.workers, args.worker)
-    with quiet_stderr():
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            tf.config.threading.set_intra_op_parallelism_threads(args.threads)
-            gpus = tf.config.list_physical_devices("GPU")
-            for gpu in gpus:
-                tf.config.experimental.set_memory_growth(gpu, True)
-            has_gpu = bool(gpus)
-        else:
-            import jax
-
-            has_gpu = jax.default_backend() != "cpu"
-    if not has_gpu and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
-        there = any(Path("/dev").glob("nvidia[0-9]*"))
-        print(end=without_gpu(args.use_gpu, there, keras.backend.backend()), file=sys.stderr)
-    precision = args.precision
-    if precision == "auto":
-        precision = "bfloat16" if has_gpu or processor_multiplies_bfloat16() else "float32"
-    keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
-    keras.utils.set_random_seed(args.seed)
-    return precision
-
-
-def chosen_gpu(number, listed):
-    """CUDA_VISIBLE_DEVICES for --use_gpu number, where the scheduler has set it to `listed` (None: not at all).
-
-    Raises UserError when it lists fewer. What hides all GPUs stays.
-    """
-    if number == -1 or listed is None:
-        return "" if number == -1 else str(number)
-    names = [name.strip() for name in listed.split(",")]
-    if names[0] in ("", "-1"):
-        return ""
-    if number >= len(names):
-        raise UserError(f"--use_gpu {number} is not there: CUDA_VISIBLE_DEVICES={listed} lists {len(names)}, counted "
-                        "from 0.")
-    return names[number]
-
-
-def without_gpu(number, there, backend):
-    """What is said, a line or nothing, where a backend finds no GPU that is not hidden from it.
-
-    number: --use_gpu, or None. there: whether the machine has a GPU.
-    """
-    if number:  # the default is 0
-        return f"--use_gpu {number} is not there, or {backend} cannot use it: the processor is used.\n"
-    return f"This machine has a GPU that {backend} cannot use: the processor is used.\n" if there else ""
 
 
 @contextmanager
@@ -288,15 +201,6 @@ def available_memory():
         kept = dict(line.split() for line in (container / "memory.stat").read_text().splitlines())
         free = min(free, int((container / "memory.max").read_text()) - used + int(kept["inactive_file"]))
     return free
-
-
-def processor_multiplies_bfloat16():
-    """True where training in bfloat16 is faster than in float32 on the processor, by the flags that Linux reports."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 # ---------------------------------------------------------------------------------------------------------------------

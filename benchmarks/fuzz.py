@@ -25,8 +25,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import outpainting  # noqa: E402
+from archive.pictures import picture_shape, read_picture  # noqa: E402
 from check_dataset import FAULTS, examine  # noqa: E402
-from pictures import picture_shape, read_picture  # noqa: E402
 from utilities import UserError, command_parser, number, run_command  # noqa: E402
 
 LONGEST = 60  # seconds of the processor's time, however busy the machine is

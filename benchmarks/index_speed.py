@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sky_sources import place_index  # noqa: E402
+from archive.sky_sources import place_index  # noqa: E402
 from utilities import command_parser, number, run_command  # noqa: E402
 
 CAMERAS, A_DAY = 10, 1000

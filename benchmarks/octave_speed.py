@@ -13,8 +13,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from super_sampling import add_octave
-from utilities import add_machine_options, command_parser, number, own_seed, prepare_machine, run_command
+from decoding.super_sampling import add_octave
+from networks.machine import add_machine_options, prepare_machine
+from utilities import command_parser, number, own_seed, run_command
 
 
 def steps_of_octaves(text):
@@ -33,9 +34,9 @@ def seconds(half, steps, prepare, estimate):
 
 def main(args):
     prepare_machine(args)
-    from backend import compiled
     from diffusion_model_upscale import load_super_sampler
     from log_and_save import load_config, model_folder
+    from networks.backend import compiled
 
     folders = model_folder("tokenizer", None), model_folder("sharpen", None)
     sampler, _ = load_super_sampler(load_config(folders[0], "tokenizer"), folders[0], folder=folders[1])

@@ -73,8 +73,8 @@ def main():
         print("                             crops per second           processor ms per crop")
         print("scale  crop  crops a frame   whole  reader  ratio      whole  reader  ratio")
         for scale, size in CROPS.items():
-            args = Namespace(dataset_location=folder / "frames", masks=folder, zoom_out=1, exclude=None,
-                             scale_down=scale, dev_share=0)
+            args = Namespace(dataset_location=folder / "frames", masks=folder, zoom_out=1, least_zoom=1,
+                             exclude=None, scale_down=scale, dev_share=0)
             source = open_source(args, size, folder)
             numbers = np.tile(np.arange(FRAMES), PASSES)
             plain, ours = compare(source, numbers)

@@ -69,7 +69,7 @@ COLUMNS = {
 def losses():
     """Functions of reconstruction_loss's argument, float32 [B, H, W, 3], by name."""
     import tokenizer
-    from backend import ops
+    from networks.backend import ops
 
     def frequencies(difference):
         """Absolute error of the spectrum beside the default loss, after Jiang et al., arXiv 2012.12821, without its

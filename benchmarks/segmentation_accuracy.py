@@ -20,15 +20,15 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from draw_sky import picture_size  # noqa: E402
-from pictures import read_picture  # noqa: E402
+from archive.pictures import read_picture  # noqa: E402
+from archive.sky_masks import sky_mask  # noqa: E402
+from archive.sky_sources import MASK_ENDING  # noqa: E402
 from segmentation import choose_frames, frame_paths, gather  # noqa: E402
 from simulate_webcam import place_names, write_archive  # noqa: E402
-from sky_masks import sky_mask  # noqa: E402
-from sky_sources import MASK_ENDING  # noqa: E402
 from utilities import (  # noqa: E402
     command_parser,
     number,
+    picture_size,  # noqa: E402
     replacing,
     run_command,
     save_picture,

@@ -19,10 +19,9 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from draw_sky import picture_size
+from archive.sky_masks import CLOSINGS, EDGE, SMALLEST_MASKED, SMALLEST_SKY, frame_mask, length_scale, sky_mask
 from segmentation import choose_frames, gather
-from sky_masks import CLOSINGS, EDGE, SMALLEST_MASKED, SMALLEST_SKY, frame_mask, length_scale, sky_mask
-from utilities import command_parser, number, run_command
+from utilities import command_parser, number, picture_size, run_command
 
 
 def write_frames(folder, count, height, width):

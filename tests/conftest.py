@@ -25,6 +25,8 @@ class Workshop:
         self.folder = folder
         for script in (*REPOSITORY.glob("*.py"), *(REPOSITORY / "tests" / name for name in ("tiny.py", "eager.py"))):
             shutil.copy(script, folder)
+        for room in REPOSITORY.glob("*/__init__.py"):
+            shutil.copytree(room.parent, folder / room.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def shrink(self, **presets):
         """Make the default presets of the scripts in this folder tiny ones, with these entries replaced."""

@@ -2,7 +2,7 @@
 import runpy
 import sys
 
-from backend import keras
+from networks.backend import keras
 
 COMPILE = keras.Model.compile
 keras.Model.compile = lambda model, **options: COMPILE(model, run_eagerly=True, **options)

@@ -130,7 +130,7 @@ def _serve(address):
 
 
 if __name__ == "__main__":
-    os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}  # as backend.py does
+    os.environ |= {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}  # as networks/backend.py does
     saved = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     import keras  # noqa: F401

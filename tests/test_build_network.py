@@ -2,14 +2,14 @@
 import numpy as np
 import pytest
 
-import octaves
-from backend import keras, layers, ops
 from build_network import DepthToSpace, RotaryAttention, SpaceToDepth, sinusoidal_embedding
-from diffusion import angle
+from decoding import octaves
+from decoding.diffusion import angle
 from diffusion_model_upscale import PRESETS as SHARPEN_PRESETS
 from diffusion_model_upscale import OctaveSampler, SuperSampler
 from maskgit import PRESETS as MASKGIT_PRESETS
 from maskgit import MaskGIT
+from networks.backend import keras, layers, ops
 from tokenizer import PRESETS as TOKENIZER_PRESETS
 from tokenizer import Tokenizer
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from canvas import known_tokens, place_picture
+from decoding.canvas import known_tokens, place_picture
 
 MASK = 99
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from colours import (
+from decoding.colours import (
     SHRUNK,
     STRETCHED,
     UNCHANGED,

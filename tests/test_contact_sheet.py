@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
+from archive.pictures import read_picture
 from contact_sheet import build_parser, main
-from pictures import read_picture
 from utilities import UserError, save_picture
 
 GAP = 6

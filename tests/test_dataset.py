@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 import dataset
-import sky_sources
+from archive import sky_sources
+from archive.packs import open_pack
+from archive.sky_sources import downscaled_sky, held_back, legal_corners, place_index, random_crop
 from dataset import (
     DARK_MEAN,
     MONOCHROME_DEVIATION,
@@ -19,10 +21,8 @@ from dataset import (
     fault,
     load_crops,
     looks_like_landscape,
-    open_pack,
 )
-from metrics import psnr
-from sky_sources import downscaled_sky, held_back, legal_corners, place_index, random_crop
+from metrics.pictures import psnr
 from utilities import UserError
 
 HEIGHT, WIDTH = 203, 270  # no multiple of 2, 4 or 8, so that the rounding of downscaled sizes matters

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from diffusion import (
+from decoding.diffusion import (
     SCHEDULES,
     ancestral_step,
     clean_from_epsilon,

@@ -4,8 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from backend import keras, ops
-from discriminator import PATCH, AdversarialTokenizer, Discriminator, discriminator_loss
+from networks.backend import keras, ops
+from networks.discriminator import PATCH, AdversarialTokenizer, Discriminator, discriminator_loss
 from tokenizer import Tokenizer, load_tokenizer
 from utilities import save_picture
 
@@ -88,7 +88,7 @@ def test_a_decoder_alone_needs_something_to_start_from(workshop):
 
 COMMITTED = """
 import numpy as np
-import discriminator
+from networks import discriminator
 from tokenizer import Tokenizer
 
 discriminator.discriminator_loss = lambda real, fake: 0.0

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from distributions import (
+from metrics.sets import (
     PATCH,
     colour_histogram,
     histogram_distance,

@@ -8,8 +8,18 @@ import pytest
 from PIL import Image
 
 import draw_sky
-from draw_sky import CELLS, SCENES, clear_sky, look_up, noise_volume, picture_size, power_noise, sunlight, view_rays
-from utilities import ROOT, UserError
+from simulator import sky
+from simulator.sky import (
+    CELLS,
+    SCENES,
+    clear_sky,
+    look_up,
+    noise_volume,
+    power_noise,
+    sunlight,
+    view_rays,
+)
+from utilities import ROOT, UserError, picture_size
 
 HEIGHT, WIDTH = 24, 37
 BLACK = 8  # of 255: darker than any part of a sky
@@ -17,7 +27,7 @@ BLACK = 8  # of 255: darker than any part of a sky
 
 @pytest.fixture(scope="module")
 def skies():
-    return {kind: draw_sky.draw_sky(kind, HEIGHT, WIDTH, seed=3) for kind in SCENES}
+    return {kind: sky.draw_sky(kind, HEIGHT, WIDTH, seed=3) for kind in SCENES}
 
 
 def test_power_noise_is_normalised_and_periodic():
@@ -51,26 +61,26 @@ def test_zenith_is_bluer_than_the_horizon_and_a_low_sun_redder_than_a_high_one()
 
 
 def test_every_kind_is_in_range_without_black_and_as_bright_as_asked(skies):
-    for kind, sky in skies.items():
-        assert sky.shape == (HEIGHT, WIDTH, 3)
-        assert np.isfinite(sky).all() and sky.min() > BLACK / 255 and sky.max() <= 1
-        assert sky.mean() == pytest.approx(SCENES[kind].brightness, abs=0.02)
-        assert 0.35 <= sky.mean() <= 0.75
+    for kind, drawn in skies.items():
+        assert drawn.shape == (HEIGHT, WIDTH, 3)
+        assert np.isfinite(drawn).all() and drawn.min() > BLACK / 255 and drawn.max() <= 1
+        assert drawn.mean() == pytest.approx(SCENES[kind].brightness, abs=0.02)
+        assert 0.35 <= drawn.mean() <= 0.75
 
 
 def test_kinds_and_seeds_differ_and_the_same_arguments_draw_the_same(skies):
     kinds = list(skies)
     for first, second in zip(kinds, kinds[1:], strict=False):
         assert np.abs(skies[first] - skies[second]).mean() > 0.03
-    np.testing.assert_array_equal(draw_sky.draw_sky("sunset", HEIGHT, WIDTH, seed=3), skies["sunset"])
-    assert np.abs(draw_sky.draw_sky("sunset", HEIGHT, WIDTH, seed=4) - skies["sunset"]).mean() > 0.03
+    np.testing.assert_array_equal(sky.draw_sky("sunset", HEIGHT, WIDTH, seed=3), skies["sunset"])
+    assert np.abs(sky.draw_sky("sunset", HEIGHT, WIDTH, seed=4) - skies["sunset"]).mean() > 0.03
 
 
 def test_chunks_cover_every_ray(monkeypatch):
-    monkeypatch.setattr(draw_sky, "CHUNK", 100)
-    few = draw_sky.draw_sky("cumulus", HEIGHT, WIDTH, seed=3)
-    monkeypatch.setattr(draw_sky, "CHUNK", 10**6)
-    np.testing.assert_allclose(few, draw_sky.draw_sky("cumulus", HEIGHT, WIDTH, seed=3), atol=1e-3)
+    monkeypatch.setattr(sky, "CHUNK", 100)
+    few = sky.draw_sky("cumulus", HEIGHT, WIDTH, seed=3)
+    monkeypatch.setattr(sky, "CHUNK", 10**6)
+    np.testing.assert_allclose(few, sky.draw_sky("cumulus", HEIGHT, WIDTH, seed=3), atol=1e-3)
 
 
 @pytest.mark.parametrize("text", ["big", "768", "768x", "7x512", "512x0", "99999x512", "-5x9"])

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 from conftest import QUIET
 
-from dataset import write_npy, write_zip
-from distributions import seam_lines
+from archive.packs import write_npy, write_zip
 from evaluate import MASK_KINDS, every_second, held_back_crops, mask_of_kind, nearest_known
 from maskgit import at_half_size
-from metrics import high_frequencies_kept, psnr, ssim
-from outpainting import build_parser as outpainting_parser
-from outpainting_scores import (
+from metrics.outpainting import (
     BASELINES,
     ONE_STEP,
     Judge,
@@ -24,6 +21,9 @@ from outpainting_scores import (
     over_halves,
     painters,
 )
+from metrics.pictures import high_frequencies_kept, psnr, ssim
+from metrics.sets import seam_lines
+from outpainting import Growth, Outpainter
 
 RUNS = [f"--{kind}_run=tiny" for kind in ("tokenizer", "maskgit", "sharpen")]
 
@@ -82,11 +82,11 @@ def test_baselines_keep_the_middle(name):
     assert np.array_equal(result[10:30, 10:30], picture)
 
 
-class WindowNumbers:
-    """Stands in for outpainting.Models: every window is painted in the grey of how many were painted before it."""
+class WindowNumbers(Outpainter):
+    """Paints every window in the grey of how many were painted before it."""
 
-    downscale, window, mask_token, position_local = 8, 16, 250, True
-    coarse = usual_colours = octaves = False
+    downscale, window, mask_token, position_local, maskgit_config = 8, 16, 250, True, {"colours": "own"}
+    coarse = octaves = False
 
     def __init__(self):
         self.painted = 0
@@ -97,7 +97,7 @@ class WindowNumbers:
     def decode(self, tokens):
         return np.kron(tokens, np.ones((8, 8)))[..., None].repeat(3, axis=-1) / 255
 
-    def network(self, tokens):
+    def network(self, tokens, growth):
         def answer(windows, guides):
             self.painted += 1
             return np.broadcast_to(np.arange(self.mask_token) == self.painted, (*windows.shape, self.mask_token))
@@ -107,10 +107,9 @@ class WindowNumbers:
 
 @pytest.mark.parametrize(("size", "step"), [(224, 0.5), (224, 0.25), (320, 0.5), (512, 0.5), (96, 0.5)])
 def test_painters_are_the_windows_in_which_outpainting_decides(size, step):
-    words = ["--decoding=simple", "--batch_size=1", "--no-generate_upsampled",
-             f"--outpaint_step={step}"]
-    own = outpainting_parser().parse_args(words)
-    result = continued(np.zeros((1, size, size, 3), np.uint8), 4, WindowNumbers(), own, "test")[0][0, 0, ..., 0]
+    growth = Growth(decoding="simple", batch_size=1, generate_upsampled=False, outpaint_step=step)
+    lows, _ = continued(np.zeros((1, size, size, 3), np.uint8), 4, WindowNumbers(), growth, 0, 1, "test")
+    result = lows[0, 0, ..., 0]
     first, end = middle(size, 4)
     outer = np.ones((size, size), bool)
     outer[first:end, first:end] = False

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from archive.sky_sources import SMEAR, downscaled_sky, legal_corners
 from dataset import add_data_options, open_source, passing
 from simulate_webcam import place_names, place_view, true_mask, write_archive
-from sky_sources import SMEAR, downscaled_sky, legal_corners
 
 SIZES = {1: 32, 2: 16, 4: 8, 8: 4}  # scale: side of the crops
 SHAPE = 246, 322  # no multiples of 4, so that rounding matters

@@ -2,7 +2,6 @@
 import numpy as np
 import pytest
 
-from backend import keras
 from maskgit import (
     COARSE_DROPPED,
     COARSE_WRONG,
@@ -19,6 +18,7 @@ from maskgit import (
     token_windows,
     with_wrong_tokens,
 )
+from networks.backend import keras
 
 CODES = 20
 LOCAL = {"style": "local", "window": 8, "width": 16, "blocks": 2, "heads": 2, "masks": "rectangles",

@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 
-from metrics import code_statistics, psnr, radial_spectrum, spectrum_distance
+from metrics.pictures import code_statistics, psnr, radial_spectrum, spectrum_distance
 
 
 def test_psnr_of_a_known_error_is_exact_for_each_picture():

@@ -2,10 +2,9 @@
 import numpy as np
 import pytest
 
-import octaves
-import super_sampling
+from decoding import octaves, super_sampling
+from decoding.super_sampling import add_octave, cut, octave_bands
 from diffusion_model_upscale import OctaveSampler, known_regions, octave_batches
-from super_sampling import add_octave, cut, octave_bands
 
 
 def pictures(count, height, width, seed=0):

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import canvas_decoding
-import outpainting
-import token_decoding
-from canvas import place_picture
 from contact_sheet import read_results
-from outpainting import LeftOut, build_parser, fill_tokens, grow
+from decoding import canvas_decoding, token_decoding
+from decoding.canvas import place_picture
+from decoding.outpainter import Rows, no_bar
+from outpainting import Growth, LeftOut, Outpainter
 from utilities import ROOT, UserError, to_bytes
 
 FAST = ["--img_size", "64", "--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2",
@@ -95,10 +94,13 @@ def test_the_new_sky_has_the_colours_of_the_photograph(results):
 @pytest.mark.parametrize("margins", [(8, 8, 8, 8), (9, 13, 2, 7), (0, 0, 21, 1), (0, 0, 31, 70)])
 def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypatch):
     """A picture of grey squares, each a token at half the size, is continued by a network that paints the token 63."""
-    class Models:
+    class Painter(Outpainter):
         downscale, window, mask_token, coarse = 8, 16, 64, True
 
-        def network(self, tokens):
+        def __init__(self):
+            pass
+
+        def network(self, tokens, growth):
             return lambda windows, guides: 100.0 * np.eye(64)[np.full_like(windows, 63)]
 
     def grey(pictures):
@@ -111,14 +113,13 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
         told.append(beside[0])
         return fill(canvases, beside, *arguments, **options)
 
-    monkeypatch.setattr(canvas_decoding, "fill_outwards", recording)
+    monkeypatch.setattr("decoding.outpainter.fill_outwards", recording)
     squares = np.random.default_rng(0).integers(0, 63, (8, 9))
     picture = np.kron(4 * squares[..., None] + 1, np.ones((64, 64, 3))).astype(np.uint8)
     canvas = place_picture(picture, 128, margins, 8, 16)
-    args = build_parser().parse_args(["--maskgit_steps=2", "--attempt_count=2"])
-    tokens = fill_tokens(canvas, grey, Models(), args, iter)
+    tokens = Painter().fill(canvas, grey, Growth(maskgit_steps=2), 0, 2, no_bar)
     assert tokens.shape == (2, canvas.height_tokens, canvas.width_tokens)
-    assert (told[0] == 4 * Models.mask_token).all(), "the smallest has no guide"
+    assert (told[0] == 4 * Painter.mask_token).all(), "the smallest has no guide"
     top, bottom, left, right = canvas.known
     expected = np.full(tokens.shape[1:], 63)
     expected[top:bottom, left:right] = np.kron(squares, np.ones((2, 2)))
@@ -130,11 +131,14 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
 
 @pytest.mark.parametrize("decoding", ["full", "joint"])
 def test_no_two_streams_of_a_picture_share_a_seed(decoding, monkeypatch):
-    class Models:
-        downscale, window, mask_token, usual_colours = 8, 16, 64, False
+    class Painter(Outpainter):
+        downscale, window, mask_token, maskgit_config = 8, 16, 64, {"colours": "own"}
         coarse = position_local = octaves = True
 
-        def network(self, tokens):
+        def __init__(self):
+            pass
+
+        def network(self, tokens, growth):
             return lambda windows, guides: np.zeros((*windows.shape, 64), np.float32)
 
         def encode(self, pictures):
@@ -164,9 +168,8 @@ def test_no_two_streams_of_a_picture_share_a_seed(decoding, monkeypatch):
     for module, name in ((canvas_decoding, "gumbel_noise"), (token_decoding, "gumbel_noise"),
                          (np.random, "default_rng")):
         watched(module, name)
-    args = build_parser().parse_args(["--attempt_count=2", "--maskgit_steps=4", "--diffusion_steps=1",
-                                      f"--decoding={decoding}", "--order=confidence"])
-    for _, large in grow(sky(512, 512), Models(), args, lambda _: iter):
+    growth = Growth(maskgit_steps=4, diffusion_steps=1, decoding=decoding, order="confidence")
+    for _, large in Painter().grow(sky(512, 512), growth, attempts=2):
         assert large.whole().shape == (1024, 1024, 3)
     assert len(used) > 15
     assert len(set(used)) == len(used)
@@ -186,7 +189,7 @@ def test_large_results_are_tiff_files_with_the_same_pixels(folder, results, tmp_
 
 def test_rows_are_cut_to_the_picture():
     bands = np.split(np.arange(5 * 4 * 3, dtype=np.float32).reshape(5, 4, 3) / 60, [2, 4])
-    rows = list(outpainting.Rows(3, 2, bands))
+    rows = list(Rows(3, 2, bands))
     assert [len(part) for part in rows] == [2, 1]
     np.testing.assert_array_equal(np.concatenate(rows), to_bytes(np.concatenate(bands)[:3, :2]))
 

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from conftest import QUIET, Workshop
 
-import parallel
-import training
 from tokenizer import PRESETS, build_parser, main
+from training import devices, loop
 from utilities import UserError, run_command
 
 TWO_PROCESSORS = """import runpy, sys
@@ -149,7 +148,7 @@ def test_two_workers_stop_together_go_on_and_train_as_one(computers, jax_alone):
     (["--workers", "here:1,there:1", "--worker", "2"], "is not among the 2 of --workers"),
     (["--workers", "here:1,there:1", "--worker", "1"], "KERAS_BACKEND=jax")])
 def test_wrong_workers_are_refused_in_one_sentence(monkeypatch, capsys, options, hint):
-    monkeypatch.setattr(parallel.keras.backend, "backend", lambda: "tensorflow")
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "tensorflow")
     with pytest.raises(SystemExit) as refused:
         run_command(main, build_parser(), ["--pack", "sky.npy", *options])
     assert refused.value.code == 2
@@ -157,35 +156,35 @@ def test_wrong_workers_are_refused_in_one_sentence(monkeypatch, capsys, options,
 
 
 def test_workers_that_cannot_meet_say_so(monkeypatch):
-    monkeypatch.setattr(parallel.keras.backend, "backend", lambda: "jax")
-    monkeypatch.setattr(parallel, "START_SECONDS", 0)
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(devices, "START_SECONDS", 0)
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} of this machine cannot be used"):
-            parallel.join_workers([("here", port), ("there", 1)], 0)
+            devices.join_workers([("here", port), ("there", 1)], 0)
     with pytest.raises(UserError, match=f"worker 0 does not answer at 127.0.0.1:{port}"):
-        parallel.join_workers([("127.0.0.1", port), ("there", 1)], 1)
+        devices.join_workers([("127.0.0.1", port), ("there", 1)], 1)
 
     def unknown(*_, **__):
         raise socket.gaierror
 
     monkeypatch.setattr(socket, "create_connection", unknown)
     with pytest.raises(UserError, match="no machine named nowhere"):
-        parallel.join_workers([("nowhere", port), ("there", 1)], 1)
+        devices.join_workers([("nowhere", port), ("there", 1)], 1)
 
 
 def test_workers_with_other_options_are_refused(monkeypatch):
-    parallel.check_alike({"batch_size": 8})
-    monkeypatch.setattr(parallel, "from_first", lambda digest: digest + 1)
+    devices.check_alike({"batch_size": 8})
+    monkeypatch.setattr(devices, "from_first", lambda digest: digest + 1)
     with pytest.raises(UserError, match="start them alike"):
-        parallel.check_alike({"batch_size": 8})
+        devices.check_alike({"batch_size": 8})
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(monkeypatch):
-    monkeypatch.setattr(parallel, "device_count", lambda: 3)
-    parallel.check_batch_size(6)
+    monkeypatch.setattr(devices, "device_count", lambda: 3)
+    devices.check_batch_size(6)
     with pytest.raises(UserError, match="--batch_size 8 cannot be shared equally by 3 devices"):
-        parallel.check_batch_size(8)
+        devices.check_batch_size(8)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -196,15 +195,15 @@ def test_parts_of_a_batch_draw_the_numbers_of_the_whole_batch(monkeypatch):
     def draw(rows):
         return np.random.default_rng(0).random((rows, 2))
 
-    whole = parallel.own_rows(draw, 6)
-    monkeypatch.setattr(parallel, "parts", lambda: 3)
+    whole = devices.own_rows(draw, 6)
+    monkeypatch.setattr(devices, "parts", lambda: 3)
     for number in range(3):
-        monkeypatch.setattr(parallel, "_part", lambda number=number: SimpleNamespace(replica_id_in_sync_group=number))
-        assert (parallel.own_rows(draw, 2) == whole[2 * number:2 * number + 2]).all()
+        monkeypatch.setattr(devices, "_part", lambda number=number: SimpleNamespace(replica_id_in_sync_group=number))
+        assert (devices.own_rows(draw, 2) == whole[2 * number:2 * number + 2]).all()
 
 
 def test_a_gradient_is_scaled_and_clipped_as_a_share_of_the_whole(monkeypatch):
-    monkeypatch.setattr(training, "parts", lambda: 4)
-    optimizer = training.make_optimizer(PRESETS["default"])
+    monkeypatch.setattr(loop, "parts", lambda: 4)
+    optimizer = loop.make_optimizer(PRESETS["default"])
     assert float(optimizer.scale_loss(1.0)) == 0.25
     assert optimizer.global_clipnorm == 0.25

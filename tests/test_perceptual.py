@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from perceptual import BATCH, frechet, kid, load_features, precision_recall
+from metrics.perceptual import BATCH, frechet, kid, load_features, precision_recall
 from utilities import UserError
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import segmentation
-import sky_masks
-from sky_masks import (
+from archive import sky_masks
+from archive.sky_masks import (
     PAIRS,
     Statistics,
     below,

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import server
-from server import PASSWORD_VARIABLE, add_server_options, connect, listing, noon_position, time_of_day
+from archive import server
+from archive.server import PASSWORD_VARIABLE, add_server_options, connect, listing, noon_position, time_of_day
 from utilities import ROOT, UserError
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
@@ -444,7 +444,7 @@ def test_a_connection_that_is_always_cut_leaves_no_half_file(openssh, tmp_path, 
 def test_a_lost_connection_is_one_line_of_a_command(openssh, tmp_path):
     script = tmp_path / "fetch.py"
     script.write_text("""
-from server import add_server_options, connect
+from archive.server import add_server_options, connect
 from utilities import command_parser, run_command
 
 def main(args):

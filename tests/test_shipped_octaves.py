@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from backend import compiled
+from archive.pictures import read_picture
+from decoding.super_sampling import add_octave
 from diffusion_model_upscale import load_super_sampler
 from log_and_save import load_config, model_folder
-from metrics import octave_strengths, streaks
-from pictures import read_picture
-from super_sampling import add_octave
+from metrics.pictures import octave_strengths, streaks
+from networks.backend import compiled
 from utilities import ROOT, to_bytes
 
 

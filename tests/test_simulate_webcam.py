@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from draw_landscape import Scenario, draw_landscape
-from moving_sky import gradient_noise, shifted
 from simulate_webcam import (
     FIRST_DAY,
     PLACES,
@@ -25,6 +23,8 @@ from simulate_webcam import (
     true_mask,
     write_archive,
 )
+from simulator.landscape import Scenario, draw_landscape
+from simulator.motion import gradient_noise, shifted
 from utilities import ROOT, UserError
 
 HEIGHT, WIDTH = 96, 128

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from token_decoding import (
+from decoding.token_decoding import (
     ORDERS,
     SCHEDULES,
     decode_tokens,

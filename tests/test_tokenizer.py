@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from backend import keras, ops
-from metrics import psnr
+from metrics.pictures import psnr
+from networks.backend import keras, ops
 from tokenizer import FiniteScalarQuantizer, Tokenizer, VectorQuantizer, make_report, reconstruct
 
 CONFIG = {"style": "local", "filters": [8, 8, 8], "blocks": 1, "codes": 16, "code_size": 4, "quantizer": "ema",

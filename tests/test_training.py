@@ -11,14 +11,14 @@ import pytest
 from conftest import QUIET, REPOSITORY, tiny_command
 from PIL import Image
 
-from backend import keras, ops
 from dataset import add_data_options, load_crops
+from decoding.super_sampling import add_octave
 from diffusion_model_upscale import load_super_sampler
 from maskgit import PRESETS as MASKGIT
 from maskgit import in_colours, load_maskgit
-from super_sampling import add_octave
+from networks.backend import keras, ops
 from tokenizer import load_tokenizer
-from training import WarmUpCosine, make_optimizer
+from training.loop import WarmUpCosine, make_optimizer
 from utilities import own_seed
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))

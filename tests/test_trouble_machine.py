@@ -13,10 +13,11 @@ import pytest
 
 import contact_sheet
 import log_and_save
-from backend import chosen_backend
+from archive.server import own_name
 from log_and_save import NoWandb, model_folder, start_wandb, wandb_mode
-from server import own_name
-from utilities import ROOT, UserError, chosen_gpu, output_file, replacing, run_name, without_gpu
+from networks.backend import chosen_backend
+from networks.machine import chosen_gpu, without_gpu
+from utilities import ROOT, UserError, output_file, replacing, run_name
 
 
 def python(program, *, closed=(), environment=None):
@@ -83,11 +84,11 @@ def test_a_backend_that_does_not_fit_is_refused():
 def test_the_settings_of_other_programs_are_not_read(tmp_path):
     (tmp_path / "keras.json").write_text(json.dumps({"floatx": "float16", "backend": "torch", "epsilon": 0.1,
                                                      "image_data_format": "channels_first"}))
-    program = ("from backend import keras; from keras import config; print(keras.backend.backend(), config.floatx(), "
-               "config.epsilon(), config.image_data_format())")
+    program = ("from networks.backend import keras; from keras import config; print(keras.backend.backend(), "
+               "config.floatx(), config.epsilon(), config.image_data_format())")
     found = python(program, environment={"KERAS_HOME": str(tmp_path)})
     assert found.stdout.split() == ["tensorflow", "float32", "1e-07", "channels_last"], found.stderr
-    refused = python("import backend", environment={"KERAS_BACKEND": "torch"})
+    refused = python("import networks.backend", environment={"KERAS_BACKEND": "torch"})
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
 
@@ -258,7 +259,7 @@ def test_the_passphrase_of_a_key_is_not_sent_and_the_key_that_was_shown_is_the_o
     """A server that refuses everybody and keeps what it is told."""
     import paramiko
 
-    from server import PASSWORD_VARIABLE, add_server_options, connect
+    from archive.server import PASSWORD_VARIABLE, add_server_options, connect
 
     told, host_key = [], paramiko.RSAKey.generate(2048)
 

@@ -1,5 +1,4 @@
 """Pictures and folders as people have them: each test draws what real users report."""
-import argparse
 import io
 import os
 import struct
@@ -12,14 +11,12 @@ from conftest import REPOSITORY
 from PIL import Image, ImageCms
 
 import check_dataset
-import outpainting
-import pictures
 import segmentation
-import sky_sources
+from archive import pictures, sky_sources
+from archive.pictures import picture_files, read_picture, walk
+from archive.sky_masks import unlikeness
 from dataset import add_data_options, open_source
-from outpainting import LONGEST_NAME, LeftOut, build_parser, check_size, result_names, sources
-from pictures import picture_files, read_picture, walk
-from sky_masks import unlikeness
+from outpainting import LONGEST_NAME, Growth, LeftOut, Outpainter, build_parser, result_names, sources
 from utilities import UserError, command_parser, run_command, save_tiff
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
@@ -426,15 +423,16 @@ def test_a_tiff_written_in_bands_holds_the_picture(tmp_path, height, width):
 
 
 def test_a_result_beyond_memory_is_refused_with_its_size(monkeypatch):
-    models = argparse.Namespace(downscale=8, window=16)
-    monkeypatch.setattr(outpainting, "available_memory", lambda: 2e9)
-    args = build_parser().parse_args(["--outpaint_range", "2", "--img_size", "128"])
-    check_size(np.zeros((512, 1024, 3), np.uint8), args, models)
-    for options, shape, size in ((["--outpaint_range", "10"], (512, 1024), "6144x5632"),
-                                 ([], (8, 10_000), "640512x1024"), (["--img_size", "4096"], (50, 50), "16896x16896")):
-        args = build_parser().parse_args(options)
+    outpainter = Outpainter.__new__(Outpainter)
+    outpainter.downscale, outpainter.window = 8, 16
+    monkeypatch.setattr("decoding.outpainter.available_memory", lambda: 2e9)
+    canvas = outpainter.canvas(np.zeros((512, 1024, 3), np.uint8), Growth(outpaint_range=2, img_size=128))
+    assert canvas.size == (512 + 4 * 256, 1024 + 4 * 256)
+    for growth, shape, size in ((Growth(outpaint_range=10), (512, 1024), "6144x5632"),
+                                (Growth(), (8, 10_000), "640512x1024"),
+                                (Growth(img_size=4096), (50, 50), "16896x16896")):
         with pytest.raises(UserError, match=f"{size} pixels, which takes .* --outpaint_range") as caught:
-            check_size(np.zeros((*shape, 3), np.uint8), args, models)
+            outpainter.canvas(np.zeros((*shape, 3), np.uint8), growth)
         assert one_sentence(caught.value)
 
 

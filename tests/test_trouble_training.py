@@ -14,12 +14,13 @@ import dataset
 import maskgit
 import tokenizer
 import train_all
-from backend import keras, ops
-from dataset import add_data_options, load_crops, open_pack
+from archive.packs import open_pack
+from archive.sky_sources import place_index
+from dataset import add_data_options, load_crops
 from diffusion_model_upscale import extract_decoded
 from log_and_save import Run, fingerprint, load_config, save_model
-from sky_sources import place_index
-from training import WarmUpCosine, make_optimizer, resume, save_checkpoint, with_preset
+from networks.backend import keras, ops
+from training.loop import WarmUpCosine, make_optimizer, resume, save_checkpoint, with_preset
 from utilities import ROOT, UserError, own_seed, save_picture
 
 SETTINGS = {"images": 400, "batch_size": 2, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.0,

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from canvas_decoding import fill_jointly, fill_outwards
-from windows import blend, even_starts, grid_windows, independent_batches, ring_windows, tile_weights
+from decoding.canvas_decoding import fill_jointly, fill_outwards
+from decoding.windows import blend, even_starts, grid_windows, independent_batches, ring_windows, tile_weights
 
 MASK = 7
 CANVASES = [  # height, width, known rectangle

@@ -8,8 +8,8 @@ import io
 
 import numpy as np
 
+from decoding.windows import in_batches
 from utilities import UserError
-from windows import in_batches
 
 SIDE = 224  # of the pictures that the network sees
 BATCH = 8

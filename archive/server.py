@@ -27,8 +27,8 @@ from queue import LifoQueue
 import numpy as np
 from tqdm import tqdm
 
-from pictures import is_hidden, read_picture
-from sky_sources import FRAME_SUFFIXES, time_of_day
+from archive.pictures import is_hidden, read_picture
+from archive.sky_sources import FRAME_SUFFIXES, time_of_day
 from utilities import UserError, number, own_seed, writable_folder
 
 PASSWORD_VARIABLE = "IMAGE_OUTPAINTING_PASSWORD"

@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from pictures import (
+from archive.pictures import (
     is_folder,
     is_hidden,
     listing,

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from backend import keras
+from networks.backend import keras
 from utilities import UserError
 
 START_SECONDS = 300  # that workers wait for one another

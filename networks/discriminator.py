@@ -4,9 +4,9 @@ It sees no more than PATCH pixels at once: what lies where is left to the other 
 translation with conditional adversarial networks, arXiv 1611.07004, section 3.2; loss: hinge, Lim and Ye, Geometric
 GAN, arXiv 1705.02894.
 """
-from backend import keras, layers, ops
 from build_network import SpaceToDepth
-from parallel import added_loss, parts
+from networks.backend import keras, layers, ops
+from training.devices import added_loss, parts
 
 PATCH = 22  # pixels that one answer depends on
 AMPLIFIED = 10  # what fine structure is multiplied by; in a sky it is a tenth as strong as clouds

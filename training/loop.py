@@ -16,9 +16,9 @@ from copy import deepcopy
 import numpy as np
 from tqdm import tqdm
 
-from backend import keras, ops
 from log_and_save import Run, load_weights, model_folder, save_model
-from parallel import (
+from networks.backend import keras, ops
+from training.devices import (
     any_worker,
     check_alike,
     check_batch_size,

@@ -7,8 +7,8 @@ from collections import namedtuple
 
 import numpy as np
 
-import octaves
-from diffusion import solver_step
+from decoding import octaves
+from decoding.diffusion import solver_step
 from utilities import own_seed
 
 TILE = 512  # columns of the half that are denoised at once

@@ -1,6 +1,6 @@
 """A sky that moves: the air, the sun and drifting, changing clouds, as fast as a webcam simulator needs them.
 
-draw_sky.py marches through a volume for every picture. Here a layer of clouds is a map seen from above and lifted to
+sky.py marches through a volume for every picture. Here a layer of clouds is a map seen from above and lifted to
 a few heights, with the same air, light and shapes; two maps drift with different winds, so clouds form and dissolve.
 Light is relative to that of the sun outside the atmosphere; rays have the axes right, ahead and up.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from draw_sky import (
+from simulator.sky import (
     CELLS,
     DETAIL_REACH,
     RAYLEIGH,

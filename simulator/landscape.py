@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from draw_sky import power_noise
+from simulator.sky import power_noise
 
 UNIT = 1200  # rows of a frame for which lengths in pixels are given below; other frames scale them
 MOUNTAIN, HILLS, TOWN, NEAR = 25.0, 7.0, 1.2, 0.1  # distances in kilometres

@@ -7,7 +7,7 @@ scale mixture: Wainwright and Simoncelli, Scale mixtures of Gaussians and the st
 """
 import numpy as np
 
-from backend import ops
+from networks.backend import ops
 
 TO_YUV = np.array([[1 / 3, 1, -1 / 2], [1 / 3, 0, 1], [1 / 3, -1, -1 / 2]], np.float32)
 FROM_YUV = np.linalg.inv(TO_YUV).astype(np.float32)

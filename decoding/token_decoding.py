@@ -72,7 +72,7 @@ def gumbel_noise(seed, shape):
 
     TensorFlow Probability draws it where TensorFlow runs, NumPy elsewhere.
     """
-    from backend import keras
+    from networks.backend import keras
 
     state = own_seed(seed)
     if keras.backend.backend() != "tensorflow":

@@ -1,8 +1,9 @@
-"""Filling a canvas of tokens that is larger than the network's window. Functions of arrays and one callable."""
+"""Filling a canvas of tokens that is larger than the network's window, and decoding it. Functions of arrays and one
+callable."""
 import cv2
 import numpy as np
 
-from token_decoding import (
+from decoding.token_decoding import (
     decode_tokens,
     first_positions,
     gumbel_noise,
@@ -11,8 +12,10 @@ from token_decoding import (
     masked_after_steps,
     sample_tokens,
 )
+from decoding.windows import blend, grid_windows, in_batches, independent_batches, ring_windows
 from utilities import own_seed
-from windows import blend, grid_windows, in_batches, independent_batches, ring_windows
+
+DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
 
 
 def fill_outwards(canvases, beside, network, mask_token, known, window, step, seeds, batch_size, progress=iter,
@@ -93,3 +96,32 @@ def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, 
         canvas[decided] = sampled[decided[unknown]]
         unknown &= ~decided
     return canvas
+
+
+def decode_canvas(tokens, decode, downscale, progress=iter):
+    """Tokens int32 [H, W] -> picture float32 [H * downscale, W * downscale, 3] in [0, 1], tile by tile.
+
+    For position-local decoders: each tile is decoded with a margin that is cut off, so tiles fit exactly.
+    """
+    height, width = tokens.shape
+    picture = np.empty((height * downscale, width * downscale, 3), np.float32)
+    tiles = [(row, column) for row in range(0, height, DECODER_TILE) for column in range(0, width, DECODER_TILE)]
+    for row, column in progress(tiles):
+        top, left = max(0, row - DECODER_MARGIN), max(0, column - DECODER_MARGIN)
+        bottom, right = min(height, row + DECODER_TILE), min(width, column + DECODER_TILE)
+        part = np.asarray(decode(tokens[None, top:bottom + DECODER_MARGIN, left:right + DECODER_MARGIN]))[0]
+        part = part[(row - top) * downscale:(bottom - top) * downscale,
+                    (column - left) * downscale:(right - left) * downscale]
+        picture[row * downscale:bottom * downscale, column * downscale:right * downscale] = part
+    return picture
+
+
+def decode_canvas_blended(tokens, decode, downscale, window, samples, progress=iter):
+    """As decode_canvas, for decoders that see a whole window: overlapping windows, blended with weights that fall
+    towards their borders; `samples` times as many in each direction as would cover the canvas."""
+    height, width = tokens.shape
+    places = grid_windows(height, width, (window, window), max(1, round(window / samples)))
+    tiles = (((row * downscale, column * downscale),
+              np.asarray(decode(tokens[None, row:row + window, column:column + window]))[0])
+             for row, column in progress(places))
+    return blend((height * downscale, width * downscale, 3), tiles)

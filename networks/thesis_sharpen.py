@@ -6,15 +6,17 @@ tokenizer and back. After Saharia et al., SR3, arXiv 2104.07636.
 import cv2
 import numpy as np
 
-from backend import compiled, keras, layers, ops
 from build_network import NoiseEmbedding, thesis_block
-from diffusion import angle, clean_from_epsilon, sample
+from decoding.diffusion import angle, clean_from_epsilon, sample
+from decoding.windows import blend, even_starts, in_batches
 from log_and_save import picture_grid
-from metrics import psnr, spectrum_distance
-from parallel import own_rows
+from metrics.pictures import psnr, spectrum_distance
+from networks.backend import compiled, keras, layers, ops
+from training.devices import own_rows
 from utilities import to_bytes
 
 FACTOR = 4
+UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 STEPS = 50
 
 
@@ -144,3 +146,48 @@ def make_thesis_report(model, sharp, low, steps=10):
         return numbers | baseline, {"upscaled": picture_grid([plain[:4], result[:4], sharp[:4]])}
 
     return report
+
+
+def upscale_canvas(low, photograph, sampler, config, steps, seed, batch_size, multiple, progress=iter):
+    """A decoded canvas float32 [h, w, 3] in [0, 1] at four times its size, by the super sampler of the thesis: all
+    tiles are denoised together from one canvas of noise.
+
+    Args:
+        photograph: (float32 [H, W, 3] in [0, 1], top, left) of what is known of the result, or None.
+        sampler: function (low [B, th, tw, 3] in [-1, 1], noisy edges [B, 4th, 4tw, 3], time) -> clean edges.
+        config: of the super sampler ("edge_scale", "schedule").
+        steps: of the solver.
+        seed: of own_seed.
+        batch_size: tiles in one call; does not change the result.
+        multiple: height and width of tiles are multiples of this.
+        progress: wraps the range of steps.
+    """
+    height, width = low.shape[:2]
+    padded = np.pad(low, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")
+    tile = [min(UPSCALE_TILE, side) for side in padded.shape[:2]]
+    places = [(row, column) for row in even_starts(0, padded.shape[0], tile[0], UPSCALE_STRIDE)
+              for column in even_starts(0, padded.shape[1], tile[1], UPSCALE_STRIDE)]
+    base = np.asarray(bicubic(padded[None]))[0]
+    scale = config["edge_scale"]
+    if photograph is not None:
+        part, top, left = photograph
+        inside = slice(top, top + part.shape[0]), slice(left, left + part.shape[1])
+        known_edges = (part - base[inside]) / scale
+
+    def estimate_canvas(noisy, time):
+        def tiles():
+            for batch in in_batches(places, batch_size):
+                lows = np.stack([padded[row:row + tile[0], column:column + tile[1]] for row, column in batch])
+                parts = np.stack([noisy[FACTOR * row:, FACTOR * column:][:FACTOR * tile[0], :FACTOR * tile[1]]
+                                  for row, column in batch])
+                clean = np.asarray(sampler(2 * lows - 1, parts, np.float32(time)))
+                yield from zip([(FACTOR * row, FACTOR * column) for row, column in batch], clean, strict=True)
+
+        clean = blend(base.shape, tiles())
+        if photograph is not None:
+            clean[inside] = known_edges
+        return clean
+
+    start = np.random.default_rng(seed).standard_normal(base.shape, np.float32)
+    edges = sample(estimate_canvas, start, steps, config["schedule"], progress=progress)
+    return (base + scale * edges)[:FACTOR * height, :FACTOR * width]

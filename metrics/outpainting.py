@@ -4,15 +4,20 @@ The sets are compared as distributions, because there are many right answers. Th
 those that are continued, so a method gains nothing by copying, and real photographs mark the floor. KID is what
 decides: it sees clouds as a network does that was trained on photographs, and does not grow where there are few.
 """
-import copy
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from canvas import SCALE
 from dataset import MONOCHROME_DEVIATION
-from distributions import (
+from decoding.canvas import SCALE
+from decoding.growth import growth_of
+from decoding.outpainter import Outpainter
+from decoding.windows import grid_windows, in_batches, ring_windows
+from maskgit import at_half_size
+from metrics.perceptual import frechet, kid, precision_recall
+from metrics.sets import (
     PATCH,
     colour_histogram,
     histogram_distance,
@@ -21,11 +26,7 @@ from distributions import (
     seam_score,
     sliced_wasserstein,
 )
-from maskgit import at_half_size
-from outpainting import Models, grow, ring_depth
 from outpainting import build_parser as outpainting_parser
-from perceptual import frechet, kid, precision_recall
-from windows import grid_windows, in_batches, ring_windows
 
 GRIDS = {"third": 3, "half": 4}  # what is known of each side: rows and columns of blocks, of which the border is hidden
 PATCHES = 64  # of each picture and level
@@ -103,7 +104,7 @@ def painters(size, first, end, window, step, decoding):
 
 
 def outpainting_options(args):
-    """What outpainting.py makes of args of evaluate.py, args.outpainting_options among them."""
+    """What outpainting.py makes of args of evaluate.py, args.outpainting_options among them: argparse.Namespace."""
     words = [f"--attempt_count={args.attempts}", "--wandb=disabled", f"--seed={args.seed}", f"--threads={args.threads}",
              f"--use_gpu={args.use_gpu}", f"--precision={args.precision}", *args.outpainting_options]
     words += [f"--{kind}_run={name}" for kind in ("tokenizer", "maskgit", "sharpen")
@@ -111,24 +112,23 @@ def outpainting_options(args):
     return outpainting_parser().parse_args(words)
 
 
-def continued(pictures, grid, models, own, name):
-    """What outpainting.py makes of the middles of uint8 [N, S, S, 3]: the low-resolution results of each attempt, uint8
+def continued(pictures, grid, outpainter, growth, seed, attempts, name):
+    """What an Outpainter makes of the middles of uint8 [N, S, S, 3]: the low-resolution results of each attempt, uint8
     [attempts, N, s, s, 3], and the first attempt's 4x results, uint8 [N, 4s, 4s, 3], or None without upscaling.
 
-    S is 4s with upscaling, otherwise s. models: outpainting.Models. own: options of outpainting.py, but for the size.
-    name: of the bar.
+    S is 4s with upscaling, otherwise s. growth: Growth, but for the size. name: of the bar.
     """
-    scale = SCALE if own.generate_upsampled else 1
-    (first, end), own = middle(pictures.shape[1], grid), copy.copy(own)
-    own.img_size = (end - first) // scale
-    own.outpaint_range = first // scale / models.downscale / models.window / own.outpaint_step
+    scale = SCALE if growth.generate_upsampled else 1
+    first, end = middle(pictures.shape[1], grid)
+    growth = replace(growth, img_size=(end - first) // scale, outpaint_range=(
+        first // scale / outpainter.downscale / outpainter.window / growth.outpaint_step))
     lows, larges = [], []
     for picture in tqdm(pictures, name, unit="picture", leave=False):
-        low, large = zip(*grow(picture[first:end, first:end], models, own, lambda _: iter), strict=True)
+        low, large = zip(*outpainter.grow(picture[first:end, first:end], growth, seed, attempts), strict=True)
         lows.append(low)
-        if own.generate_upsampled:
+        if large[0]:
             larges.append(large[0].whole())
-    return np.stack(lows, axis=1), np.stack(larges) if own.generate_upsampled else None
+    return np.stack(lows, axis=1), np.stack(larges) if larges else None
 
 
 class Judge:
@@ -250,28 +250,30 @@ def measure_outpainting(pictures, reference, own, known, features):
         pictures: uint8 [N, S, S, 3], whose middles are continued. S is four times the low-resolution size if
             own.generate_upsampled, and then the 4x results are judged as well, by marks that end in _4x.
         reference: uint8 [M, S, S, 3] of other photographs.
-        own: options of outpainting.py.
+        own: what outpainting_options gives.
         known: a key of GRIDS; the low-resolution size is a multiple of so many tokens.
         features: of perceptual.load_features.
     """
-    models, grid = Models(own), GRIDS[known]
-    size = pictures.shape[1] // (SCALE if own.generate_upsampled else 1)
-    tokens = size // models.downscale
+    growth, grid = growth_of(own), GRIDS[known]
+    outpainter = Outpainter.load(own.tokenizer_run, own.maskgit_run, own.sharpen_run, use_gpu=own.use_gpu,
+                                 threads=own.threads, precision=own.precision)
+    size = pictures.shape[1] // (SCALE if growth.generate_upsampled else 1)
+    tokens = size // outpainter.downscale
 
     def sizes(large):
         """{ending of marks: pictures}."""
-        return {"": at_size(large, size)} | ({"_4x": large} if own.generate_upsampled else {})
+        return {"": at_size(large, size)} | ({"_4x": large} if growth.generate_upsampled else {})
 
-    decided = painters(tokens, *middle(tokens, grid), models.window, ring_depth(own, models.window), own.decoding)
+    window = outpainter.window
+    decided = painters(tokens, *middle(tokens, grid), window, growth.ring(window), growth.decoding)
     judges = {ending: Judge(each, grid, decided, features) for ending, each in sizes(reference).items()}
-    statistics = Statistics(at_size(reference, size), judges[""].hidden, models.encode, models.downscale,
-                            models.mask_token)
-    attempts, large = continued(pictures, grid, models, own, "outpainting.py")
+    statistics = Statistics(at_size(reference, size), judges[""].hidden, outpainter.encode,
+                            outpainter.downscale, outpainter.mask_token)
+    attempts, large = continued(pictures, grid, outpainter, growth, own.seed, own.attempt_count, "outpainting.py")
     true, sets = sizes(pictures), {"outpainting.py": lambda: {"": attempts[0], "_4x": large}}
-    if own.decoding != "simple":
-        simple = copy.copy(own)
-        simple.decoding, simple.attempt_count, simple.generate_upsampled = "simple", 1, False
-        sets[ONE_STEP] = lambda: {"": continued(true[""], grid, models, simple, ONE_STEP)[0][0]}
+    if growth.decoding != "simple":
+        simple = replace(growth, decoding="simple", generate_upsampled=False)
+        sets[ONE_STEP] = lambda: {"": continued(true[""], grid, outpainter, simple, own.seed, 1, ONE_STEP)[0][0]}
     first, end = middle(pictures.shape[1], grid)
     for name, method in BASELINES.items():
         sets[name] = lambda method=method: sizes(np.stack([

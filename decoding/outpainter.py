@@ -1,0 +1,236 @@
+"""From a photograph to a larger sky: the three networks, and the stages of the way."""
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from decoding.canvas import SCALE, Canvas, known_tokens, place_picture
+from decoding.canvas_decoding import decode_canvas, decode_canvas_blended, fill_jointly, fill_outwards
+from decoding.colours import UNCHANGED, colour_map
+from decoding.growth import Growth
+from decoding.membrane import seamless
+from decoding.super_sampling import MULTIPLE, octave_bands
+from decoding.token_decoding import guided
+from log_and_save import model_folder
+from networks.machine import prepare_machine
+from utilities import UserError, available_memory, own_seed, spread, to_bytes
+
+CONTEXT_TOKENS = 256  # of the picture, that every window knows of
+LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
+FRESH_NOISE = 0.8  # of the first octave, whose half is decoded from tokens: grain is less there
+BYTES_A_PIXEL = 300  # of the result: 242, 280 and 259 more at the peak, measured with 2.4, 6.6 and 12.8 million pixels
+DEFAULTS = Growth()
+
+Bar = Callable[[str], Callable[[Iterable], Iterable]]  # description of a stage -> what wraps its steps
+
+
+def no_bar(stage: str) -> Callable[[Iterable], Iterable]:
+    """Shows nothing."""
+    return iter
+
+
+class Rows:
+    """A picture of height x width pixels that is computed from top to bottom while it is read, once, as an iterator of
+    uint8 [rows, width, 3]. bands: float32 [rows, W, 3] in [0, 1], which may hold more rows and columns."""
+
+    def __init__(self, height: int, width: int, bands: Iterator[np.ndarray]) -> None:
+        self.height, self.width, self.bands = height, width, bands
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        left = self.height
+        for band in self.bands:
+            if left > 0:
+                yield to_bytes(band[:left, :self.width])
+            left -= len(band)
+
+    def whole(self) -> np.ndarray:
+        """The picture as uint8 [height, width, 3]."""
+        return np.concatenate(list(self))
+
+
+class Outpainter:
+    """Grows photographs of skies.
+
+        outpainter = Outpainter.load()
+        result = outpainter(photograph, Growth(left=1, right=2), seed=7)
+
+    Attributes: precision (of the networks), fingerprints ({kind: fingerprint of the model}), window (side in tokens of
+    what MaskGIT sees at once), downscale (low-resolution pixels for each token).
+    """
+
+    @classmethod
+    def load(cls, tokenizer: str | None = None, maskgit: str | None = None, sharpen: str | None = None, *,
+             use_gpu: int = 0, threads: int = 0, precision: str = "auto") -> "Outpainter":
+        """With the models of runs, by name, or the shipped ones; the others are options of the command. Raises
+        UserError."""
+        folders = [model_folder(kind, run) for kind, run in (
+            ("tokenizer", tokenizer), ("maskgit", maskgit), ("sharpen", sharpen))]
+        machine = argparse.Namespace(use_gpu=use_gpu, threads=threads, precision=precision, seed=0)
+        return cls(folders, prepare_machine(machine))
+
+    def __init__(self, folders: list, precision: str) -> None:
+        """folders: of tokenizer, MaskGIT and super sampler. precision: as set by prepare_machine."""
+        from diffusion_model_upscale import load_super_sampler
+        from maskgit import load_maskgit
+        from networks.backend import compiled
+        from tokenizer import load_tokenizer
+
+        tokenizer, tokenizer_config, _ = load_tokenizer(folder=folders[0])
+        maskgit, maskgit_config = load_maskgit(tokenizer_config, folders[0], folder=folders[1])
+        sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
+        self.precision = precision
+        self.fingerprints = {"tokenizer": tokenizer_config["fingerprint"], "maskgit": maskgit_config["fingerprint"],
+                             "sharpen": config["fingerprint"]}
+        self.downscale, self.mask_token = tokenizer.config["downscale"], maskgit.mask_token
+        self.position_local = tokenizer.position_local
+        self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
+        self.maskgit_folder, self.maskgit_config = folders[1], maskgit.config
+        self.window, self.coarse = maskgit.config["window"], maskgit.config["coarse"]
+        self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
+        self.sharpen_config, self.multiple = sampler.config, sampler.multiple
+        self.octaves = sampler.config["style"] == "octaves"
+        self.estimate = compiled(sampler, sampler.estimate, any_size=self.octaves)
+        if self.octaves:
+            self.prepare = compiled(sampler, sampler.prepare, any_size=True)
+
+    def __call__(self, photograph: np.ndarray, growth: Growth = DEFAULTS, seed: int = 0) -> np.ndarray:
+        """A photograph uint8 [H, W, 3] in the middle of a larger sky, uint8 [H', W', 3]: four times as large as what
+        tokens show, or with generate_upsampled=False as large. Raises UserError."""
+        low, large = next(self.grow(photograph, growth, seed))
+        return large.whole() if large else low
+
+    def grow(self, photograph: np.ndarray, growth: Growth = DEFAULTS, seed: int = 0, attempts: int = 1,
+             bar: Bar = no_bar) -> Iterator[tuple[np.ndarray, Rows | None]]:
+        """Yield (low-resolution picture uint8 [h, w, 3], 4x picture or None) for each attempt.
+
+        The same seed gives the same pictures, whatever batch_size is.
+        """
+        canvas = self.canvas(photograph, growth)
+        shown = canvas.low_resolution()
+        colours = colour_map(shown) if self.maskgit_config["colours"] == "usual" else UNCHANGED
+        grids = self.fill(canvas, lambda low: self.encode(colours.usual(low[0])[None]), growth, seed, attempts, bar)
+        height, width = canvas.size
+        for attempt, tokens in enumerate(grids):
+            known = [side * self.downscale for side in canvas.known]
+            low = seamless(colours.own(self.pixels(tokens, growth, bar)), known, shown / np.float32(255))
+            results = self.enlarged(low, canvas, growth, own_seed(seed, "pixels", attempt), bar)
+            low = to_bytes(next(results)[:-(-height // SCALE), :-(-width // SCALE)])
+            yield low, Rows(height, width, next(results)) if growth.generate_upsampled else None
+
+    def canvas(self, photograph: np.ndarray, growth: Growth) -> Canvas:
+        """The photograph on the canvas that it grows to. Raises UserError when that needs more memory than there is."""
+        sides = SCALE * growth.img_size * np.array(photograph.shape[:2]) / min(photograph.shape[:2])
+        margins = growth.margins(self.window)
+        top, bottom, left, right = (SCALE * self.downscale * margin for margin in margins)
+        height, width = (sides + [top + bottom, left + right]).astype(int).tolist()
+        if not growth.generate_upsampled:
+            height, width = height // SCALE, width // SCALE
+        needed = height * width * BYTES_A_PIXEL
+        if needed > (free := available_memory()):
+            raise UserError(f"the result would be {width}x{height} pixels, which takes {needed / 1e9:.0f} GB of "
+                            f"memory, and {free / 1e9:.0f} GB are free: a smaller --outpaint_range or --img_size, or "
+                            "--no-generate_upsampled, needs less.")
+        return place_picture(photograph, growth.img_size, margins, self.downscale, self.window)
+
+    def fill(self, canvas: Canvas, encode: Callable, growth: Growth, seed: int, attempts: int, bar: Bar,
+             halvings: int = 0) -> np.ndarray:
+        """Token canvases int32 [attempts, H, W] without mask tokens. A canvas that grows by more than a step is filled
+        at half its size first, where windows hold four times as much sky; that guides what is painted at its own. So it
+        goes on until a step is enough or too little of the picture would be left.
+
+        encode: of known_tokens. halvings: of the picture so far.
+        """
+        from maskgit import at_half_size, guide_tokens, no_guide
+
+        tokens = known_tokens(canvas, encode, self.mask_token)
+        guides = no_guide((attempts, *tokens.shape), self.mask_token)
+        step, half = growth.ring(self.window), canvas.at_half_size()
+        top, bottom, left, right = half.known
+        is_guided = self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN
+        if is_guided:
+            coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar, halvings + 1)
+            guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.margins[2] % 2:]
+            guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
+        network = self.network(tokens, growth)
+        temperature = growth.guided_temperature if is_guided else growth.temperature
+        seeds = [own_seed(seed, "tokens", attempt, halvings) for attempt in range(attempts)]
+        if growth.decoding == "joint":
+            rings = max(1, -(-max(canvas.margins) // step))
+            return np.stack([
+                fill_jointly(tokens, (guide,), network, self.mask_token, self.window, own, growth.batch_size,
+                             growth.maskgit_steps * rings, growth.schedule, temperature, progress=bar("tokens"))
+                for guide, own in zip(guides, seeds, strict=True)])
+        simple = growth.decoding == "simple"
+        return fill_outwards(
+            np.stack([tokens] * attempts), (guides,), network, self.mask_token, canvas.known, self.window, step, seeds,
+            growth.batch_size, bar("tokens"), steps=1 if simple else growth.maskgit_steps, schedule=growth.schedule,
+            order=growth.order, temperature=0.0 if simple else temperature, order_temperature=growth.generation_temp)
+
+    def network(self, tokens: np.ndarray, growth: Growth) -> Callable:
+        """MaskGIT for the windows of one canvas int [H, W] and their guides: it knows the colours of all that is known
+        on the canvas, and the kind of sky that is asked for."""
+        def knowing(context: np.ndarray, label: int) -> Callable:
+            def logits(windows: np.ndarray, guides: np.ndarray) -> np.ndarray:
+                count = len(windows)
+                return self.maskgit(windows, np.tile(context, (count, 1)), np.full(count, label, np.int32), guides)
+            return logits
+
+        label = self.class_number(growth.label)
+        guidance = float(label >= 0) if growth.guidance is None else growth.guidance
+        nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
+        known = spread(tokens[tokens != self.mask_token], CONTEXT_TOKENS)
+        # Guidance asks the network a second time, in vain where both answers are the same.
+        weight = guidance if self.maskgit_config["context"] or label >= 0 else 0.0
+        return guided(knowing(known, label), knowing(nothing, -1), weight)
+
+    def class_number(self, label: str | None) -> int:
+        """Which of the names of MaskGIT's classes a label is; -1 for None. Raises UserError."""
+        names = self.maskgit_config["classes"]
+        if label is None:
+            return -1
+        if not names:
+            raise UserError(f"--label {label}: {self.maskgit_folder} was trained without labels.")
+        if label.lower() not in names:
+            raise UserError(f"--label {label}: {self.maskgit_folder} knows {', '.join(names)}.")
+        return names.index(label.lower())
+
+    def pixels(self, tokens: np.ndarray, growth: Growth, bar: Bar) -> np.ndarray:
+        """What tokens int32 [H, W] show, float32 [H * downscale, W * downscale, 3] in [0, 1]."""
+        if self.position_local:
+            return decode_canvas(tokens, self.decode, self.downscale, bar("decoding"))
+        return decode_canvas_blended(tokens, self.decode, self.downscale, self.window, growth.samples, bar("decoding"))
+
+    def enlarged(self, low: np.ndarray, canvas: Canvas, growth: Growth, seed: np.random.SeedSequence,
+                 bar: Bar) -> Iterator:
+        """Yield a decoded canvas float32 [h, w, 3] in [0, 1] as it is in the end, and then an iterator of it at SCALE
+        times its size, from top to bottom, float32 [rows, SCALE * w, 3]. Where the photograph has pixels, they are
+        known.
+
+        It is made anew, octave by octave, from 1 / shrink of its size. The super sampler of the thesis leaves it as it
+        is instead, and enlarges it at once.
+        """
+        if not self.octaves:
+            from networks.thesis_sharpen import upscale_canvas
+
+            yield low
+            yield iter([upscale_canvas(low, canvas.shown(0), self.estimate, self.sharpen_config, growth.diffusion_steps,
+                                       seed, growth.batch_size, self.multiple, bar("upscaling"))])
+            return
+        height, width = low.shape[:2]
+        padding = [(0, -side % (MULTIPLE * growth.shrink)) for side in (height, width)]
+        padded = np.pad(low, (*padding, (0, 0)), mode="symmetric")
+        picture = cv2.resize(padded, None, fx=1 / growth.shrink, fy=1 / growth.shrink, interpolation=cv2.INTER_AREA)
+        count = round(np.log2(SCALE * growth.shrink))
+        # Beyond the first octave halves are nearly right, and a few steps of a deterministic solver do.
+        few = -(-growth.diffusion_steps // 3)
+        for octave in range(count)[::-1]:
+            steps, solver = (growth.diffusion_steps, "ancestral") if octave == count - 1 else (few, "dpm")
+            bands = octave_bands(picture, canvas.shown(octave), self.prepare, self.estimate, steps,
+                                 own_seed(seed, "octave", octave), solver, FRESH_NOISE, bar(f"octave 1/{2**octave}"))
+            if octave == 0:
+                yield bands
+                return
+            picture = np.concatenate(list(bands))
+            if 2**octave == SCALE:
+                yield picture[:height, :width]

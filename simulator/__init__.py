@@ -1,0 +1,1 @@
+"""Skies and landscapes drawn from nothing."""

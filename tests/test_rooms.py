@@ -1,0 +1,28 @@
+"""How the modules of the project use each other."""
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from utilities import ROOT
+
+
+def module_files():
+    """{name of a module of the project: its file}"""
+    files = [path for path in (*ROOT.glob("*.py"), *ROOT.glob("*/*.py")) if path.parent == ROOT or (
+        path.parent / "__init__.py").exists()]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+
+
+def imported(path, names):
+    """Which of these modules a file imports, at its top or inside its functions."""
+    for node in ast.walk(ast.parse(Path(path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names if each.name in names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ({node.module, *(f"{node.module}.{each.name}" for each in node.names)} & names)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    modules = module_files()
+    uses = {name: set(imported(path, set(modules))) for name, path in modules.items()}
+    assert len(list(TopologicalSorter(uses).static_order())) == len(modules) > 40

@@ -1,0 +1,1 @@
+"""The training loop, and runs on several GPUs and machines."""
