@@ -44,7 +44,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 def command_parser(docstring):
     """An ArgumentParser whose description is a script's module docstring."""
-    return argparse.ArgumentParser(description=docstring, formatter_class=HelpFormatter, allow_abbrev=False)
+    return argparse.ArgumentParser(description=docstring, formatter_class=HelpFormatter, allow_abbrev=False,
+                                   usage="%(prog)s [options]")
 
 
 def run_command(main, parser, arguments=None):

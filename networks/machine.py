@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from utilities import UserError, number, quiet_stderr
@@ -58,10 +59,12 @@ def prepare_machine(args):
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
-            tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+            if args.threads:
+                tf.config.threading.set_intra_op_parallelism_threads(args.threads)
             gpus = tf.config.list_physical_devices("GPU")
             for gpu in gpus:
-                tf.config.experimental.set_memory_growth(gpu, True)
+                with suppress(RuntimeError):  # a program that loads models twice uses it already
+                    tf.config.experimental.set_memory_growth(gpu, True)
             has_gpu = bool(gpus)
         else:
             import jax

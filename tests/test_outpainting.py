@@ -10,8 +10,9 @@ from PIL import Image
 from contact_sheet import read_results
 from decoding import canvas_decoding, token_decoding
 from decoding.canvas import place_picture
+from decoding.growth import growth_of
 from decoding.outpainter import Rows, no_bar
-from outpainting import Growth, LeftOut, Outpainter
+from outpainting import Growth, LeftOut, Outpainter, build_parser, sources
 from utilities import ROOT, UserError, to_bytes
 
 FAST = ["--img_size", "64", "--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2",
@@ -215,6 +216,41 @@ def test_the_same_seed_gives_the_same_picture_whatever_else_is_computed(folder, 
         np.testing.assert_array_equal(load(tmp_path / f"exact_{part}"), load(results[0] / f"exact_{part}"))
 
 
+def test_from_python_it_is_the_same_picture(folder, results, tmp_path):
+    script = tmp_path / "grow.py"
+    script.write_text(f"""if True:
+        import sys
+        sys.path.insert(0, {str(ROOT)!r})
+        import numpy as np
+        from PIL import Image
+        from outpainting import Growth, Outpainter
+
+        photograph = np.asarray(Image.open({str(folder / 'exact.png')!r}))
+        growth = Growth(img_size=64, outpaint_range=0.5, maskgit_steps=2, diffusion_steps=2)
+        outpainters = [Outpainter.load() for _ in range(2)]
+        Image.fromarray(outpainters[1](photograph, growth)).save({str(tmp_path / 'large.png')!r})
+        (low, _), _ = outpainters[0].grow(photograph, growth, attempts=2)
+        Image.fromarray(low).save({str(tmp_path / 'low.png')!r})
+        """)
+    finished = forks.run([script])
+    assert finished.returncode == 0, finished.stderr
+    for name, part in (("large", "0_4x"), ("low", "0_low")):
+        np.testing.assert_array_equal(load(tmp_path / f"{name}.png"), load(results[0] / f"exact_{part}.png"))
+
+
+def test_growth_takes_what_the_options_take():
+    assert growth_of(build_parser().parse_args([])) == Growth()
+    words = ["--left", "1", "--no-generate_upsampled", "--shrink", "2", "--label", "cumulus", "--temperature", "0"]
+    assert growth_of(build_parser().parse_args(words)) == Growth(
+        left=1, generate_upsampled=False, shrink=2, label="cumulus", temperature=0)
+    assert Growth(left=1, right=2).margins(16) == (0, 0, 8, 16)
+    assert Growth(sides_only=True).margins(16) == (0, 0, 8, 8)
+    for wrong, hint in (({"outpaint_range": -1}, "outpaint_range: -1 is out of range"), ({"shrink": 3}, "2, 4, 8"),
+                        ({"img_size": 64.5}, "not a whole number"), ({"order": "any"}, "expected halton, confidence")):
+        with pytest.raises(UserError, match=hint):
+            Growth(**wrong)
+
+
 @pytest.mark.parametrize(("options", "size"), [
     (["--sides_only", "--outpaint_range", "0.5", "--decoding", "simple"], (128 + 2 * 32, 128)),
     (["--left", "0.25", "--top", "0.5", "--decoding", "joint", "--label", "Cumulus", "--guidance", "1"],
@@ -243,6 +279,16 @@ def test_pictures_that_cannot_be_grown_do_not_stop_the_others(tmp_path):
     for line, word in zip(said, ("barred: ", "broken.jpg cannot be read", "huge: "), strict=True):
         assert word in line
     assert {path.name for path in output.glob("*_low.png") if path.is_file()} == {"first_0_low.png", "last_0_low.png"}
+
+
+def test_crops_of_pictures_that_are_held_back_can_be_grown(tmp_path):
+    for number in range(40):
+        Image.fromarray(sky(140, 150, seed=number)).save(tmp_path / f"{number}.png")
+    options = ["--dataset_location", str(tmp_path), "--no-dataset_outpaint_only", "--img_size", "32"]
+    found = list(sources(build_parser().parse_args(options), LeftOut()))
+    assert found
+    assert [name for name, _ in found] == [f"crop_{number}" for number in range(len(found))]
+    assert {picture.shape for _, picture in found} == {(128, 128, 3)}
 
 
 def test_whatever_goes_wrong_with_a_picture_is_one_sentence(capsys):
