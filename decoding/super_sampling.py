@@ -13,12 +13,13 @@ from utilities import own_seed
 
 TILE = 512  # columns of the half that are denoised at once
 BAND, LEAST_BAND = 384, 96  # rows of a band, at most and at least
-BAND_PLACES = 800_000  # of the half, in a band that has more rows than the least
+BAND_PLACES = 600_000  # of the half, in a band that has more rows than the least
 MARGIN, VIEW = 44, 32  # pixels of the half that the network sees around a place, and the conditions around theirs
 MULTIPLE = 8  # of the height and width of a half
 
-# Rows of the half (slice) and, for the places in them: where the octave is known, the known octave, the octave's
-# strength, what the network is told, the noisy octave, and the last estimate of the clean one.
+# Rows of the half (slice) and, for the places in them: where the octave is known, the known octave (both None where
+# nothing is), the octave's strength, what the network is told (float16), the noisy octave, the last estimate of the
+# clean one.
 Band = namedtuple("Band", "rows mask wanted strength condition noisy clean")
 
 
@@ -69,7 +70,9 @@ def noise_bands(half, known, rows, prepare, rng):
         there, picture, mask = half_rows(half, known, seen)
         wanted, condition, strength, mask = (
             np.asarray(each)[:, inside] for each in (*prepare(there, picture, mask), mask))
-        yield Band(part, mask, wanted, strength, condition, rng.standard_normal(wanted.shape, np.float32), None)
+        noise = rng.standard_normal(wanted.shape, np.float32)
+        mask, wanted = (mask.copy(), wanted.copy()) if mask.any() else (None, None)
+        yield Band(part, mask, wanted, strength.copy(), condition.astype(np.float16), noise, None)
 
 
 def denoised(bands, estimate, time, towards_clean):
@@ -84,13 +87,14 @@ def denoised(bands, estimate, time, towards_clean):
         condition, noisy = (np.concatenate(parts, axis=1) for parts in zip(*filter(None, views), strict=True))
         top = above[0].shape[1] if above else 0
         down = slice(top, top + band.noisy.shape[1])
-        clean = band.wanted.copy()
+        clean = np.empty_like(band.noisy)
         for columns in cut(clean.shape[2], TILE):
-            if not band.mask[:, :, columns].all():
+            if band.mask is None or not band.mask[:, :, columns].all():
                 seen, inside = around(columns, MARGIN)
-                found = np.asarray(estimate(condition[:, :, seen], noisy[:, :, seen], time))
+                found = np.asarray(estimate(condition[:, :, seen].astype(np.float32), noisy[:, :, seen], time))
                 clean[:, :, columns] = found[:, down, inside]
-        clean = np.where(band.mask > 0, band.wanted, clean)
+        if band.mask is not None:
+            np.copyto(clean, band.wanted, where=band.mask > 0)
         yield band._replace(noisy=towards_clean(band, clean), clean=clean)
         above = band.condition[:, -MARGIN:].copy(), band.noisy[:, -MARGIN:].copy()
         band = below

@@ -2,9 +2,8 @@
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 
+import forks
 import pytest
 
 from utilities import ROOT
@@ -22,8 +21,8 @@ SMALLER = ["--img_size", "64", "--outpaint_step", "0.25", "--maskgit_steps", "2"
 
 
 def run(command, folder, more=()):
-    words = [sys.executable, *shlex.split(command, comments=True)[1:], *more]
-    finished = subprocess.run(words, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    script, *words = shlex.split(command, comments=True)[1:]
+    finished = forks.run([folder / script, *words, *more], folder)
     assert finished.returncode == 0, f"{command}\n{finished.stdout}{finished.stderr}"
     return finished
 
@@ -34,6 +33,8 @@ def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     for file in ROOT.glob("*.py"):
         shutil.copy(file, folder)
+    for room in ROOT.glob("*/__init__.py"):
+        shutil.copytree(room.parent, folder / room.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
     for part in ("outpaint", "masks", "models"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns(
             "tokenizer_*", "maskgit_*", "sharpen_*"))
