@@ -19,7 +19,7 @@ DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the de
 
 
 def fill_outwards(canvases, beside, network, mask_token, known, window, step, seeds, batch_size, progress=iter,
-                  **options):
+                  steps=12, **options):
     """Fill ring by ring: every window is decoded with what the windows before it left (the order of the thesis).
 
     Args:
@@ -32,7 +32,8 @@ def fill_outwards(canvases, beside, network, mask_token, known, window, step, se
         seeds: of own_seed, one for each attempt.
         batch_size: windows in one call of the network; does not change the result.
         progress: wraps the list of batches, e.g. a progress bar.
-        options: of decode_tokens (steps, schedule, order, temperature, order_temperature).
+        steps: in which half a window is decided; windows of which less or more is unknown take as many tokens in each.
+        options: of decode_tokens (schedule, order, temperature, order_temperature).
 
     Returns: int32 [A, H, W] without mask tokens.
     """
@@ -44,12 +45,18 @@ def fill_outwards(canvases, beside, network, mask_token, known, window, step, se
     for batch in progress(batches):
         tokens, *told = (np.stack([grids[attempt, row:row + window, column:column + window]
                                    for attempt, (row, column) in batch]) for grids in (canvases, *beside))
+        unknown = (tokens == mask_token).sum(axis=(1, 2))
         filled = decode_tokens(tokens, lambda tokens, told=told: network(tokens, *told), mask_token,
                                [own_seed(seeds[attempt], "window", number[place]) for attempt, place in batch],
-                               **options)
+                               steps=steps_for(unknown, steps, window**2 // 2), **options)
         for (attempt, (row, column)), result in zip(batch, filled, strict=True):
             canvases[attempt, row:row + window, column:column + window] = result
     return canvases
+
+
+def steps_for(unknown, steps, usual):
+    """Steps in which so many tokens are decided, int [B], if `usual` tokens take `steps`; a single step stays one."""
+    return np.ones_like(unknown) if steps == 1 else np.maximum(1, -(-steps * unknown // usual))
 
 
 def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, steps, schedule="arccos",

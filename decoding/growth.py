@@ -51,7 +51,7 @@ class Growth:
     decoding: str = setting(TOKENS, "full", "full = ring by ring (thesis), joint = the whole canvas at once, simple = "
                             "ring by ring in one pass, with the most probable tokens",
                             choices=("full", "joint", "simple"))
-    maskgit_steps: int = setting(TOKENS, 12, "decoding steps in each window (joint: for each ring)",
+    maskgit_steps: int = setting(TOKENS, 12, "decoding steps for half a window (joint: for each ring)",
                                  number(int, 1, 1000), "N")
     schedule: str = setting(TOKENS, "arccos", "how many tokens are decided in a step", choices=SCHEDULES)
     order: str = setting(TOKENS, "halton", "tokens of a window that are decided first: far apart, or most probable "

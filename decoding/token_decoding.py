@@ -26,15 +26,16 @@ def masked_share(progress, schedule):
 
 
 def masked_after_steps(unknown, steps, schedule):
-    """Tokens still masked after each step, int [..., steps], for int unknown [...].
+    """Tokens still masked after each step, int [..., most], for int unknown [...] and steps, an int or as many ints,
+    of which `most` is the largest.
 
     At least one token is decided in every step while any is left, and none is left at the end; with fewer tokens
     than steps, the last steps have nothing to do.
     """
-    unknown = np.asarray(unknown)
+    unknown, steps = np.broadcast_arrays(unknown, steps)
     masked, rows = unknown, []
-    for step in range(1, steps + 1):
-        wanted = np.floor(unknown * masked_share(step / steps, schedule) + 1e-9).astype(np.int64)
+    for step in range(1, steps.max(initial=1) + 1):
+        wanted = np.floor(unknown * masked_share(np.minimum(1, step / steps), schedule) + 1e-9).astype(np.int64)
         masked = np.maximum(0, np.minimum(masked - 1, np.maximum(wanted, steps - step)))
         rows.append(masked)
     return np.stack(rows, axis=-1)
@@ -137,7 +138,7 @@ def decoding_steps(tokens, network, mask_token, seeds, steps=12, schedule="arcco
         network: function int32 [B, h, w] -> logits float [B, h, w, K].
         mask_token: index of the mask.
         seeds: B of own_seed: row b of the result depends on seeds[b] and tokens[b] alone.
-        steps: how many times the network is called, at most.
+        steps: how many times the network is called, at most: an int, or one for each row.
         schedule: one of SCHEDULES.
         order: "halton" decides positions in a fixed order rolled at random; "confidence" the most probable first,
             blurred by Gumbel noise of scale order_temperature that falls to 0 (arXiv 2202.04200, section 3.3).
@@ -150,7 +151,7 @@ def decoding_steps(tokens, network, mask_token, seeds, steps=12, schedule="arcco
     unknown = tokens == mask_token
     masked_after = masked_after_steps(unknown.sum(axis=(1, 2)), steps, schedule)
     ranks = np.stack([_rolled(halton_order(height, width), seed) for seed in seeds])
-    for step in range(steps):
+    for step in range(masked_after.shape[1]):
         if not unknown.any():
             return
         logits = np.asarray(network(tokens), np.float32)
@@ -161,7 +162,8 @@ def decoding_steps(tokens, network, mask_token, seeds, steps=12, schedule="arcco
             priority = -ranks.astype(np.float32)
         else:
             order_noise = np.stack([gumbel_noise(own_seed(seed, "order", step), (height, width)) for seed in seeds])
-            priority = chosen + order_temperature * (1 - (step + 1) / steps) * order_noise
+            left = np.maximum(0, 1 - (step + 1) / np.broadcast_to(steps, batch))[:, None, None]
+            priority = chosen + order_temperature * left * order_noise
         decided = first_positions(priority, unknown, unknown.sum(axis=(1, 2)) - masked_after[:, step])
         tokens = np.where(decided, sampled, tokens)
         unknown = unknown & ~decided

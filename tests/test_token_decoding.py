@@ -240,3 +240,23 @@ def test_guidance_prefers_what_the_condition_makes_likelier():
     assert guided(conditional, None, 0.0) is conditional
     result = log_softmax(guided(conditional, constant(0.9, 0.1), 1.0)(seen))
     np.testing.assert_allclose(np.exp(result[0, 0, 0]), [0.1, 0.9], rtol=1e-5)
+
+
+def test_rows_may_have_steps_of_their_own():
+    unknown, steps = np.array([100, 100, 3, 0]), np.array([12, 4, 6, 1])
+    together = masked_after_steps(unknown, steps, "arccos")
+    assert together.shape == (4, 12)
+    for row, (count, own) in enumerate(zip(unknown, steps, strict=True)):
+        np.testing.assert_array_equal(together[row, :own], masked_after_steps(count, own, "arccos"))
+        assert not together[row, own:].any()
+    tokens = np.full((2, 4, 4), 9, np.int32)
+    calls = []
+
+    def network(grid):
+        calls.append(grid)
+        return np.zeros((*grid.shape, 9))
+
+    alone = [decode_tokens(tokens[:1], network, 9, [seed], steps=count) for seed, count in ((1, 2), (2, 5))]
+    calls.clear()
+    np.testing.assert_array_equal(decode_tokens(tokens, network, 9, [1, 2], steps=[2, 5]), np.concatenate(alone))
+    assert len(calls) == 5

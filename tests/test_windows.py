@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from decoding.canvas_decoding import fill_jointly, fill_outwards
+from decoding.canvas_decoding import fill_jointly, fill_outwards, steps_for
 from decoding.windows import blend, even_starts, grid_windows, independent_batches, ring_windows, tile_weights
 
 MASK = 7
@@ -131,3 +131,8 @@ def test_every_window_is_told_the_guides_of_its_own_place(jointly):
     else:
         result = fill_outwards(canvas[None], [guide[None]], repeating, MASK, known, 16, 8, [0], 4, steps=3)[0]
     np.testing.assert_array_equal(result, np.where(canvas == MASK, guide, canvas))
+
+
+def test_windows_of_which_less_is_unknown_take_fewer_steps():
+    assert steps_for(np.array([0, 1, 64, 128, 256]), 12, 128).tolist() == [1, 1, 6, 12, 24]
+    assert steps_for(np.array([1, 256]), 1, 128).tolist() == [1, 1], "one pass stays one pass"
