@@ -66,7 +66,8 @@ def test_a_gpu_that_cannot_be_used_is_said(number, there, words):
 
 
 def test_a_gpu_that_is_not_there_is_said_by_the_command():
-    program = ("import argparse, os; from utilities import prepare_machine; os.environ.pop('CUDA_VISIBLE_DEVICES', 0); "
+    program = ("import argparse, os; from networks.machine import prepare_machine; "
+               "os.environ.pop('CUDA_VISIBLE_DEVICES', 0); "
                "prepare_machine(argparse.Namespace(use_gpu=99, threads=1, seed=0, precision='float32'))")
     done = python(program)
     assert done.returncode == 0, done.stderr
