@@ -21,6 +21,7 @@ from build_network import NoiseEmbedding, residual_block
 from dataset import add_data_options, load_crops
 from decoding import octaves
 from decoding.diffusion import angle, clean_from_velocity, velocity
+from decoding.guides import at_half_size
 from decoding.super_sampling import add_octave
 from log_and_save import (
     add_logging_options,
@@ -31,7 +32,6 @@ from log_and_save import (
     model_folder,
     picture_grid,
 )
-from maskgit import at_half_size
 from networks.backend import compiled, keras, layers, ops
 from networks.machine import add_machine_options, prepare_machine
 from networks.thesis_sharpen import SuperSampler, edge_scale, make_blurry, make_thesis_report

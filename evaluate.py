@@ -22,12 +22,13 @@ from tqdm import tqdm
 from archive.packs import open_pack
 from archive.sky_sources import random_crop
 from decoding.canvas import SCALE
+from decoding.guides import at_half_size, no_guide
 from decoding.super_sampling import add_octave
 from decoding.token_decoding import decoding_steps, log_softmax
 from decoding.windows import in_batches
 from diffusion_model_upscale import decoded_halves, load_super_sampler, make_through
 from log_and_save import model_folder, write_json
-from maskgit import at_half_size, corner_windows, dev_masks, hidden_scores, in_colours, load_maskgit, no_guide
+from maskgit import hidden_scores, load_maskgit
 from metrics.outpainting import GRIDS, measure_outpainting, outpainting_options
 from metrics.perceptual import load_features
 from metrics.pictures import (
@@ -43,6 +44,8 @@ from networks.backend import compiled
 from networks.machine import add_machine_options, prepare_machine
 from networks.thesis_sharpen import make_blurry, upscale_pictures
 from tokenizer import load_tokenizer, reconstruct
+from training.masks import dev_masks
+from training.token_windows import corner_windows, in_colours
 from utilities import UserError, command_parser, number, own_seed, run_command, run_name, to_bytes
 
 KINDS = ("tokenizer", "maskgit", "sharpen", "outpainting")

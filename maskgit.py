@@ -8,15 +8,12 @@ The crops are tokenised once, and again at half their size; the model lands in m
 pictures in runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
 """
 import json
-import math
-from itertools import count, islice
 
 import numpy as np
-from tqdm import tqdm
 
 from build_network import RotaryAttention, small_weights
 from dataset import add_data_options, load_crops
-from decoding.colours import of_some_part
+from decoding.guides import at_half_size, no_guide
 from decoding.token_decoding import decoding_steps, log_softmax
 from decoding.windows import in_batches
 from log_and_save import (
@@ -35,13 +32,13 @@ from training.devices import gathered, on_all_devices, own_rows, parts
 from training.loop import (
     add_training_options,
     held_back,
-    keep_arrays,
     start_run,
     start_weights,
-    stored_arrays,
     train,
     with_preset,
 )
+from training.masks import dev_masks, hide, rectangle_regions, thesis_regions
+from training.token_windows import corner_windows, extract_tokens, in_colours, token_windows
 from utilities import ROOT, command_parser, number, own_seed, run_command, run_name, to_bytes
 
 PRESETS = {
@@ -59,61 +56,6 @@ PRESETS = {
     },
 }
 DECODE_STEPS = 12
-DROPPED = 0.2  # share of training windows that see nothing of their picture's other parts, and of those without class
-COARSE_DROPPED = 0.5  # share of those that see nothing of the picture at half its size
-COARSE_WRONG = 0.2  # highest share of wrong tokens in that
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Training masks
-
-
-def interval(kind, low, size, length):
-    """Bool [B, length]: a stretch of a row for every kind in [0, 1), one of all, from the start, to the end, inside.
-
-    size in [0, 1) sets its length from a quarter to three quarters, low in [0, 1) the place of a stretch inside.
-    """
-    extent = ops.round((0.25 + 0.5 * size) * length)
-    free = length - extent
-    start = ops.where(kind < 0.3, 0.0, ops.where(kind < 0.55, 0.0, ops.where(kind < 0.8, free, ops.round(low * free))))
-    extent = ops.where(kind < 0.3, float(length), extent)
-    position = ops.arange(length, dtype="float32")[None]
-    return (position >= start[:, None]) & (position < (start + extent)[:, None])
-
-
-def rectangle_regions(uniform, height, width):
-    """Regions that may be hidden in training, bool [B, height, width], from uniform float [B, 7] in [0, 1).
-
-    A rectangle or its complement: half planes, corners, three known sides, holes, islands, everything. Those are the
-    contexts that outpainting meets.
-    """
-    rows = interval(uniform[:, 0], uniform[:, 1], uniform[:, 2], height)
-    columns = interval(uniform[:, 3], uniform[:, 4], uniform[:, 5], width)
-    rectangle = rows[:, :, None] & columns[:, None, :]
-    everything = ops.all(rectangle, axis=(1, 2), keepdims=True)
-    return ops.where(everything | (uniform[:, 6] < 0.5)[:, None, None], rectangle, ~rectangle)
-
-
-def thesis_regions(uniform, height, width, mask_ratio=0.5):
-    """One of the eight regions of the thesis (figure 3.6): left, right, top, bottom, or a corner.
-
-    uniform float [B, 7] in [0, 1); bool [B, height, width].
-    """
-    choice = ops.floor(uniform[:, 0] * 8)[:, None]
-    hidden_rows, hidden_columns = round(height * mask_ratio), round(width * mask_ratio)
-    row, column = ops.arange(height)[None], ops.arange(width)[None]
-    top, bottom = row < hidden_rows, row >= height - hidden_rows
-    left, right = column < hidden_columns, column >= width - hidden_columns
-    rows = ops.where((choice == 2) | (choice == 4) | (choice == 5), top,
-                     ops.where((choice == 3) | (choice >= 6), bottom, True))
-    columns = ops.where((choice == 0) | (choice == 4) | (choice == 6), left,
-                        ops.where((choice == 1) | (choice == 5) | (choice == 7), right, True))
-    return rows[:, :, None] & columns[:, None, :]
-
-
-def hide(regions, time, uniform):
-    """Hide each token of a region with probability cos(pi/2 * time): bool [B, h, w], time [B], uniform [B, h, w]."""
-    return regions & (uniform < ops.cos(math.pi / 2 * time)[:, None, None])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -209,21 +151,6 @@ class CoarseEmbedding(layers.Layer):
         table = ops.matmul(ops.cast(table, self.compute_dtype), ops.cast(self.projection, self.compute_dtype))
         table = ops.reshape(table, (-1, self.width))
         return ops.take(ops.pad(table, ((0, 4), (0, 0))), guide, axis=0)
-
-
-def guide_tokens(coarse):
-    """Tokens of a picture at half its size, int [..., h, w], for the places of its own tokens: int [..., 2h, 2w].
-
-    Each is four times the token and the number of the place in its square of four.
-    """
-    height, width = coarse.shape[-2:]
-    place = 2 * (np.arange(2 * height) % 2)[:, None] + np.arange(2 * width) % 2
-    return (4 * coarse.astype(np.int32).repeat(2, axis=-2).repeat(2, axis=-1) + place).astype(np.int32)
-
-
-def no_guide(shape, mask_token):
-    """int [*shape], as guide_tokens where nothing is known of the picture at half its size."""
-    return np.full(shape, 4 * mask_token, np.int32)
 
 
 def build_body(config):
@@ -355,105 +282,6 @@ def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Training
-
-
-def in_colours(crops, colours, seed):
-    """uint8 [B, H, W, 3] as MaskGIT sees photographs of which some part, chosen by the seed, is known.
-
-    colours: entry of its config, "usual" or "own"."""
-    if colours == "own":
-        return crops
-    rng = np.random.default_rng(seed)
-    return np.stack([of_some_part(crop, rng).usual(crop) for crop in crops])
-
-
-def at_half_size(pictures):
-    """uint8 [..., H, W, 3] with even sides -> uint8 [..., H / 2, W / 2, 3], the means of squares of four pixels."""
-    *batch, height, width, _ = pictures.shape
-    squares = pictures.reshape(*batch, height // 2, 2, width // 2, 2, 3)
-    return (squares.sum(axis=(-4, -2), dtype=np.uint16) + 2 >> 2).astype(np.uint8)
-
-
-def extract_tokens(tokenizer, crops, number_of_crops, colours, seed, path, made_from):
-    """Tokens of training crops, uint16 [number_of_crops, h, w], those of the crops at half their size, uint16
-    [number_of_crops, h / 2, w / 2], and their classes, int [number_of_crops], -1 where unknown.
-
-    colours: of in_colours. Kept in `path` (.npz) for when the run is resumed; made_from is a text that says from what
-    they are made, and those made from anything else are made anew."""
-    stored = stored_arrays(path, made_from, "tokens", "coarse", "classes")
-    if stored:
-        return stored
-    batch_size = 16
-    encode = compiled(tokenizer, tokenizer.encode)
-    batches = islice(crops.labelled_batches(batch_size, seed), math.ceil(number_of_crops / batch_size))
-    bar = tqdm(batches, "tokenising", math.ceil(number_of_crops / batch_size), unit_scale=batch_size, unit="img")
-    parts = []
-    for index, (batch, classes) in enumerate(bar):
-        batch = in_colours(batch, colours, own_seed(seed, "colours", index))
-        parts.append([*(np.asarray(encode(part)).astype(np.uint16) for part in (batch, at_half_size(batch))), classes])
-    tokens, coarse, classes = (np.concatenate(part)[:number_of_crops] for part in zip(*parts, strict=True))
-    keep_arrays(path, made_from, tokens=tokens, coarse=coarse, classes=classes)
-    return tokens, coarse, classes
-
-
-def with_wrong_tokens(grids, rng):
-    """A share from 0 to COARSE_WRONG of the tokens of each grid int [N, h, w] replaced by others of the same grid.
-
-    What is painted at half the size is not quite right either; so the network learns not to trust it blindly (Ho et
-    al., Cascaded diffusion models, arXiv 2106.15282, section 4: conditioning augmentation).
-    """
-    others = rng.permuted(grids.reshape(len(grids), -1), axis=1).reshape(grids.shape)
-    return np.where(rng.random(grids.shape) < COARSE_WRONG * rng.random((len(grids), 1, 1)), others, grids)
-
-
-def outside_tokens(grid, row, column, window, context, mask_token, rng):
-    """`context` tokens of a grid int [h, w] drawn outside its window at (row, column); mask_token if nothing is."""
-    outside = np.ones(grid.shape, bool)
-    outside[row:row + window, column:column + window] = False
-    return rng.choice(grid[outside], context) if outside.any() else np.full(context, mask_token)
-
-
-def token_windows(tokens, coarse, classes, window, batch_size, seed, start, context=0, mask_token=-1):
-    """Endless batches cut at random from grids int [N, h, w], going on at image `start`. coarse: the grids at half the
-    size, int [N, h / 2, w / 2]; classes: int [N].
-
-    Yields (windows int32 [batch_size, window, window], int32 [batch_size, context] from around each window, its class
-    int32 [batch_size], guide_tokens of its place int32 [batch_size, window, window]). In DROPPED of the rows the
-    context is mask_token, in as many the class -1, and in COARSE_DROPPED of them the guide is that of mask_token.
-    """
-    _, height, width = tokens.shape
-    for image in count(start, batch_size):
-        rng = np.random.default_rng(own_seed(seed, "windows", image))
-        rows = rng.integers(0, height - window + 1, batch_size)
-        columns = rng.integers(0, width - window + 1, batch_size)
-        grids = rng.integers(0, len(tokens), batch_size)
-        places = list(zip(grids, rows, columns, strict=True))
-        windows = [tokens[grid, row:row + window, column:column + window] for grid, row, column in places]
-        contexts = np.stack([outside_tokens(tokens[grid], row, column, window, context, mask_token, rng)
-                             for grid, row, column in places]).astype(np.int32)
-        dropped = rng.random((2, batch_size)) < DROPPED
-        contexts[dropped[0]] = mask_token
-        seen = with_wrong_tokens(coarse[grids], rng)
-        seen[rng.random(batch_size) < COARSE_DROPPED] = mask_token
-        guides = [guide[row:row + window, column:column + window]
-                  for guide, row, column in zip(guide_tokens(seen), rows, columns, strict=True)]
-        yield (np.stack(windows).astype(np.int32), contexts, np.where(dropped[1], -1, classes[grids]).astype(np.int32),
-               np.stack(guides))
-
-
-def corner_windows(grids, coarse, window, context, mask_token):
-    """The first window of every grid int [N, h, w], tokens around it and its guide, as token_windows but for what is
-    dropped or wrong, the same every time: int32 [N, window, window], [N, context], [N, window, window]."""
-    rng = np.random.default_rng(0)
-    contexts = [outside_tokens(grid, 0, 0, window, context, mask_token, rng) for grid in grids]
-    return (grids[:, :window, :window].astype(np.int32), np.stack(contexts).astype(np.int32),
-            guide_tokens(coarse)[:, :window, :window])
-
-
-def dev_masks(count, window, seed=0):
-    """Hidden positions, bool [count, window, window], for measuring: rectangles, wholly hidden, the same every time."""
-    uniform = np.random.default_rng(seed).random((count, 7), np.float32)
-    return np.asarray(rectangle_regions(ops.convert_to_tensor(uniform), window, window))
 
 
 def hidden_scores(log_probabilities, tokens, hidden):

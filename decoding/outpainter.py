@@ -141,7 +141,7 @@ class Outpainter:
 
         encode: of known_tokens. halvings: of the picture so far.
         """
-        from maskgit import at_half_size, guide_tokens, no_guide
+        from decoding.guides import at_half_size, guide_tokens, no_guide
 
         tokens = known_tokens(canvas, encode, self.mask_token)
         guides = no_guide((attempts, *tokens.shape), self.mask_token)

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from dataset import MONOCHROME_DEVIATION
 from decoding.canvas import SCALE
 from decoding.growth import growth_of
+from decoding.guides import at_half_size
 from decoding.outpainter import Outpainter
 from decoding.windows import grid_windows, in_batches, ring_windows
-from maskgit import at_half_size
 from metrics.perceptual import frechet, kid, precision_recall
 from metrics.sets import (
     PATCH,

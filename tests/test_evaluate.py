@@ -7,8 +7,8 @@ import pytest
 from conftest import QUIET
 
 from archive.packs import write_npy, write_zip
+from decoding.guides import at_half_size
 from evaluate import MASK_KINDS, every_second, held_back_crops, mask_of_kind, nearest_known
-from maskgit import at_half_size
 from metrics.outpainting import (
     BASELINES,
     ONE_STEP,

@@ -2,23 +2,18 @@
 import numpy as np
 import pytest
 
-from maskgit import (
+from decoding.guides import at_half_size, guide_tokens
+from maskgit import MaskGIT, hidden_scores
+from networks.backend import keras
+from training.masks import dev_masks, hide, rectangle_regions, thesis_regions
+from training.token_windows import (
     COARSE_DROPPED,
     COARSE_WRONG,
-    MaskGIT,
-    at_half_size,
     corner_windows,
-    dev_masks,
-    guide_tokens,
-    hidden_scores,
-    hide,
     in_colours,
-    rectangle_regions,
-    thesis_regions,
     token_windows,
     with_wrong_tokens,
 )
-from networks.backend import keras
 
 CODES = 20
 LOCAL = {"style": "local", "window": 8, "width": 16, "blocks": 2, "heads": 2, "masks": "rectangles",

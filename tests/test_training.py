@@ -15,10 +15,11 @@ from dataset import add_data_options, load_crops
 from decoding.super_sampling import add_octave
 from diffusion_model_upscale import load_super_sampler
 from maskgit import PRESETS as MASKGIT
-from maskgit import in_colours, load_maskgit
+from maskgit import load_maskgit
 from networks.backend import keras, ops
 from tokenizer import load_tokenizer
 from training.loop import WarmUpCosine, make_optimizer
+from training.token_windows import in_colours
 from utilities import own_seed
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))

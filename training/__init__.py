@@ -1,1 +1,1 @@
-"""The training loop, and runs on several GPUs and machines."""
+"""The training loop, runs on several GPUs and machines, what MaskGIT trains on."""

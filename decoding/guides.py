@@ -1,0 +1,24 @@
+"""Tokens of a picture at half its size, which guide those at its own."""
+import numpy as np
+
+
+def guide_tokens(coarse):
+    """Tokens of a picture at half its size, int [..., h, w], for the places of its own tokens: int [..., 2h, 2w].
+
+    Each is four times the token and the number of the place in its square of four.
+    """
+    height, width = coarse.shape[-2:]
+    place = 2 * (np.arange(2 * height) % 2)[:, None] + np.arange(2 * width) % 2
+    return (4 * coarse.astype(np.int32).repeat(2, axis=-2).repeat(2, axis=-1) + place).astype(np.int32)
+
+
+def no_guide(shape, mask_token):
+    """int [*shape], as guide_tokens where nothing is known of the picture at half its size."""
+    return np.full(shape, 4 * mask_token, np.int32)
+
+
+def at_half_size(pictures):
+    """uint8 [..., H, W, 3] with even sides -> uint8 [..., H / 2, W / 2, 3], the means of squares of four pixels."""
+    *batch, height, width, _ = pictures.shape
+    squares = pictures.reshape(*batch, height // 2, 2, width // 2, 2, 3)
+    return (squares.sum(axis=(-4, -2), dtype=np.uint16) + 2 >> 2).astype(np.uint8)

@@ -1,0 +1,60 @@
+"""What MaskGIT's training hides: regions of a window, and which of their tokens. Functions of arrays of any backend."""
+import math
+
+import numpy as np
+
+from networks.backend import ops
+
+
+def interval(kind, low, size, length):
+    """Bool [B, length]: a stretch of a row for every kind in [0, 1), one of all, from the start, to the end, inside.
+
+    size in [0, 1) sets its length from a quarter to three quarters, low in [0, 1) the place of a stretch inside.
+    """
+    extent = ops.round((0.25 + 0.5 * size) * length)
+    free = length - extent
+    start = ops.where(kind < 0.3, 0.0, ops.where(kind < 0.55, 0.0, ops.where(kind < 0.8, free, ops.round(low * free))))
+    extent = ops.where(kind < 0.3, float(length), extent)
+    position = ops.arange(length, dtype="float32")[None]
+    return (position >= start[:, None]) & (position < (start + extent)[:, None])
+
+
+def rectangle_regions(uniform, height, width):
+    """Regions that may be hidden in training, bool [B, height, width], from uniform float [B, 7] in [0, 1).
+
+    A rectangle or its complement: half planes, corners, three known sides, holes, islands, everything. Those are the
+    contexts that outpainting meets.
+    """
+    rows = interval(uniform[:, 0], uniform[:, 1], uniform[:, 2], height)
+    columns = interval(uniform[:, 3], uniform[:, 4], uniform[:, 5], width)
+    rectangle = rows[:, :, None] & columns[:, None, :]
+    everything = ops.all(rectangle, axis=(1, 2), keepdims=True)
+    return ops.where(everything | (uniform[:, 6] < 0.5)[:, None, None], rectangle, ~rectangle)
+
+
+def thesis_regions(uniform, height, width, mask_ratio=0.5):
+    """One of the eight regions of the thesis (figure 3.6): left, right, top, bottom, or a corner.
+
+    uniform float [B, 7] in [0, 1); bool [B, height, width].
+    """
+    choice = ops.floor(uniform[:, 0] * 8)[:, None]
+    hidden_rows, hidden_columns = round(height * mask_ratio), round(width * mask_ratio)
+    row, column = ops.arange(height)[None], ops.arange(width)[None]
+    top, bottom = row < hidden_rows, row >= height - hidden_rows
+    left, right = column < hidden_columns, column >= width - hidden_columns
+    rows = ops.where((choice == 2) | (choice == 4) | (choice == 5), top,
+                     ops.where((choice == 3) | (choice >= 6), bottom, True))
+    columns = ops.where((choice == 0) | (choice == 4) | (choice == 6), left,
+                        ops.where((choice == 1) | (choice == 5) | (choice == 7), right, True))
+    return rows[:, :, None] & columns[:, None, :]
+
+
+def hide(regions, time, uniform):
+    """Hide each token of a region with probability cos(pi/2 * time): bool [B, h, w], time [B], uniform [B, h, w]."""
+    return regions & (uniform < ops.cos(math.pi / 2 * time)[:, None, None])
+
+
+def dev_masks(count, window, seed=0):
+    """Hidden positions, bool [count, window, window], for measuring: rectangles, wholly hidden, the same every time."""
+    uniform = np.random.default_rng(seed).random((count, 7), np.float32)
+    return np.asarray(rectangle_regions(ops.convert_to_tensor(uniform), window, window))
