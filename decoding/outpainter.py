@@ -19,7 +19,9 @@ from utilities import UserError, available_memory, own_seed, spread, to_bytes
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
 FRESH_NOISE = 0.8  # of the first octave, whose half is decoded from tokens: grain is less there
-BYTES_A_PIXEL = 300  # of the result: 242, 280 and 259 more at the peak, measured with 2.4, 6.6 and 12.8 million pixels
+# Bytes on the way to a result beyond those of the models: bands of octaves, for each pixel and at most, and what is kept
+# of each pixel. At the peak 2.3 GB with 15.7 million pixels, 3.3 GB with 64 million (benchmarks/large_results.py).
+BAND_BYTES, BANDS_AT_MOST, KEPT_BYTES = 300, 2e9, 20
 DEFAULTS = Growth()
 
 Bar = Callable[[str], Callable[[Iterable], Iterable]]  # description of a stage -> what wraps its steps
@@ -126,7 +128,7 @@ class Outpainter:
         height, width = (sides + [top + bottom, left + right]).astype(int).tolist()
         if not growth.generate_upsampled:
             height, width = height // SCALE, width // SCALE
-        needed = height * width * BYTES_A_PIXEL
+        needed = min(height * width * BAND_BYTES, BANDS_AT_MOST) + height * width * KEPT_BYTES
         if needed > (free := available_memory()):
             raise UserError(f"the result would be {width}x{height} pixels, which takes {needed / 1e9:.0f} GB of "
                             f"memory, and {free / 1e9:.0f} GB are free: a smaller --outpaint_range or --img_size, or "
