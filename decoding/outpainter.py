@@ -19,8 +19,8 @@ from utilities import UserError, available_memory, own_seed, spread, to_bytes
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
 FRESH_NOISE = 0.8  # of the first octave, whose half is decoded from tokens: grain is less there
-# Bytes on the way to a result beyond those of the models: bands of octaves, for each pixel and at most, and what is kept
-# of each pixel. At the peak 2.3 GB with 15.7 million pixels, 3.3 GB with 64 million (benchmarks/large_results.py).
+# Bytes on the way to a result beyond those of the models: bands of octaves, for each pixel and at most, and what is
+# kept of each pixel. At the peak 2.3 GB with 15.7 million pixels, 3.3 GB with 64 million (benchmarks/large_results.py).
 BAND_BYTES, BANDS_AT_MOST, KEPT_BYTES = 300, 2e9, 20
 DEFAULTS = Growth()
 

@@ -14,7 +14,7 @@ FEWER = {"tokenizer.py": ["--images", "8"], "maskgit.py": ["--images", "16", "--
          "diffusion_model_upscale.py": ["--images", "16", "--token_crops", "8"],
          "simulate_webcam.py": ["--places", "2", "--frames", "12", "--interval", "30", "--size", "640x480"],
          "segmentation.py": ["--wandb", "disabled"],
-         "dataset.py": ["--scale_down", "1", "--crops_per_picture", "1", "--wandb", "disabled"],
+         "dataset.py": ["--scale_down", "1", "--crops_per_picture", "1", "--count", "16", "--wandb", "disabled"],
          "outpainting.py": ["--outpaint_range", "0.25", "--maskgit_steps", "2", "--diffusion_steps", "2",
                             "--example_count", "1"]}
 SMALLER = ["--img_size", "64", "--outpaint_step", "0.25", "--maskgit_steps", "2", "--diffusion_steps", "1"]
