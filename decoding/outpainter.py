@@ -9,6 +9,7 @@ from decoding.canvas import SCALE, Canvas, known_tokens, place_picture
 from decoding.canvas_decoding import decode_canvas, decode_canvas_blended, fill_jointly, fill_outwards
 from decoding.colours import UNCHANGED, colour_map
 from decoding.growth import Growth
+from decoding.guides import at_half_size, guide_tokens, no_guide
 from decoding.membrane import seamless
 from decoding.super_sampling import MULTIPLE, octave_bands
 from decoding.token_decoding import guided
@@ -19,9 +20,10 @@ from utilities import UserError, available_memory, own_seed, spread, to_bytes
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
 FRESH_NOISE = 0.8  # of the first octave, whose half is decoded from tokens: grain is less there
-# Bytes on the way to a result beyond those of the models: bands of octaves, for each pixel and at most, and what is
-# kept of each pixel. At the peak 2.3 GB with 15.7 million pixels, 3.3 GB with 64 million (benchmarks/large_results.py).
-BAND_BYTES, BANDS_AT_MOST, KEPT_BYTES = 300, 2e9, 20
+# Bytes on the way to a result beyond those of the models: bands of octaves, for each pixel and at most, and for each
+# low-resolution pixel, all of which are in memory at once. At the peak 2.3 GB with 15.7 million pixels at 4x, 3.3 GB
+# with 64 million (benchmarks/large_results.py).
+BAND_BYTES, BANDS_AT_MOST, LOW_BYTES = 300, 2e9, 320
 DEFAULTS = Growth()
 
 Bar = Callable[[str], Callable[[Iterable], Iterable]]  # description of a stage -> what wraps its steps
@@ -126,9 +128,10 @@ class Outpainter:
         margins = growth.margins(self.window)
         top, bottom, left, right = (SCALE * self.downscale * margin for margin in margins)
         height, width = (sides + [top + bottom, left + right]).astype(int).tolist()
+        low = height * width // SCALE**2
         if not growth.generate_upsampled:
             height, width = height // SCALE, width // SCALE
-        needed = min(height * width * BAND_BYTES, BANDS_AT_MOST) + height * width * KEPT_BYTES
+        needed = min(height * width * BAND_BYTES, BANDS_AT_MOST) + low * LOW_BYTES
         if needed > (free := available_memory()):
             raise UserError(f"the result would be {width}x{height} pixels, which takes {needed / 1e9:.0f} GB of "
                             f"memory, and {free / 1e9:.0f} GB are free: a smaller --outpaint_range or --img_size, or "
@@ -143,8 +146,6 @@ class Outpainter:
 
         encode: of known_tokens. halvings: of the picture so far.
         """
-        from decoding.guides import at_half_size, guide_tokens, no_guide
-
         tokens = known_tokens(canvas, encode, self.mask_token)
         guides = no_guide((attempts, *tokens.shape), self.mask_token)
         step, half = growth.ring(self.window), canvas.at_half_size()

@@ -434,6 +434,10 @@ def test_a_result_beyond_memory_is_refused_with_its_size(monkeypatch):
         with pytest.raises(UserError, match=f"{size} pixels, which takes .* --outpaint_range") as caught:
             outpainter.canvas(np.zeros((*shape, 3), np.uint8), growth)
         assert one_sentence(caught.value)
+    monkeypatch.setattr("decoding.outpainter.available_memory", lambda: 24e9)
+    with pytest.raises(UserError, match="4000000x32 pixels"):  # all low-resolution pixels are in memory at once
+        outpainter.canvas(np.zeros((8, 1_000_000, 3), np.uint8),
+                          Growth(img_size=32, outpaint_range=0, generate_upsampled=False))
 
 
 @pytest.mark.parametrize("seed", range(4))
