@@ -76,6 +76,12 @@ def build_parser():
     return parser
 
 
+def load_outpainter(args):
+    """The Outpainter that a command line names."""
+    return Outpainter.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
+                           threads=args.threads, precision=args.precision)
+
+
 def sources(args, left_out):
     """Yield (name, uint8 [H, W, 3]) of the pictures to grow, read one at a time, but those that cannot be read.
 
@@ -154,8 +160,7 @@ def main(args):
         raise UserError("nothing of the archive is held back to be grown.")
     output = writable_folder(args.output)
     growth = growth_of(args)
-    outpainter = Outpainter.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
-                                 threads=args.threads, precision=args.precision)
+    outpainter = load_outpainter(args)
     outpainter.class_number(growth.label)
     options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     run = start_wandb("outpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb, auto="offline")

@@ -26,7 +26,7 @@ SIDE, STEP = 512, 256  # pixels of the sample, and of the result for each step
 
 
 def measured(million, options, folder):
-    """(pixels of the result, seconds, bytes of memory at the peak, name of the 4x picture)."""
+    """(pixels of the result, seconds, bytes of memory at the peak, ending of the 4x picture's name)."""
     steps = (math.sqrt(million * 1e6) - SIDE) / (2 * STEP)
     command = [sys.executable, ROOT / "outpainting.py", "--input", folder / "sky.png", "--output", folder / "results",
                "--outpaint_range", f"{max(0, steps):.3f}", "--wandb", "disabled", *options]

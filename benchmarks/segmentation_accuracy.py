@@ -28,7 +28,7 @@ from simulate_webcam import place_names, write_archive  # noqa: E402
 from utilities import (  # noqa: E402
     command_parser,
     number,
-    picture_size,  # noqa: E402
+    picture_size,
     replacing,
     run_command,
     save_picture,

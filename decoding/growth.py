@@ -1,7 +1,7 @@
 """How a photograph grows: settings, which are options of outpainting.py as well."""
 import argparse
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from decoding.token_decoding import ORDERS, SCHEDULES
@@ -102,16 +102,13 @@ def add_growth_options(parser: argparse.ArgumentParser) -> None:
     """Add an option for each field of Growth, in the groups that they name."""
     groups: dict[str, Any] = {}
     for each in fields(Growth):
-        about = dict(each.metadata)
-        title = about.pop("group")
-        group = groups.setdefault(title, None) or parser.add_argument_group(title)
-        groups[title] = group
+        about = each.metadata
+        if about["group"] not in groups:
+            groups[about["group"]] = parser.add_argument_group(about["group"])
+        given = {name: about[name] for name in ("type", "metavar", "choices") if about[name]}
         if isinstance(each.default, bool):
-            given: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
-        else:
-            given = {name: about[name] for name in ("type", "metavar", "choices") if about[name]}
-        assert each.default is not MISSING
-        group.add_argument(f"--{each.name}", default=each.default, help=about["help"], **given)
+            given["action"] = argparse.BooleanOptionalAction
+        groups[about["group"]].add_argument(f"--{each.name}", default=each.default, help=about["help"], **given)
 
 
 def growth_of(args: argparse.Namespace) -> Growth:

@@ -14,7 +14,6 @@ from dataset import MONOCHROME_DEVIATION
 from decoding.canvas import SCALE
 from decoding.growth import growth_of
 from decoding.guides import at_half_size
-from decoding.outpainter import Outpainter
 from decoding.windows import grid_windows, in_batches, ring_windows
 from metrics.perceptual import frechet, kid, precision_recall
 from metrics.sets import (
@@ -27,6 +26,7 @@ from metrics.sets import (
     sliced_wasserstein,
 )
 from outpainting import build_parser as outpainting_parser
+from outpainting import load_outpainter
 
 GRIDS = {"third": 3, "half": 4}  # what is known of each side: rows and columns of blocks, of which the border is hidden
 PATCHES = 64  # of each picture and level
@@ -255,8 +255,7 @@ def measure_outpainting(pictures, reference, own, known, features):
         features: of perceptual.load_features.
     """
     growth, grid = growth_of(own), GRIDS[known]
-    outpainter = Outpainter.load(own.tokenizer_run, own.maskgit_run, own.sharpen_run, use_gpu=own.use_gpu,
-                                 threads=own.threads, precision=own.precision)
+    outpainter = load_outpainter(own)
     size = pictures.shape[1] // (SCALE if growth.generate_upsampled else 1)
     tokens = size // outpainter.downscale
 

@@ -18,15 +18,22 @@ NO_TENSORFLOW = "raise ImportError('there is no TensorFlow here')\n"
 QUIET = ("--wandb", "disabled", "--threads", "1", "--precision", "float32")
 
 
+def copy_code(folder):
+    """Copy the scripts and what they share."""
+    for script in REPOSITORY.glob("*.py"):
+        shutil.copy(script, folder)
+    for room in REPOSITORY.glob("*/__init__.py"):
+        shutil.copytree(room.parent, folder / room.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
 class Workshop:
     """A folder with a copy of the scripts, whose runs and models therefore land there, and a pack sky.npy."""
 
     def __init__(self, folder):
         self.folder = folder
-        for script in (*REPOSITORY.glob("*.py"), *(REPOSITORY / "tests" / name for name in ("tiny.py", "eager.py"))):
-            shutil.copy(script, folder)
-        for room in REPOSITORY.glob("*/__init__.py"):
-            shutil.copytree(room.parent, folder / room.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_code(folder)
+        for name in ("tiny.py", "eager.py"):
+            shutil.copy(REPOSITORY / "tests" / name, folder)
 
     def shrink(self, **presets):
         """Make the default presets of the scripts in this folder tiny ones, with these entries replaced."""

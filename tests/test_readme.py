@@ -5,6 +5,7 @@ import shutil
 
 import forks
 import pytest
+from conftest import copy_code
 
 from utilities import ROOT
 
@@ -31,10 +32,7 @@ def run(command, folder, more=()):
 def copy(tmp_path_factory):
     """The project without what is ignored by git, so that nothing is written beside the real one."""
     folder = tmp_path_factory.mktemp("project")
-    for file in ROOT.glob("*.py"):
-        shutil.copy(file, folder)
-    for room in ROOT.glob("*/__init__.py"):
-        shutil.copytree(room.parent, folder / room.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_code(folder)
     for part in ("outpaint", "masks", "models"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns(
             "tokenizer_*", "maskgit_*", "sharpen_*"))
