@@ -373,7 +373,7 @@ def main(args):
     settle = None
     if settings["model"]["quantizer"] == "ema" and not args.decoder_only:
         needed = -(-FITTED * settings["model"]["codes"] * downscale**2 // args.img_size**2)
-        some = next(crops.batches(needed, args.seed))
+        some = next(crops.batches(min(needed, settings["images"]), args.seed))
         settle = partial(fit_codes, tokenizer, some)
     train(model, run, batches, settings, make_report(tokenizer, dev), config,
           ROOT / "models" / f"tokenizer_{args.run_name}", args.tick, args.minutes, settle)

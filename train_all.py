@@ -26,7 +26,7 @@ RESERVED = 0.1  # share of the time for packs, tokenising, measuring and the tri
 CROP = 256  # pixels, of the packs
 SHARP_SIZE = 256  # pixels, of the super sampler's crops at most
 TRIAL_MINUTES, TRIAL_TICK = 1, 64  # speed is that of the best tick
-TOKEN_CROPS = 16_000  # at most; encoding as many as the tokenizer is trained on takes a fraction of its time
+TOKEN_CROPS = {"maskgit": 16_000, "sharpen": 8_000}  # at most, and as many as the tokenizer is trained on
 
 
 def run(script, *options):
@@ -130,9 +130,10 @@ def main(args):
         return train(kind, [*options, "--preset", args.preset, *start], args.run_name, minutes)
 
     images = train_next("tokenizer", first, "--pack", pack)
-    train_next("maskgit", SHARES["maskgit"] * a_share, "--pack", pack, *tokenizer,
-               "--token_crops", min(images, TOKEN_CROPS))
-    train_next("sharpen", SHARES["sharpen"] * a_share, "--pack", sharp_pack, "--img_size", sharp_size, *tokenizer)
+    token_crops = {kind: ["--token_crops", min(images, most)] for kind, most in TOKEN_CROPS.items()}
+    train_next("maskgit", SHARES["maskgit"] * a_share, "--pack", pack, *tokenizer, *token_crops["maskgit"])
+    train_next("sharpen", SHARES["sharpen"] * a_share, "--pack", sharp_pack, "--img_size", sharp_size, *tokenizer,
+               *token_crops["sharpen"])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from forks import Fork
-from tiny import TINY
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -34,14 +33,6 @@ class Workshop:
         copy_code(folder)
         for name in ("tiny.py", "eager.py"):
             shutil.copy(REPOSITORY / "tests" / name, folder)
-
-    def shrink(self, **presets):
-        """Make the default presets of the scripts in this folder tiny ones, with these entries replaced."""
-        for script, changes in TINY.items():
-            path = self.folder / f"{script}.py"
-            path.write_text(path.read_text().replace(
-                'if __name__ == "__main__":', f'PRESETS["default"]["model"].update({changes!r})\n'
-                f'PRESETS["default"].update({presets!r})\n\nif __name__ == "__main__":'))
 
     def start(self, *command, **environment):
         """Start python with these arguments; what it prints goes to the file output.txt.
@@ -88,7 +79,7 @@ def tiny_command(script, *options):
     """What to give to Workshop.start for a tiny model: batches of 2, ticks of 8, 16 images."""
     own = {"tokenizer": ("--img_size", 64), "maskgit": ("--token_crops", 16),
            "diffusion_model_upscale": ("--img_size", 64, "--token_crops", 16)}
-    return ("tiny.py", script, "--pack", "sky.npy", "--tick", 8, *own[script], *QUIET, *options)
+    return ("tiny.py", f"{script}.py", "--pack", "sky.npy", "--tick", 8, *own[script], *QUIET, *options)
 
 
 def draw_skies(count, size, seed=0):

@@ -23,7 +23,7 @@ tensorflow.config.set_logical_device_configuration(
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-TRAIN = ("tiny.py", "tokenizer", "--pack", "sky.npy", "--img_size", 64, "--tick", 2, "--images", 16, *QUIET)
+TRAIN = ("tiny.py", "tokenizer.py", "--pack", "sky.npy", "--img_size", 64, "--tick", 2, "--images", 16, *QUIET)
 
 
 @pytest.fixture(scope="module")

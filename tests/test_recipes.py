@@ -33,12 +33,12 @@ def test_losses_are_least_for_what_is_right():
 def test_variants_are_trained_once_and_make_a_table(tmp_path, skies):
     """Of a tiny tokenizer, which "downscale 4" gives two wider levels in place of three."""
     workshop = Workshop(tmp_path)
-    workshop.shrink()
     shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks")
     for part, count in (("", 4), (".dev", 2)):
         np.save(tmp_path / f"sky{part}.npy", skies(count, 64))
     (tmp_path / "sky.json").write_text("{}")
-    command = ["benchmarks/recipes.py", "tokenizer", "--pack", "sky.npy", "--images", 4, "--variants", "downscale 4",
+    command = ["tiny.py", "benchmarks/recipes.py", "tokenizer", "--pack", "sky.npy", "--images", 4, "--variants",
+               "downscale 4",
                f"--options={' '.join(('--img_size', '32', '--batch_size', '2', *QUIET[2:]))}"]
     table = workshop.run(*command).splitlines()[-3:]
     assert all(column in table[0] for column in COLUMNS["tokenizer"])

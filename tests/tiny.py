@@ -1,24 +1,50 @@
-"""Training scripts whose default presets have a few thousand parameters, one after another in this process:
+"""Commands whose default presets have a few thousand parameters, one after another in this process:
 
-  python tiny.py tokenizer --pack sky.npy then maskgit --pack sky.npy --tokenizer_run my
+  python tiny.py tokenizer.py --pack sky.npy then maskgit.py --pack sky.npy --tokenizer_run my
+
+What they start themselves by train_all.run is forked from here, so that it need not import anything again.
 """
 import importlib
+import multiprocessing
+import runpy
 import sys
 from itertools import groupby
 
-from utilities import run_command
+import train_all
+from utilities import UserError, run_command
 
 TINY = {
     "tokenizer": {"filters": [8, 8, 8], "blocks": 1, "codes": 32, "code_size": 4},
     "maskgit": {"window": 8, "width": 16, "blocks": 2, "heads": 2},
     "diffusion_model_upscale": {"filters": [8, 8], "blocks": [1, 1]},
 }
+MOMENTS = {"TRIAL_MINUTES": 0.02, "TRIAL_TICK": 4, "RESERVED": 0.99}
+
+
+def run(script, *options):
+    sys.argv = [script, *map(str, options)]
+    name = script.removesuffix(".py")
+    if name in {*TINY, "train_all"}:
+        module = importlib.import_module(name)
+        run_command(module.main, module.build_parser())
+    else:
+        runpy.run_path(script, run_name="__main__")
+
+
+def run_forked(script, *options):
+    process = multiprocessing.get_context("fork").Process(target=run, args=(script, *options))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise UserError(f"{script} ended with status {process.exitcode}.")
+
 
 if __name__ == "__main__":
-    for is_between, words in groupby(sys.argv[1:], "then".__eq__):
-        if not is_between:
-            name, *arguments = words
-            script = importlib.import_module(name)
-            script.PRESETS["default"]["model"].update(TINY[name])
-            script.PRESETS["default"].update(images=16, batch_size=2)
-            run_command(script.main, script.build_parser(), arguments)
+    for model, changes in TINY.items():
+        preset = importlib.import_module(model).PRESETS["default"]
+        preset["model"].update(changes)
+        preset.update(images=16, batch_size=2)
+    vars(train_all).update(MOMENTS, run=run_forked)
+    commands = [list(words) for is_between, words in groupby(sys.argv[1:], "then".__eq__) if not is_between]
+    for command in commands:
+        run(*command)
