@@ -7,6 +7,7 @@ from conftest import Workshop
 
 import train_all
 
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, skies):
     """A workshop with a pack of a few small pictures."""
