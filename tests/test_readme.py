@@ -1,4 +1,7 @@
-"""The README's commands, run as they stand there (but for installing), with options added that make them small."""
+"""The commands and the program of the README and of docs/training.md, run as they stand there (but for installing).
+
+Options that are added make the commands small; the program reads a small photograph.
+"""
 import re
 import shlex
 import shutil
@@ -6,11 +9,18 @@ import shutil
 import forks
 import pytest
 from conftest import copy_code
+from PIL import Image
 
 from utilities import ROOT
 
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-            for line in block.splitlines()]
+
+def blocks(page, language):
+    """The code blocks of a page in this language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+COMMANDS = "".join(blocks("README.md", "bash")).splitlines()
+TRAINING = blocks("docs/training.md", "bash")[0].splitlines()
 FEWER = {"tokenizer.py": ["--images", "8"], "maskgit.py": ["--images", "16", "--token_crops", "8"],
          "diffusion_model_upscale.py": ["--images", "16", "--token_crops", "8"],
          "simulate_webcam.py": ["--places", "2", "--frames", "12", "--interval", "30", "--size", "640x480"],
@@ -54,11 +64,20 @@ def test_the_first_command_grows_the_samples(copy):
             assert f"{sample.stem}_{part}" in finished.stdout
 
 
+def test_the_program_grows_a_photograph(tmp_path):
+    (tmp_path / "outpaint").mkdir()
+    with Image.open(ROOT / "outpaint" / "stratus.jpg") as photograph:
+        photograph.resize((64, 64)).save(tmp_path / "outpaint" / "stratus.jpg")
+    program, = blocks("README.md", "python")
+    finished = forks.run(["-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"], tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    with Image.open(tmp_path / "larger_sky.png") as larger:
+        assert larger.size == (512 + 256, 512)
+
+
 def test_the_training_commands_lead_to_a_grown_sky(copy):
-    steps = r"python (simulate|segmentation|dataset|tokenizer|maskgit|diffusion)"
-    training = [line for line in COMMANDS if re.match(steps, line)]
-    training += [line for line in COMMANDS if "--maskgit_run my" in line]
-    assert len(training) == 7
-    for command in training:
+    assert len(TRAINING) == 7
+    assert TRAINING[-1].startswith("python outpainting.py")
+    for command in TRAINING:
         run(command, copy, FEWER.get(command.split()[1], []))
     assert list((copy / "wandb").glob("offline-run-*"))

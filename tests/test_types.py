@@ -1,4 +1,4 @@
-"""Types of what is used from Python, by mypy; mypy.ini names the files."""
+"""Types of what is used from Python, by mypy; pyproject.toml names the files."""
 import subprocess
 import sys
 
