@@ -33,11 +33,11 @@ from utilities import (
     ROOT,
     UserError,
     command_parser,
+    evenly_spaced,
     number,
     own_seed,
     run_command,
     save_picture,
-    spread,
     writable_folder,
 )
 
@@ -279,7 +279,7 @@ def pack_crops(path, size, zoom_out, dev_count):
     rng = np.random.default_rng(DEV_SEED)
     dev = [random_crop(row, size, zoom_out, rng) for row in dev_rows]
     made_from = {key: value for key, value in description.items() if not key.endswith(PER_CROP)}
-    compared = [spread(part, min(COMPARED, len(part))) for part in (rows, dev_rows)]
+    compared = [evenly_spaced(part, min(COMPARED, len(part))) for part in (rows, dev_rows)]
     fingerprint = digest([rows.shape, dev_rows.shape, zoom_out], *compared)
     return Crops(size, as_array(dev, size), {"kind": "pack", "name": path.stem, "fingerprint": fingerprint,
                                              "size": size, "made_from": made_from},
@@ -381,7 +381,7 @@ def contact_sheet(crops):
     return picture_grid([small[row:row + columns] for row in range(0, len(small) - columns + 1, columns)])
 
 
-def make_parser():
+def build_parser():
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=4, pack=False)
     group = parser.add_argument_group("crops")
@@ -395,4 +395,4 @@ def make_parser():
 
 
 if __name__ == "__main__":
-    run_command(main, make_parser())
+    run_command(main, build_parser())

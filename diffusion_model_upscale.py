@@ -39,7 +39,7 @@ from tokenizer import load_tokenizer
 from training.devices import on_all_devices, own_rows
 from training.loop import (
     add_training_options,
-    held_back,
+    development_crops,
     keep_arrays,
     start_run,
     start_weights,
@@ -344,7 +344,7 @@ def main(args):
     multiple = tokenizer.config["downscale"] * (2 ** (len(settings["model"]["filters"]) - 1) if thesis else 2)
     img_size = max(1, (args.img_size or settings["img_size"]) // multiple) * multiple
     crops = load_crops(args, img_size, dev_count=32)
-    dev = held_back(crops)
+    dev = development_crops(crops)
     if thesis:
         blurry = make_blurry(tokenizer)
         low = np.concatenate([blurry(dev[start:start + 8]) for start in range(0, len(dev), 8)])

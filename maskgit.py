@@ -31,7 +31,7 @@ from tokenizer import load_tokenizer
 from training.devices import gathered, on_all_devices, own_rows, parts
 from training.loop import (
     add_training_options,
-    held_back,
+    development_crops,
     start_run,
     start_weights,
     train,
@@ -358,7 +358,7 @@ def main(args):
     crops = load_crops(args, img_size)
     if settings["model"]["style"] == "local":
         settings["model"]["classes"] = crops.class_names
-    dev = held_back(crops)
+    dev = development_crops(crops)
     config = {"kind": "maskgit", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
               "settings": {key: value for key, value in settings.items() if key != "model"},

@@ -82,7 +82,7 @@ def load_outpainter(args):
                            threads=args.threads, precision=args.precision)
 
 
-def sources(args, left_out):
+def pictures_to_grow(args, left_out):
     """Yield (name, uint8 [H, W, 3]) of the pictures to grow, read one at a time, but those that cannot be read.
 
     left_out: LeftOut.
@@ -152,7 +152,7 @@ def shortened(name):
 
 def main(args):
     left_out = LeftOut()
-    pictures = sources(args, left_out)
+    pictures = pictures_to_grow(args, left_out)
     first = next(pictures, None)
     if first is None and left_out.count:
         raise UserError("no picture can be read.")

@@ -296,7 +296,7 @@ def wanted(places, names, overrides):
     return {name: places[name] for name in sorted(names or places)}
 
 
-def sources(args, overrides):
+def place_statistics(args, overrides):
     """Yield (place, function that returns its Statistics) for what the options name. overrides: of wanted."""
     if args.finalize:
         stored = wanted({file.stem: file for file in RESULTS.glob("*.npz")}, args.places, overrides)
@@ -341,7 +341,7 @@ def main(args):
     common = {"boxes": args.boxes, "thresholds": args.thresholds, "overlays": args.overlays}
     masks, _ = writable_folder(args.masks), writable_folder(RESULTS)
     log, made, left_out = None, 0, 0
-    for place, statistics in sources(args, overrides):
+    for place, statistics in place_statistics(args, overrides):
         try:
             settings = {**common, **overrides.get(place, {})}
             picture, text = finish(place, statistics(), settings, args.method, masks)
@@ -363,7 +363,7 @@ def main(args):
         sys.exit(1)
 
 
-def make_parser():
+def build_parser():
     parser = command_parser(__doc__)
     group = parser.add_argument_group("frames")
     group.add_argument("--dataset_location", metavar="FOLDER",
@@ -397,4 +397,4 @@ def make_parser():
 
 
 if __name__ == "__main__":
-    run_command(main, make_parser())
+    run_command(main, build_parser())

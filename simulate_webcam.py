@@ -53,7 +53,7 @@ LOGO, TEXT, BAR = (115, 270), (250, 250), 46  # height and width at 1600x1200, a
 
 
 @dataclass(frozen=True)
-class Place:
+class Camera:
     """A camera: what it sees and what is written over its pictures."""
 
     scenario: Scenario
@@ -64,15 +64,16 @@ class Place:
     quality: int = 82  # of the JPEG files
 
 
-PLACES = {
-    "sim_hills": Place(Scenario(0.70, hills=0.11, trees=2), 150),
-    "sim_town": Place(Scenario(0.72, hills=0.05, town=0.17, smooth=3, wires=True), -60, "logo right"),
-    "sim_alps": Place(Scenario(0.74, mountain=0.40, snow=0.45, hills=0.07, ground="snow", conifers=5), 120, hidden=0.6),
-    "sim_lake": Place(Scenario(0.62, mountain=0.20, snow=0.8, hills=0.05, ground="water"), 60, "bar", quality=75),
-    "sim_forest": Place(Scenario(0.78, hills=0.08, trees=3, bare=3, conifers=3), 170, "logo right", panel=0.0),
-    "sim_city": Place(Scenario(0.66, hills=0.03, town=0.30, smooth=5), -140, "bar"),
-    "sim_coast": Place(Scenario(0.60, hills=0.0, ground="water", bare=1), 20, panel=0.8),
-    "sim_plain": Place(Scenario(0.75, hills=0.02, ground="snow", wires=True, bare=2), 100, "none", quality=90),
+CAMERAS = {
+    "sim_hills": Camera(Scenario(0.70, hills=0.11, trees=2), 150),
+    "sim_town": Camera(Scenario(0.72, hills=0.05, town=0.17, smooth=3, wires=True), -60, "logo right"),
+    "sim_alps": Camera(Scenario(0.74, mountain=0.40, snow=0.45, hills=0.07, ground="snow", conifers=5), 120,
+                       hidden=0.6),
+    "sim_lake": Camera(Scenario(0.62, mountain=0.20, snow=0.8, hills=0.05, ground="water"), 60, "bar", quality=75),
+    "sim_forest": Camera(Scenario(0.78, hills=0.08, trees=3, bare=3, conifers=3), 170, "logo right", panel=0.0),
+    "sim_city": Camera(Scenario(0.66, hills=0.03, town=0.30, smooth=5), -140, "bar"),
+    "sim_coast": Camera(Scenario(0.60, hills=0.0, ground="water", bare=1), 20, panel=0.8),
+    "sim_plain": Camera(Scenario(0.75, hills=0.02, ground="snow", wires=True, bare=2), 100, "none", quality=90),
 }
 
 
@@ -82,7 +83,7 @@ PLACES = {
 
 def place_names(count):
     """The first names of the places that can be drawn."""
-    return [*PLACES, *(f"sim_{index + 1}" for index in range(len(PLACES), count))][:count]
+    return [*CAMERAS, *(f"sim_{index + 1}" for index in range(len(CAMERAS), count))][:count]
 
 
 def random_state(seed, *parts):
@@ -90,10 +91,10 @@ def random_state(seed, *parts):
     return np.random.default_rng([seed, *(zlib.crc32(str(part).encode()) for part in parts)])
 
 
-def find_place(name, seed):
-    """The Place of a name: one of PLACES, or drawn by lot."""
-    if name in PLACES:
-        return PLACES[name]
+def find_camera(name, seed):
+    """The Camera of a place: one of CAMERAS, or drawn by lot."""
+    if name in CAMERAS:
+        return CAMERAS[name]
     rng = random_state(seed, name, "place")
 
     def sometimes(share, value):
@@ -107,7 +108,7 @@ def find_place(name, seed):
     if scenario.ground != "water":
         scenario = replace(scenario, town=sometimes(0.5, rng.uniform(0.1, 0.28)), wires=rng.random() < 0.4,
                            smooth=int(rng.integers(0, 5)))
-    return Place(scenario, rng.uniform(-180, 180), str(rng.choice(["logo left", "logo right", "bar", "none"])),
+    return Camera(scenario, rng.uniform(-180, 180), str(rng.choice(["logo left", "logo right", "bar", "none"])),
                  rng.uniform(0, 0.6), rng.choice([0, 0.4, 0.8]), int(rng.integers(70, 93)))
 
 
@@ -232,15 +233,15 @@ def add_noise(picture, deviation, rng):
 
 @lru_cache(1)
 def place_view(name, height, width, seed):
-    """The Place of a name and its Landscape."""
-    place = find_place(name, seed)
-    return place, draw_landscape(place.scenario, height, width, random_state(seed, name, "landscape"))
+    """The Camera of a place and its Landscape."""
+    camera = find_camera(name, seed)
+    return camera, draw_landscape(camera.scenario, height, width, random_state(seed, name, "landscape"))
 
 
-def true_mask(place, view):
-    """The sky of a Place and its Landscape, uint8 [H, W]: 255 where nothing but sky is ever seen, else 0."""
+def true_mask(camera, view):
+    """The sky of a Camera and its Landscape, uint8 [H, W]: 255 where nothing but sky is ever seen, else 0."""
     sky = np.where(view.cover > 0, 0, 255).astype(np.uint8)
-    for top, left, high, wide in overlay_boxes(place.overlay, *sky.shape):
+    for top, left, high, wide in overlay_boxes(camera.overlay, *sky.shape):
         sky[top:top + high, left:left + wide] = 0
     return sky
 
@@ -250,9 +251,9 @@ class Webcam:
 
     def __init__(self, name, day, height, width, seed):
         self.name, self.day, self.key = name, day, (seed, name, day)
-        self.place, self.view = place_view(name, height, width, seed)
+        self.camera, self.view = place_view(name, height, width, seed)
         self.shape = height, width
-        self.horizon = self.place.scenario.horizon * height
+        self.horizon = self.camera.scenario.horizon * height
         focal = np.hypot(height, width) / 2 / np.tan(np.radians(FIELD) / 2)
         tilt = np.arctan((self.horizon - height / 2) / focal)
         self.bottom = np.degrees(tilt - np.arctan(height / 2 / focal))
@@ -261,7 +262,7 @@ class Webcam:
         self.sky_rows = min(height, free[-1] + 1)
         self.rays = view_rays(-(-height // self.coarse), -(-width // self.coarse), self.bottom, FIELD)
         rng = random_state(*self.key)
-        self.weather = draw_weather(rng, self.place.hidden)
+        self.weather = draw_weather(rng, self.camera.hidden)
         self.sky = MovingSky(self.weather, self.rays[:-(-self.sky_rows // self.coarse)], rng)
         self.land = slice(np.flatnonzero(self.view.cover.any(1))[0], height)
         self.uncovered = cv2.merge([1 - self.view.cover[self.land]] * 3)
@@ -270,7 +271,7 @@ class Webcam:
     def frame(self, minute):
         """The picture at a minute of the day, uint8 [height, width, 3]."""
         rng, hour = random_state(*self.key, minute), minute / 60
-        sun = sun_direction(self.day, hour, self.place.facing)
+        sun = sun_direction(self.day, hour, self.camera.facing)
         light = self.light(hour, sun)
         brightness = cv2.mean(cv2.resize(np.minimum(light, 1.5), None, fx=0.125, fy=0.125))[:3]
         gain = self.weather.exposure / (np.mean(brightness) / 0.34 + 1 / MOST_GAIN)
@@ -282,12 +283,12 @@ class Webcam:
     def write_over(self, picture, lines):
         """Put the logo and lines of text over uint8 [height, width, 3] in place."""
         boxes = [picture[top:top + high, left:left + wide]
-                 for top, left, high, wide in overlay_boxes(self.place.overlay, *self.shape)]
-        if self.place.overlay == "bar":
-            write_lines(boxes[0], ["   ".join(lines)], self.place.panel)
+                 for top, left, high, wide in overlay_boxes(self.camera.overlay, *self.shape)]
+        if self.camera.overlay == "bar":
+            write_lines(boxes[0], ["   ".join(lines)], self.camera.panel)
         elif boxes:
             draw_logo(boxes[0], self.name)
-            write_lines(boxes[1], lines, self.place.panel)
+            write_lines(boxes[1], lines, self.camera.panel)
 
     def light(self, hour, sun):
         """Linear light float32 [height, width, 3] that reaches the camera."""
@@ -341,7 +342,7 @@ class Webcam:
 
     def hanging(self, hour):
         """Share [h, w] of the sky before which clouds hang in the mountains, or None where there are none."""
-        scenario = self.place.scenario
+        scenario = self.camera.scenario
         if not (scenario.mountain and self.weather.cap):
             return None
         height = self.shape[0] / self.coarse
@@ -383,12 +384,12 @@ def webcam(name, day, height, width, seed):
 
 def write_frame(job):
     """Draw and write one frame; job: arguments of webcam, minute, path, and where the mask goes or None."""
-    camera, minute, path, mask = job
-    seen = webcam(*camera)
+    which, minute, path, mask = job
+    seen = webcam(*which)
     if mask:
-        save_picture(mask, true_mask(seen.place, seen.view))
+        save_picture(mask, true_mask(seen.camera, seen.view))
     _, content = cv2.imencode(".jpg", cv2.cvtColor(seen.frame(minute), cv2.COLOR_RGB2BGR),
-                              [cv2.IMWRITE_JPEG_QUALITY, seen.place.quality])
+                              [cv2.IMWRITE_JPEG_QUALITY, seen.camera.quality])
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -428,17 +429,7 @@ def minutes_of_day(start, interval, frames):
     return range(first, first + frames * interval, interval)
 
 
-def main(args):
-    height, width = picture_size(args.size)
-    if min(height, width) < SMALLEST_FRAME:
-        raise UserError(f"--size {args.size} is too small: a frame needs at least {SMALLEST_FRAME} pixels each way.")
-    minutes = minutes_of_day(args.start, args.interval, args.frames)
-    output, masks = writable_folder(args.output), writable_folder(args.masks)
-    write_archive(output, masks, args.places, args.days, minutes, height, width, args.seed,
-                  args.processes or cpu_count())
-
-
-if __name__ == "__main__":
+def build_parser():
     parser = command_parser(__doc__)
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the frames go")
     parser.add_argument("--masks", required=True, metavar="FOLDER", help="where the true masks go")
@@ -451,4 +442,18 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of all randomness")
     parser.add_argument("--processes", type=number(int, 0), default=0, metavar="N",
                         help="frames drawn at once, 0 = as many as there are cores")
-    run_command(main, parser)
+    return parser
+
+
+def main(args):
+    height, width = picture_size(args.size)
+    if min(height, width) < SMALLEST_FRAME:
+        raise UserError(f"--size {args.size} is too small: a frame needs at least {SMALLEST_FRAME} pixels each way.")
+    minutes = minutes_of_day(args.start, args.interval, args.frames)
+    output, masks = writable_folder(args.output), writable_folder(args.masks)
+    write_archive(output, masks, args.places, args.days, minutes, height, width, args.seed,
+                  args.processes or cpu_count())
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())

@@ -27,7 +27,15 @@ from networks.backend import keras, layers, ops
 from networks.discriminator import AdversarialTokenizer
 from networks.machine import add_machine_options, prepare_machine
 from training.devices import added_loss, gathered, on_all_devices, parts
-from training.loop import add_training_options, held_back, start_folder, start_run, start_weights, train, with_preset
+from training.loop import (
+    add_training_options,
+    development_crops,
+    start_folder,
+    start_run,
+    start_weights,
+    train,
+    with_preset,
+)
 from utilities import ROOT, UserError, command_parser, number, run_command, to_bytes
 
 FITTED = 64  # vectors for each code, to which codes are fitted in the end
@@ -353,7 +361,7 @@ def main(args):
     if args.decoder_only and not args.start_from:
         raise UserError("--decoder_only needs --start_from: the run whose encoder is kept.")
     crops = load_crops(args, args.img_size)
-    dev = held_back(crops)
+    dev = development_crops(crops)
     config = {"kind": "tokenizer", "run": args.run_name, "model": settings["model"], "img_size": args.img_size,
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}

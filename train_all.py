@@ -16,7 +16,7 @@ from pathlib import Path
 
 from archive.packs import open_pack
 from dataset import LOCATION_VARIABLE, location_of, open_source, refuse_both
-from dataset import make_parser as dataset_parser
+from dataset import build_parser as dataset_parser
 from log_and_save import read_json, write_json
 from utilities import ROOT, UserError, command_parser, number, run_command, run_name, writable_folder
 

@@ -248,7 +248,7 @@ def own_seed(seed, *key):
     return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, *words))
 
 
-def spread(items, count):
+def evenly_spaced(items, count):
     """So many items of an array [N, ...], evenly spread, in their order; where it has fewer, some more than once."""
     return items[np.linspace(0, len(items) - 1, count).round().astype(int)]
 

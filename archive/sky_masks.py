@@ -255,10 +255,10 @@ def fill_below(mask):
     """Mask everything below the masked regions that span the whole width. Bool [H, W]."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     spanning = np.intersect1d(labels[:, 0], labels[:, -1])
-    return mask | below(np.isin(labels, spanning[spanning > 0]))
+    return mask | filled_downwards(np.isin(labels, spanning[spanning > 0]))
 
 
-def below(mask):
+def filled_downwards(mask):
     """Every pixel of bool [H, W] with a True pixel above it in its column, and those themselves."""
     return np.maximum.accumulate(mask, axis=0)
 
@@ -322,11 +322,11 @@ def split_overlays(mask):
     landscape = standing(mask)
     seeds = np.zeros_like(mask)
     seeds[:round(OVERLAY_BORDER * height)] = True
-    high = regions_with(spread(mask & ~landscape, LETTER_GAP), seeds) & mask & ~landscape
+    high = regions_with(dilated(mask & ~landscape, LETTER_GAP), seeds) & mask & ~landscape
     upwards = np.ones((2 * round(OVERLAY_HEIGHT * height) + 1, 1), np.uint8)
     known = -1
     while known < (known := landscape.sum()):
-        near = cv2.dilate(below(landscape).astype(np.uint8), upwards).astype(bool)
+        near = cv2.dilate(filled_downwards(landscape).astype(np.uint8), upwards).astype(bool)
         landscape = regions_with(mask & ~high, near) | landscape
     return landscape, mask & ~landscape
 
@@ -342,7 +342,7 @@ def standing(mask):
     return keep[labels]
 
 
-def spread(mask, reach):
+def dilated(mask, reach):
     """Bool [H, W], dilated by a square that reaches so many pixels at 1600x1200 to each side."""
     size = 2 * round(reach * length_scale(mask.shape)) + 1
     return cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)).astype(bool)
@@ -366,7 +366,7 @@ def overlay_boxes(overlays):
     height, width = overlays.shape
     scale = length_scale(overlays.shape)
     deep = GROWTH + round(GROWTH * scale)
-    count, labels = cv2.connectedComponents(spread(overlays, LETTER_GAP).astype(np.uint8), connectivity=8)
+    count, labels = cv2.connectedComponents(dilated(overlays, LETTER_GAP).astype(np.uint8), connectivity=8)
     boxes = []
     for label in range(1, count):
         found = overlays & (labels == label)
@@ -432,11 +432,11 @@ def sky_mask(statistics, boxes=(), pair=None, find_overlays=True):
 
     # A stricter look, where the noise is known by height: what it adds to the sky was noise, unless that is a wall, or
     # so much that it must be landscape.
-    calm = evened(edges, ~below(landscape)) / CALMER
+    calm = evened(edges, ~filled_downwards(landscape)) / CALMER
     fewer, others = split_overlays(landscape_edges(calm, confirmed))
-    if (~below(fewer)).mean() <= MOST_GAIN * (~below(landscape)).mean():
-        added = opened(below(landscape) & ~below(fewer), NARROWEST_SKY)
-        walls = calm_regions(added, statistics.steepness, ~below(landscape))
+    if (~filled_downwards(fewer)).mean() <= MOST_GAIN * (~filled_downwards(landscape)).mean():
+        added = opened(filled_downwards(landscape) & ~filled_downwards(fewer), NARROWEST_SKY)
+        walls = calm_regions(added, statistics.steepness, ~filled_downwards(landscape))
         edges, landscape, overlays = calm, fewer | walls, others
 
     shifts = usual_shifts(statistics.shifts)
@@ -444,12 +444,12 @@ def sky_mask(statistics, boxes=(), pair=None, find_overlays=True):
         overlays = split_overlays(statistics.share > ALWAYS)[1]
     found = [*overlay_boxes(overlays), *corner_boxes(landscape)] if find_overlays else []
     boxes = [*found, *boxes]
-    sky = grown(opened(~mask_boxes(below(landscape), boxes), NARROWEST_SKY), edges)
+    sky = grown(opened(~mask_boxes(filled_downwards(landscape), boxes), NARROWEST_SKY), edges)
     sky = large_regions(sky, SMALLEST_SKY * length_scale(sky.shape)**2, connectivity=4)
     looks, outside = statistics.looks, ~mask_boxes(np.zeros_like(sky), boxes)
     for _ in range(3):  # what one turn finds is the sky around for the next
         sky |= sky_between(looks, statistics.steepness, sky, outside)
-    sky &= ~(spread(~sky, BESIDE) & (np.abs(unlikeness(looks, sky)).max(axis=2) > ALIKE))
+    sky &= ~(dilated(~sky, BESIDE) & (np.abs(unlikeness(looks, sky)).max(axis=2) > ALIKE))
     masked = np.any([moved(~sky, shift) for shift in shifts], axis=0)
     return SkyMask(with_margin(mask_boxes(masked, boxes)), pair, found)
 

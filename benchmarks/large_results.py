@@ -43,6 +43,15 @@ def measured(million, options, folder):
     return pixels, time.perf_counter() - begin, 1024 * usage.ru_maxrss, result.suffix
 
 
+def build_parser():
+    parser = command_parser(__doc__)
+    parser.add_argument("--million", type=number(float, 0.3), nargs="+", default=[1, 4, 16, 64, 100], metavar="N",
+                        help="million pixels of the results (default: 1 4 16 64 100)")
+    parser.add_argument("--options", type=shlex.split, default=[], metavar="'OPTIONS'",
+                        help="more options of outpainting.py")
+    return parser
+
+
 def main(args):
     print("million pixels  seconds  microseconds a pixel  GB at the peak  file", flush=True)
     with tempfile.TemporaryDirectory() as name:
@@ -57,9 +66,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--million", type=number(float, 0.3), nargs="+", default=[1, 4, 16, 64, 100], metavar="N",
-                        help="million pixels of the results (default: 1 4 16 64 100)")
-    parser.add_argument("--options", type=shlex.split, default=[], metavar="'OPTIONS'",
-                        help="more options of outpainting.py")
-    run_command(main, parser)
+    run_command(main, build_parser())

@@ -32,6 +32,17 @@ def seconds(half, steps, prepare, estimate):
     return taken
 
 
+def build_parser():
+    parser = command_parser(__doc__)
+    parser.add_argument("--quarter", type=number(int, 8), default=96, metavar="PX", help="side of the first half")
+    parser.add_argument("--steps", type=steps_of_octaves, nargs="+", metavar="N,N,...",
+                        default=[[12] * 4, [12, 4, 4, 4]],
+                        help="steps of each octave, several to compare (default: 12,12,12,12 and, as in "
+                             "outpainting.py, 12,4,4,4)")
+    add_machine_options(parser)
+    return parser
+
+
 def main(args):
     prepare_machine(args)
     from diffusion_model_upscale import load_super_sampler
@@ -53,11 +64,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--quarter", type=number(int, 8), default=96, metavar="PX", help="side of the first half")
-    parser.add_argument("--steps", type=steps_of_octaves, nargs="+", metavar="N,N,...",
-                        default=[[12] * 4, [12, 4, 4, 4]],
-                        help="steps of each octave, several to compare (default: 12,12,12,12 and, as in "
-                             "outpainting.py, 12,4,4,4)")
-    add_machine_options(parser)
-    run_command(main, parser)
+    run_command(main, build_parser())

@@ -24,6 +24,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from dataset import open_source  # noqa: E402
 from simulate_webcam import minutes_of_day, write_archive  # noqa: E402
+from utilities import command_parser, run_command  # noqa: E402
 
 HEIGHT, WIDTH, FRAMES, PASSES, ROUNDS = 1200, 1600, 24, 4, 8
 CROPS = {4: 128, 1: 512}  # scale: side of the crops, as tokenizer and super sampler train on
@@ -64,7 +65,11 @@ def compare(source, numbers):
     return np.column_stack([sums[:, 0] / sums[:, 1], 1000 * sums[:, 2] / sums[:, 0]])
 
 
-def main():
+def build_parser():
+    return command_parser(__doc__)
+
+
+def main(_):
     cv2.setNumThreads(1)  # one frame a thread, as in the reader
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -84,4 +89,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, build_parser())

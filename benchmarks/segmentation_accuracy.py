@@ -71,6 +71,20 @@ def difference(statistics, found, true):
     return picture
 
 
+def build_parser():
+    parser = command_parser(__doc__)
+    parser.add_argument("--folder", required=True, type=Path, metavar="FOLDER", help="where the drawn frames stay")
+    parser.add_argument("--places", type=number(int, 1, 1000), default=22, metavar="N", help="number of cameras")
+    parser.add_argument("--size", default="800x600", metavar="WxH", help="width and height in pixels")
+    parser.add_argument("--frames", type=number(int, 5, 1000), default=60, metavar="N", help="frames of each camera")
+    parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of all randomness")
+    parser.add_argument("--differences", type=Path, metavar="FOLDER", help="where pictures of the differences go")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--processes", type=number(int, 0), default=0, metavar="N",
+                        help="frames drawn at once, 0 = as many as there are cores")
+    return parser
+
+
 def main(args):
     frames, masks = drawn_cameras(args)
     rows = {}
@@ -94,14 +108,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--folder", required=True, type=Path, metavar="FOLDER", help="where the drawn frames stay")
-    parser.add_argument("--places", type=number(int, 1, 1000), default=22, metavar="N", help="number of cameras")
-    parser.add_argument("--size", default="800x600", metavar="WxH", help="width and height in pixels")
-    parser.add_argument("--frames", type=number(int, 5, 1000), default=60, metavar="N", help="frames of each camera")
-    parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of all randomness")
-    parser.add_argument("--differences", type=Path, metavar="FOLDER", help="where pictures of the differences go")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
-    parser.add_argument("--processes", type=number(int, 0), default=0, metavar="N",
-                        help="frames drawn at once, 0 = as many as there are cores")
-    run_command(main, parser)
+    run_command(main, build_parser())

@@ -67,6 +67,16 @@ def scipy_statistics(paths):
     return total / len(paths), longest
 
 
+def build_parser():
+    parser = command_parser(__doc__)
+    parser.add_argument("--frames", type=number(int, 5), default=100, metavar="N", help="number of frames")
+    parser.add_argument("--scipy_frames", type=number(int, 1), default=10, metavar="N",
+                        help="frames that SciPy is timed on")
+    parser.add_argument("--size", default="1600x1200", metavar="WxH", help="width and height in pixels")
+    parser.add_argument("--threads", type=number(int, 0), default=0, metavar="N", help="0 = as many as cores")
+    return parser
+
+
 def main(args):
     height, width = picture_size(args.size)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.threads or cpu_count()) as pool:
@@ -91,10 +101,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--frames", type=number(int, 5), default=100, metavar="N", help="number of frames")
-    parser.add_argument("--scipy_frames", type=number(int, 1), default=10, metavar="N",
-                        help="frames that SciPy is timed on")
-    parser.add_argument("--size", default="1600x1200", metavar="WxH", help="width and height in pixels")
-    parser.add_argument("--threads", type=number(int, 0), default=0, metavar="N", help="0 = as many as cores")
-    run_command(main, parser)
+    run_command(main, build_parser())

@@ -60,7 +60,7 @@ def steps_for(unknown, steps, usual):
 
 
 def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, steps, schedule="arccos",
-                 temperature=1.0, spread=1.0, progress=iter):
+                 temperature=1.0, progress=iter):
     """Fill the whole canvas at once: in each step all windows are read, and their log-probabilities are averaged.
 
     MultiDiffusion (arXiv 2302.08113) carried over to tokens. Positions are decided in one Halton order over the
@@ -70,7 +70,6 @@ def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, 
         canvas: int32 [H, W].
         beside: sequence of arrays [H, W].
         seed: of own_seed.
-        spread: 0 decides everywhere alike, large values strictly outwards.
         The others are those of fill_outwards and decode_tokens.
 
     Returns: int32 [H, W] without mask tokens.
@@ -82,7 +81,7 @@ def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, 
     rank = halton_order(*canvas.shape) / canvas.size
     nothing_known = unknown.all()
     distance = np.zeros(canvas.shape) if nothing_known else cv2.distanceTransform(np.uint8(unknown), cv2.DIST_L2, 5)
-    priority = -(rank + spread * distance / max(distance.max(), 1))[None]
+    priority = -(rank + distance / max(distance.max(), 1))[None]
     masked_after = masked_after_steps(unknown.sum(), steps, schedule)
     places = grid_windows(*canvas.shape, (window, window), window // 2)
     for step in progress(range(steps)):

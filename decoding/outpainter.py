@@ -12,10 +12,10 @@ from decoding.growth import Growth
 from decoding.guides import at_half_size, guide_tokens, no_guide
 from decoding.membrane import seamless
 from decoding.super_sampling import MULTIPLE, octave_bands
-from decoding.token_decoding import guided
+from decoding.token_decoding import classifier_free_guidance
 from log_and_save import model_folder
 from networks.machine import prepare_machine
-from utilities import UserError, available_memory, own_seed, spread, to_bytes
+from utilities import UserError, available_memory, evenly_spaced, own_seed, to_bytes
 
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
@@ -182,10 +182,10 @@ class Outpainter:
         label = self.class_number(growth.label)
         guidance = float(label >= 0) if growth.guidance is None else growth.guidance
         nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
-        known = spread(tokens[tokens != self.mask_token], CONTEXT_TOKENS)
+        known = evenly_spaced(tokens[tokens != self.mask_token], CONTEXT_TOKENS)
         # Guidance asks the network a second time, in vain where both answers are the same.
         weight = guidance if self.maskgit_config["context"] or label >= 0 else 0.0
-        return guided(knowing(known, label), knowing(nothing, -1), weight)
+        return classifier_free_guidance(knowing(known, label), knowing(nothing, -1), weight)
 
     def class_number(self, label: str | None) -> int:
         """Which of the names of MaskGIT's classes a label is; -1 for None. Raises UserError."""

@@ -113,7 +113,7 @@ def sample_tokens(log_probabilities, noise, temperature=1.0):
     return tokens, chosen
 
 
-def guided(conditional, unconditional, weight):
+def classifier_free_guidance(conditional, unconditional, weight):
     """Log-probabilities moved away from what the network says without its condition.
 
     (1 + weight) * conditional - weight * unconditional (classifier-free guidance, arXiv 2207.12598): tokens that are

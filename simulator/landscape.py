@@ -83,7 +83,7 @@ def wave(rng, width, slope, low):
     return power_noise(rng, (-(-width // 32) * 64,), slope, 2 * low)[:width]
 
 
-def below(crest, height):
+def alpha_below(crest, height):
     """Alpha [height, W] of everything below a crest, rows [W]."""
     return np.clip(np.arange(height, dtype=np.float32)[:, None] - crest + 0.5, 0, 1)
 
@@ -109,7 +109,7 @@ def add_mountain(view, rng, horizon, rise, snow):
     rock = np.float32(ROCK) * (1 + 0.35 * texture(rng, height, width, 1.1, 40)[..., None]).clip(0.4, 1.7)
     albedo = rock + low * (np.float32(FOREST) * 1.4 - rock)
     albedo = albedo + high * (np.float32(SNOW) - albedo)
-    view.paint(below(crest, height), albedo, MOUNTAIN, slopes(ridges, 5 * height / UNIT))
+    view.paint(alpha_below(crest, height), albedo, MOUNTAIN, slopes(ridges, 5 * height / UNIT))
 
 
 def add_hills(view, rng, horizon, rise):
@@ -125,13 +125,13 @@ def add_hills(view, rng, horizon, rise):
         albedo = np.float32(GRASS) + woods * (np.float32(FOREST) - np.float32(GRASS))
         albedo = albedo * (1 + 0.25 * grain[..., None]).clip(0.3, 2)
         bumps = texture(rng, height, width, 2.2, 5) + 0.06 * grain * woods[..., 0]
-        view.paint(below(crest, height), albedo, HILLS / (1 + nearer), slopes(bumps, 3 * unit))
+        view.paint(alpha_below(crest, height), albedo, HILLS / (1 + nearer), slopes(bumps, 3 * unit))
 
 
 def add_ground(view, rng, horizon, kind):
     """Flat ground from the horizon to the camera: fields of grass, snow, or water, which mirrors."""
     height, width = view.cover.shape
-    alpha = below(np.full(width, horizon, np.float32), height)
+    alpha = alpha_below(np.full(width, horizon, np.float32), height)
     far = np.maximum(np.arange(height) + 0.5 - horizon, 0.5) / (height - horizon)  # 1 at the lower edge
     across = (np.arange(width) - width / 2) / width / far[:, None]
     rows, columns = (np.broadcast_to(axis, (height, width)).astype(np.float32) for axis in (1 / far[:, None], across))

@@ -12,7 +12,7 @@ from decoding import canvas_decoding, token_decoding
 from decoding.canvas import place_picture
 from decoding.growth import growth_of
 from decoding.outpainter import Rows, no_bar
-from outpainting import Growth, LeftOut, Outpainter, build_parser, sources
+from outpainting import Growth, LeftOut, Outpainter, build_parser, pictures_to_grow
 from utilities import ROOT, UserError, to_bytes
 
 FAST = ["--img_size", "64", "--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2",
@@ -285,7 +285,7 @@ def test_crops_of_pictures_that_are_held_back_can_be_grown(tmp_path):
     for number in range(40):
         Image.fromarray(sky(140, 150, seed=number)).save(tmp_path / f"{number}.png")
     options = ["--dataset_location", str(tmp_path), "--no-dataset_outpaint_only", "--img_size", "32"]
-    found = list(sources(build_parser().parse_args(options), LeftOut()))
+    found = list(pictures_to_grow(build_parser().parse_args(options), LeftOut()))
     assert found
     assert [name for name, _ in found] == [f"crop_{number}" for number in range(len(found))]
     assert {picture.shape for _, picture in found} == {(128, 128, 3)}

@@ -92,7 +92,7 @@ def start_weights(args, kind, model):
         load_weights(start_folder(args, kind), model)
 
 
-def held_back(crops):
+def development_crops(crops):
     """The development crops, or UserError when there are none to measure a model with."""
     if len(crops.dev) == 0:
         raise UserError("nothing is held back for development: give a larger --dev_share, or more pictures or days.")
