@@ -56,6 +56,7 @@ SHUFFLED_CROPS = 256  # of the crops of one picture, which are drawn together, h
 EXAMPLES, EXAMPLE_COLUMNS, EXAMPLE_SIZE = 64, 8, 128
 PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "least_zoom",
                 "exclude", "dev_share", "seed")
+CropStream = Iterator[tuple[NDArray[np.uint8], int]]  # endless: [size, size, 3], number of its class or -1
 PER_CROP = "_labels", "_classes", "_skies"  # of a pack's description
 
 
@@ -85,10 +86,10 @@ class Crops:
     """Training crops without end, and the development crops."""
 
     size: int
-    dev: np.ndarray  # uint8 [M, size, size, 3] of pictures that never train; M is 0 if there is but one picture or day
-    description: dict  # for config.json; description["dropped"] counts on while crops are drawn
-    class_names: list  # kinds of sky that are told apart
-    stream: Callable  # (seed, start) -> endless iterator of (uint8 [size, size, 3], number of its class or -1)
+    dev: NDArray[np.uint8]  # [M, size, size, 3] of pictures that never train; M is 0 if there is but one picture or day
+    description: dict[str, Any]  # for config.json; description["dropped"] counts on while crops are drawn
+    class_names: list[str]  # kinds of sky that are told apart
+    stream: Callable[[Seed, int], CropStream]  # of a seed, from image `start` on
 
     def batches(self, batch_size: int, seed: Seed, start: int = 0) -> Iterator[NDArray[np.uint8]]:
         """The crops of labelled_batches alone."""
@@ -382,7 +383,7 @@ def print_counts(source: Photographs | Archive, description: dict[str, Any], nou
     print(f"  dropped: {source.dropped_text()}")
 
 
-def contact_sheet(crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def contact_sheet(crops: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Crops, each at most EXAMPLE_SIZE wide, in full rows of EXAMPLE_COLUMNS, as one picture."""
     size = min(EXAMPLE_SIZE, crops[0].shape[0])
     small = [cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) for crop in crops]

@@ -2,11 +2,13 @@
 
     python draw_sky.py --output skies --count 4 --size 768x512 --seed 0
 """
+import argparse
+
 from simulator.sky import SCENES, draw_sky
 from utilities import command_parser, number, picture_size, run_command, save_picture, to_bytes, writable_folder
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--output", default="skies", metavar="DIR", help="folder for the pictures")
     parser.add_argument("--count", type=number(int, 1), default=4, metavar="N", help="number of pictures")
@@ -17,7 +19,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     height, width = picture_size(args.size)
     folder = writable_folder(args.output)
     kinds = [args.kind] if args.kind else list(SCENES)

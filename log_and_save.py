@@ -92,7 +92,7 @@ def wandb_mode(variable: str | None, auto: str) -> str:
 
     auto: of add_logging_options; "offline" there is never made "online" by a variable.
     """
-    mode = {"disabled": "disabled", "offline": "offline", "dryrun": "offline"}.get(variable, "online")
+    mode = {"disabled": "disabled", "offline": "offline", "dryrun": "offline"}.get(variable or "", "online")
     return auto if mode == "online" else mode
 
 

@@ -266,16 +266,16 @@ def to_bytes(picture: Any) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside this one that takes its name when the block succeeds.
 
     Raises UserError when it cannot be written; then what had that name before is still there.
     """
     path, temporary = Path(path), None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part_", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part_", suffix=path.suffix)
         os.close(handle)
-        temporary = Path(temporary)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)

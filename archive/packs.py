@@ -84,7 +84,7 @@ def decoded(archive: zipfile.ZipFile, part: str, number: int, size: int) -> NDAr
     return crops
 
 
-def write_npy(path: Path, rows: Mapping[str, Iterable[NDArray[np.uint8]]], description: dict[str, Any]) -> None:
+def write_npy(path: Path, rows: Mapping[str, Iterable[Any]], description: dict[str, Any]) -> None:
     """Write a .npy pack of {part: iterator of uint8 [S, S, 3]}."""
     *files, text = npy_files(path)
     for file, (part, crops) in zip(files, rows.items(), strict=True):
@@ -97,7 +97,7 @@ def write_npy(path: Path, rows: Mapping[str, Iterable[NDArray[np.uint8]]], descr
         temporary.write_text(json.dumps(description))
 
 
-def write_zip(path: Path, rows: Mapping[str, Iterable[NDArray[np.uint8]]], description: dict[str, Any]) -> None:
+def write_zip(path: Path, rows: Mapping[str, Iterable[Any]], description: dict[str, Any]) -> None:
     """Write a .zip pack of {part: iterator of uint8 [S, S, 3]}."""
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         archive.writestr(DESCRIPTION, json.dumps(description))

@@ -37,7 +37,7 @@ warnings.filterwarnings("ignore", module="PIL")  # about metadata that are not r
 
 
 @contextmanager
-def open_picture(path: str | os.PathLike) -> Iterator[Image.Image]:
+def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Yield the opened PIL image of a picture file.
 
     Whatever its decoder raises, here and in the block, becomes a UserError.
@@ -69,13 +69,13 @@ def lack_of_memory(image: Image.Image) -> str | None:
             f"{free / 1e9:.1f} GB are free")
 
 
-def is_heic(path: str | os.PathLike) -> bool:
+def is_heic(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as HEIC pictures do, whatever its name is."""
     with open(path, "rb") as file:
         return re.match(rb"....ftyp(hei|hev|mif|msf)", file.read(11), re.DOTALL) is not None
 
 
-def read_picture(path: str | os.PathLike) -> NDArray[np.uint8]:
+def read_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Decode a picture of any mode: upright (EXIF), in sRGB, laid on its own mean colour where it is transparent.
 
     Returns uint8 [H, W, 3]. Raises UserError for a file that is no picture or is smaller than 8 pixels.
@@ -88,7 +88,7 @@ def read_picture(path: str | os.PathLike) -> NDArray[np.uint8]:
     return pixels
 
 
-def picture_shape(path: str | os.PathLike) -> tuple[int, int] | None:
+def picture_shape(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Height and width of a picture file as it is stored, or None where it cannot be read."""
     with suppress(UserError), open_picture(path) as image:
         return image.size[::-1]
@@ -203,12 +203,12 @@ class Folder:
 
     path: Path
     place: str  # the first folder below the root, or "." for the root
-    pictures: list
-    left_out: Counter  # how many of its entries are hidden, own results, or other files
+    pictures: list[Path]
+    left_out: Counter[str]  # how many of its entries are hidden, own results, or other files
     error: str | None = None  # why it cannot be read
 
 
-def walk(root: str | os.PathLike, recursive: bool = True) -> Iterator[Folder]:
+def walk(root: str | os.PathLike[str], recursive: bool = True) -> Iterator[Folder]:
     """Yield every Folder below root, sorted. Links to folders are followed, but no folder is visited twice.
 
     Hidden folders and those that systems keep for themselves are passed over.
@@ -234,7 +234,7 @@ def walk(root: str | os.PathLike, recursive: bool = True) -> Iterator[Folder]:
             waiting += [(path / name, name if place == "." else place) for name in reversed(folders)]
 
 
-def listing(path: str | os.PathLike) -> tuple[list[os.DirEntry], tuple[int, int]]:
+def listing(path: str | os.PathLike[str]) -> tuple[list[os.DirEntry], tuple[int, int]]:
     """The entries of a folder, [os.DirEntry] sorted by name, and what identifies the folder. Raises OSError."""
     found = os.stat(path)
     with os.scandir(path) as entries:
@@ -272,7 +272,7 @@ def own_results(names: Iterable[str]) -> set[str]:
         f"{found[2]}_source.png" for found in reports}
 
 
-def picture_files(path: str | os.PathLike, recursive: bool = True) -> list[Path]:
+def picture_files(path: str | os.PathLike[str], recursive: bool = True) -> list[Path]:
     """Sorted picture files of a folder, or the one file that path names. Raises UserError when there is none.
 
     Says on stderr what it leaves out.
@@ -286,7 +286,8 @@ def picture_files(path: str | os.PathLike, recursive: bool = True) -> list[Path]
         raise UserError(f"{path} cannot be read ({error.strerror}): name a picture or a folder of pictures.") from None
     if not stat.S_ISDIR(mode):
         return [path]
-    files, left_out = [], Counter()
+    files: list[Path] = []
+    left_out: Counter[str] = Counter()
     for folder in walk(path, recursive):
         if folder.error and folder.path == path:
             raise UserError(f"{path} cannot be read ({folder.error}).")

@@ -80,8 +80,8 @@ def connect(args: argparse.Namespace) -> "Server":
 
 def noon_position(names: Sequence[str]) -> int:
     """Position of the first frame from noon on in a day's sorted names; the middle where the names do not tell."""
-    times = [time_of_day(name) for name in names]
-    if times and None not in times and times == sorted(times) and times[-1] >= NOON:
+    times = [minutes for name in names if (minutes := time_of_day(name)) is not None]
+    if times and len(times) == len(names) and times == sorted(times) and times[-1] >= NOON:
         return next(position for position, minutes in enumerate(times) if minutes >= NOON)
     return len(names) // 2
 
@@ -161,7 +161,8 @@ class Connection:
     def __init__(self, args: argparse.Namespace, key: Any, password: str | None) -> None:
         self.args, self.key, self.password = args, key, password
         self.username = args.username or own_name()
-        self.client = self.sftp = None
+        self.client: Any = None  # of paramiko
+        self.sftp: Any = None
 
     def run(self, action: Callable[[Any], Any]) -> Any:
         """Return action(sftp: paramiko.SFTPClient), tried again with a new session when the connection is lost.
@@ -325,7 +326,7 @@ class Server:
         key = read_key(args.key, password) if args.key else None
         # The passphrase of a key is not a password, and no server ever gets it.
         self._connections = [Connection(args, key, None if key else password) for _ in range(CONNECTIONS)]
-        self._idle = LifoQueue()
+        self._idle: LifoQueue[Connection] = LifoQueue()
         for connection in self._connections:
             self._idle.put(connection)
 

@@ -47,7 +47,7 @@ OVERLAY_BORDER = 0.05  # of the frame: overlays so near to its border are masked
 LETTER_GAP, TEXT_MARGIN = 20, 18  # pixels between parts of one overlay, and around text
 PANEL_SIDES, EDGE_WIDTH = 0.9, 3  # share of the sides with edges; pixels that static edges are wide to either side
 CORNER = 0.25  # of width and height of the frame: the corners where overlays may touch trees
-Box = tuple[int, int, int, int]  # left, top, width, height in pixels
+Box = tuple[int, ...]  # left, top, width, height in pixels
 Pair = tuple[int, float]  # thresholds of the thesis: longest run in frames, share in percent
 THESIS_BOXES = ((0, 0, 270, 115), (-250, 0, 250, 250))  # its logo and its text, at this size
 
@@ -132,27 +132,28 @@ class Statistics:
     """What is known of a camera after some frames; memory does not grow with their number."""
 
     frames: int
-    masked: np.ndarray  # uint16 [H, W], number of frames in which a pixel was masked
-    run: np.ndarray  # uint16 [H, W], frames in the run that is going on
-    longest: np.ndarray  # uint16 [H, W], frames in the longest run
-    slope_x: np.ndarray  # int16 [H, W, 3], sum of differences to the right, each clipped to EDGE
-    slope_y: np.ndarray  # int16 [H, W, 3], the same downwards
-    steepness: np.ndarray  # float32 [H, W], sum of the absolute values of both over the colours
-    total: np.ndarray  # float32 [H, W, 3], sum of the frames
-    squares: np.ndarray  # float32 [H, W, 3], sum of their squares
-    brightest: np.ndarray  # uint8 [H, W, 3], the brightest frame
-    clearest: np.ndarray  # uint8 [H, W, 3], the frame with the most edges
-    levels: np.ndarray  # float64 [2], brightness of the one and share of edges of the other
-    shifts: np.ndarray  # int [frames, 2], how far right and down each frame's landscape lies from where it first lay
+    masked: NDArray[np.uint16]  # [H, W], number of frames in which a pixel was masked
+    run: NDArray[np.uint16]  # [H, W], frames in the run that is going on
+    longest: NDArray[np.uint16]  # [H, W], frames in the longest run
+    slope_x: NDArray[np.int16]  # [H, W, 3], sum of differences to the right, each clipped to EDGE
+    slope_y: NDArray[np.int16]  # [H, W, 3], the same downwards
+    steepness: NDArray[np.float32]  # [H, W], sum of the absolute values of both over the colours
+    total: NDArray[np.float32]  # [H, W, 3], sum of the frames
+    squares: NDArray[np.float32]  # [H, W, 3], sum of their squares
+    brightest: NDArray[np.uint8]  # [H, W, 3], the brightest frame
+    clearest: NDArray[np.uint8]  # [H, W, 3], the frame with the most edges
+    levels: NDArray[np.float64]  # [2], brightness of the one and share of edges of the other
+    shifts: NDArray[np.integer]  # [frames, 2], how far right and down a frame's landscape lies from where it first lay
 
     @classmethod
     def empty(cls, shape: Sequence[int]) -> "Statistics":
         """Statistics of no frame yet, for frames of this (height, width)."""
-        counts = [np.zeros(shape, np.uint16) for _ in range(3)]
-        slopes = [np.zeros((*shape, 3), np.int16) for _ in range(2)]
-        frames = [np.zeros((*shape, 3), np.uint8) for _ in range(2)]
-        sums = np.zeros(shape, np.float32), *(np.zeros((*shape, 3), np.float32) for _ in range(2))
-        return cls(0, *counts, *slopes, *sums, *frames, np.full(2, -1.0), np.zeros((0, 2), int))
+        masked, run, longest = (np.zeros(shape, np.uint16) for _ in range(3))
+        slope_x, slope_y = (np.zeros((*shape, 3), np.int16) for _ in range(2))
+        total, squares = (np.zeros((*shape, 3), np.float32) for _ in range(2))
+        brightest, clearest = (np.zeros((*shape, 3), np.uint8) for _ in range(2))
+        return cls(0, masked, run, longest, slope_x, slope_y, np.zeros(shape, np.float32), total, squares, brightest,
+                   clearest, np.full(2, -1.0), np.zeros((0, 2), int))
 
     def add(self, frame: NDArray[np.uint8], mask: NDArray[np.bool], slopes: NDArray[np.int16],
             steepness: NDArray[np.uint8], shift: Sequence[int] = (0, 0)) -> None:
@@ -180,14 +181,14 @@ class Statistics:
                 setattr(self, name, original)
 
     @property
-    def looks(self) -> NDArray[np.float32]:
+    def looks(self) -> NDArray[np.floating]:
         """How each pixel looks over the frames, float32 [H, W, 6]: mean and deviation of its colours in [0, 1]."""
         mean = self.total / np.float32(255 * self.frames)
         deviation = np.sqrt(np.maximum(self.squares / np.float32(255**2 * self.frames) - mean**2, 0))
         return np.dstack([mean, deviation])
 
     @property
-    def share(self) -> NDArray[np.float32]:
+    def share(self) -> NDArray[np.floating]:
         """Share of the frames in which each pixel was masked, float32 [H, W] in [0, 1]."""
         return self.masked / np.float32(max(1, self.frames))
 
@@ -252,7 +253,7 @@ def clipped_slopes(frame: NDArray[np.uint8], threshold: float = EDGE) -> tuple[N
 # The mask of the thesis
 
 
-def final_mask(share: NDArray[np.float32], longest: NDArray[np.uint16], share_threshold: float,
+def final_mask(share: NDArray[np.floating], longest: NDArray[np.uint16], share_threshold: float,
                run_threshold: float) -> NDArray[np.bool]:
     """Masked where share (in [0, 1]) and longest run (in frames) both exceed their thresholds. Bool [H, W]."""
     return (share > share_threshold) & (longest > run_threshold)
@@ -289,8 +290,8 @@ def static_edges(statistics: Statistics) -> NDArray[np.float32]:
     """
     signed, unsigned = signed_edges(statistics), unsigned_edges(statistics)
     bands = np.array_split(np.arange(len(signed)), NOISE_BANDS)
-    calmest = min(bands, key=lambda rows: np.median(signed[rows]))
-    return np.maximum(*(edges / np.float32(max(WEAKEST_EDGE, NOISE_FACTOR * np.median(edges[calmest])))
+    calmest = min(bands, key=lambda rows: float(np.median(signed[rows])))
+    return np.maximum(*(edges / np.float32(max(WEAKEST_EDGE, NOISE_FACTOR * float(np.median(edges[calmest]))))
                         for edges in (signed, unsigned)))
 
 
@@ -300,7 +301,7 @@ def signed_edges(statistics: Statistics) -> NDArray[np.float32]:
     The edges of clouds point everywhere and cancel. Blurred by EDGE_BLUR, then as in gradient_mask summed over both
     directions and averaged over the colours.
     """
-    total = 0
+    total = np.zeros(statistics.masked.shape, np.float32)
     for slope in (statistics.slope_x, statistics.slope_y):
         slope = np.abs(cv2.GaussianBlur(slope.astype(np.float32), (0, 0), EDGE_BLUR))
         total = total + cv2.transform(slope, np.full((1, 3), 1 / 3, np.float32))
@@ -402,7 +403,7 @@ def corner_boxes(landscape: NDArray[np.bool]) -> list[Box]:
     """
     height, width = landscape.shape
     down, across = round(CORNER * height), round(CORNER * width)
-    boxes = []
+    boxes: list[Box] = []
     for first in (0, width - across):
         corner = landscape[:down, first:first + across]
         if corner[:round(OVERLAY_BORDER * height)].any():
@@ -421,9 +422,9 @@ def corner_boxes(landscape: NDArray[np.bool]) -> list[Box]:
 class SkyMask:
     """A finished mask and how it came about."""
 
-    masked: np.ndarray  # bool [H, W]
-    pair: tuple | None  # the thresholds (frames, percent) used; None: static edges alone
-    overlays: list  # rectangles found, (left, top, width, height)
+    masked: NDArray[np.bool]  # [H, W]
+    pair: Pair | None  # the thresholds used; None: static edges alone
+    overlays: list[Box]  # rectangles found
 
 
 def sky_mask(statistics: Statistics, boxes: Iterable[Box] = (), pair: Pair | None = None,
@@ -462,7 +463,7 @@ def sky_mask(statistics: Statistics, boxes: Iterable[Box] = (), pair: Pair | Non
     return SkyMask(with_margin(mask_boxes(masked, boxes)), pair, found)
 
 
-def sky_between(looks: NDArray[np.float32], steepness: NDArray[np.float32], sky: NDArray[np.bool],
+def sky_between(looks: NDArray[np.floating], steepness: NDArray[np.float32], sky: NDArray[np.bool],
                 outside: NDArray[np.bool]) -> NDArray[np.bool]:
     """Sky seen through the landscape, between branches, wires and roofs, that sky does not hold yet. Bool [H, W].
 
@@ -503,7 +504,7 @@ def calm_regions(regions: NDArray[np.bool], steepness: NDArray[np.float32], sky:
     return keep[labels]
 
 
-def unlikeness(looks: NDArray[np.float32], sky: NDArray[np.bool]) -> NDArray[np.float32]:
+def unlikeness(looks: NDArray[np.floating], sky: NDArray[np.bool]) -> NDArray[np.float32]:
     """Looks, float32 [H, W, N], minus their mean over the sky, bool [H, W], around; infinite where there is none."""
     size = max(1, sky.shape[1] // 4), max(1, sky.shape[0] // 4)
     across, down = (reach * length_scale(sky.shape) / 4 for reach in AROUND)

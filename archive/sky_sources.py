@@ -117,7 +117,8 @@ class Source:
 
     def __init__(self, location: str | Path, size: int) -> None:
         self.name, self.size = Path(location).resolve().name, size
-        self.dropped, self.broken = Counter(), set()
+        self.dropped: Counter[str] = Counter()
+        self.broken: set[Path] = set()
 
     def report(self, file: Path, reason: Any) -> None:
         """Name a file that cannot be used, once."""
@@ -180,7 +181,7 @@ class Photographs(Source):
         K is per_picture, or less where fewer crops already cover the picture. seed: of own_seed.
         """
         with ThreadPoolExecutor(READERS) as pool:
-            waiting = deque()
+            waiting: deque[tuple[int, Future]] = deque()
             for position, number in enumerate(numbers):
                 own = own_seed(seed, "crops", position)
                 waiting.append((number, pool.submit(self._crops, number, per_picture, own)))
@@ -259,7 +260,7 @@ def downscaled_sky(sky: NDArray[np.bool], ratio: int) -> NDArray[np.bool]:
     """Bool [H, W] to bool [ceil(H / ratio), ceil(W / ratio)], the size libjpeg decodes to: sky where all pixels are."""
     height, width = sky.shape
     sky = np.pad(sky, ((0, -height % ratio), (0, -width % ratio)), constant_values=True)
-    return sky.reshape(-(-height // ratio), ratio, -(-width // ratio), ratio).all((1, 3))
+    return np.all(sky.reshape(-(-height // ratio), ratio, -(-width // ratio), ratio), axis=(1, 3))
 
 
 def legal_corners(sky: NDArray[np.bool], size: int) -> NDArray[np.integer]:
@@ -291,12 +292,13 @@ def place_index(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray, np.n
     known, now = read_index(file), time.time_ns()
     index = {}
     for day, changed in tqdm(day_folders(folder).items(), folder.name, unit="day", disable=None, leave=False):
-        index[day] = known.get(day)
-        if index[day] is None or index[day][0] != changed:
-            index[day] = (changed if now - changed > UNSETTLED else -1, frame_names(folder / day))
+        listed = known.get(day)
+        if listed is None or listed[0] != changed:
+            listed = changed if now - changed > UNSETTLED else -1, frame_names(folder / day)
+        index[day] = listed
     stamps, names = zip(*index.values(), strict=True) if index else ((), [np.array([], np.bytes_)])
     first = np.cumsum([0, *map(len, names)]) if index else np.zeros(1, int)
-    arrays = {"days": np.array(list(index), str), "stamps": np.array(stamps, np.int64), "first": first,
+    arrays: dict[str, Any] = {"days": np.array(list(index), str), "stamps": np.array(stamps, np.int64), "first": first,
               "names": np.concatenate(names)}
     if index.keys() != known.keys() or any(index[day] is not known[day] for day in index):
         with suppress(UserError, OSError):
@@ -322,10 +324,10 @@ class Place:
     """One camera of an archive."""
 
     folder: Path
-    shape: tuple  # height and width of its mask, which its frames must have
-    corners: np.ndarray  # int [N, 2], legal corners in downscaled pixels
+    shape: tuple[int, ...]  # height and width of its mask, which its frames must have
+    corners: NDArray[np.integer]  # [N, 2], legal corners in downscaled pixels
     days: np.ndarray  # str [D]
-    first: np.ndarray  # int [D + 1], frames first[d] to first[d + 1] are of day d
+    first: NDArray[np.integer]  # [D + 1], frames first[d] to first[d + 1] are of day d
     names: np.ndarray  # bytes [F], file names
 
     def path(self, frame: int) -> Path:
@@ -441,7 +443,7 @@ class Archive(Source):
         Of each frame only the window that holds its crops is decoded. seed: of own_seed.
         """
         tf = import_tensorflow()
-        plans = deque()
+        plans: deque[tuple[int, Path, NDArray[np.integer]]] = deque()
 
         def windows() -> Iterator[tuple[bytes, NDArray[np.integer], tuple[int, ...]]]:
             rng = np.random.default_rng(own_seed(seed, "corners"))

@@ -134,7 +134,7 @@ def classifier_free_guidance(conditional: Callable, unconditional: Callable, wei
                             - weight * log_softmax(unconditional(*inputs)))
 
 
-def decoding_steps(tokens: np.ndarray, network: Callable[[NDArray[np.int32]], Any], mask_token: int,
+def decoding_steps(tokens: np.ndarray, network: Callable[..., Any], mask_token: int,
                    seeds: Sequence[Seed], steps: int | np.ndarray = 12, schedule: str = "arccos", order: str = "halton",
                    temperature: float = 1.0, order_temperature: float = 4.0) -> Iterator[Step]:
     """Fill masked tokens step by step; yields (tokens, decided, logits) after every step.
@@ -176,7 +176,7 @@ def decoding_steps(tokens: np.ndarray, network: Callable[[NDArray[np.int32]], An
         yield tokens, decided, logits
 
 
-def decode_tokens(tokens: np.ndarray, network: Callable[[NDArray[np.int32]], Any], mask_token: int,
+def decode_tokens(tokens: np.ndarray, network: Callable[..., Any], mask_token: int,
                   seeds: Sequence[Seed], **options: Any) -> NDArray[np.int32]:
     """The tokens after all of decoding_steps; same arguments."""
     for tokens, _, _ in decoding_steps(tokens, network, mask_token, seeds, **options):  # noqa: B007, B020
@@ -184,7 +184,8 @@ def decode_tokens(tokens: np.ndarray, network: Callable[[NDArray[np.int32]], Any
     return tokens
 
 
-def first_positions(priority: np.ndarray, allowed: NDArray[np.bool], counts: Sequence[int] | np.ndarray) -> NDArray[np.bool]:
+def first_positions(priority: np.ndarray, allowed: NDArray[np.bool],
+                    counts: Sequence[int] | np.ndarray) -> NDArray[np.bool]:
     """Bool [B, h, w]: the counts[b] allowed positions of highest priority in every row b."""
     batch = len(priority)
     flat = np.where(allowed, priority, -np.inf).reshape(batch, -1)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from dataset import MONOCHROME_DEVIATION
 from decoding.canvas import SCALE
-from decoding.growth import growth_of
+from decoding.growth import Growth, growth_of
 from decoding.guides import at_half_size
 from decoding.windows import grid_windows, in_batches, ring_windows
 from metrics.perceptual import frechet, kid, precision_recall
@@ -29,8 +29,8 @@ from metrics.sets import (
     seam_score,
     sliced_wasserstein,
 )
+from outpainting import Outpainter, load_outpainter
 from outpainting import build_parser as outpainting_parser
-from outpainting import load_outpainter
 
 GRIDS = {"third": 3, "half": 4}  # what is known of each side: rows and columns of blocks, of which the border is hidden
 PATCHES = 64  # of each picture and level
@@ -62,12 +62,12 @@ def at_size(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def replicated(picture: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
     """The pixels of the border of uint8 [h, w, 3], drawn outwards."""
-    return cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_REPLICATE)
+    return cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
 
 
 def mirrored(picture: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
     """The picture, mirrored at its borders."""
-    return cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_REFLECT)
+    return cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_REFLECT)
 
 
 def inpainted(picture: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
@@ -172,7 +172,7 @@ class Judge:
     def marks(self, pictures: NDArray[np.uint8], true: NDArray[np.uint8]) -> Marks:
         """{mark: value or (value, low, high)} of pictures that continue the middles of the photographs `true`."""
         pairs = {ending: (seen, pooled(self.reference[ending])) for ending, seen in self.seen(pictures).items()}
-        marks = {f"kid{ending}": over_halves(len(seen), lambda chosen, seen=seen, others=others: kid(
+        marks: Marks = {f"kid{ending}": over_halves(len(seen), lambda chosen, seen=seen, others=others: kid(
             pooled(seen[chosen]), others)) for ending, (seen, others) in pairs.items()}
         for ending, (seen, others) in pairs.items():
             marks[f"frechet{ending}"] = frechet(pooled(seen), others)
@@ -202,8 +202,7 @@ class Statistics:
         self.levels = 1 + int(np.log2(width / PATCH))  # coarser ones are narrower than a patch
         self.reference = self.observe(reference)
 
-    def observe(self,
-                pictures: NDArray[np.uint8]) -> tuple[list[NDArray[np.float32]], NDArray[np.integer], NDArray[np.integer]]:
+    def observe(self, pictures: NDArray[np.uint8]) -> tuple[list[NDArray[np.float32]], np.ndarray, np.ndarray]:
         """(patches of each level, float [N, P, D]; counts of colours; counts of tokens)."""
         patches = patch_descriptors(pictures, self.hidden, self.levels, PATCHES, np.random.default_rng(0))
         tokens = np.concatenate([np.asarray(self.encode(part)) for part in in_batches(pictures, 16)])
@@ -213,8 +212,8 @@ class Statistics:
     def marks(self, pictures: NDArray[np.uint8]) -> Marks:
         """{mark: value} of such a set."""
         (patches, *counts), (others, *other_counts) = self.observe(pictures), self.reference
-        levels = {f"swd_1/{2**level}": sliced_wasserstein(*map(pooled, pair))
-                  for level, pair in enumerate(zip(patches, others, strict=True))}
+        levels = {f"swd_1/{2**level}": sliced_wasserstein(pooled(own), pooled(other))
+                  for level, (own, other) in enumerate(zip(patches, others, strict=True))}
         colours, tokens = map(histogram_distance, counts, other_counts)
         cloudy = colour_deviation(pictures[:, ~self.hidden]) > MONOCHROME_DEVIATION
         flat = colour_deviation(pictures[:, self.hidden]) < MONOCHROME_DEVIATION / 4
@@ -233,7 +232,7 @@ def pooled(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, values.shape[-1])
 
 
-def over_halves(count: int, mark: Callable[[NDArray[np.integer]], float]) -> tuple[float, ...]:
+def over_halves(count: int, mark: Callable[..., float]) -> tuple[float, ...]:
     """(value, low, high): what the function gives for so many numbers of pictures, int [count], and INTERVAL of what it
     gives for random halves of them. Drawing with repeats would make sets look narrower, and KID too large. Of few
     pictures halves have a larger KID too, since blocks of one picture are alike: the value may lie below its interval.
@@ -279,7 +278,8 @@ def measure_outpainting(pictures: NDArray[np.uint8], reference: NDArray[np.uint8
     statistics = Statistics(at_size(reference, size), judges[""].hidden, outpainter.encode,
                             outpainter.downscale, outpainter.mask_token)
     attempts, large = continued(pictures, grid, outpainter, growth, own.seed, own.attempt_count, "outpainting.py")
-    true, sets = sizes(pictures), {"outpainting.py": lambda: {"": attempts[0], "_4x": large}}
+    true = sizes(pictures)
+    sets: dict[str, Callable[..., dict]] = {"outpainting.py": lambda: {"": attempts[0], "_4x": large}}
     if growth.decoding != "simple":
         simple = replace(growth, decoding="simple", generate_upsampled=False)
         sets[ONE_STEP] = lambda: {"": continued(true[""], grid, outpainter, simple, own.seed, 1, ONE_STEP)[0][0]}

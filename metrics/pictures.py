@@ -75,8 +75,8 @@ def octave_strengths(pictures: NDArray[np.uint8], octaves: int = 5) -> NDArray[n
     return np.sqrt(np.mean(squares, axis=1))
 
 
-def streaks(pictures: NDArray[np.uint8],
-            bands: Sequence[tuple[float, float]] = ((0.06, 0.12), (0.12, 0.2), (0.2, 0.3), (0.3, 0.45))) -> NDArray[np.floating]:
+def streaks(pictures: NDArray[np.uint8], bands: Sequence[tuple[float, float]] = (
+        (0.06, 0.12), (0.12, 0.2), (0.2, 0.3), (0.3, 0.45))) -> NDArray[np.floating]:
     """Power of spatial frequencies along rows and columns over that along diagonals, in bands of cycles a pixel:
     uint8 [N, H, W, 3] -> float [bands].
 

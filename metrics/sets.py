@@ -100,8 +100,8 @@ def seam_lines(labels: np.ndarray, inside: NDArray[np.bool], beside: Sequence[in
         near = cv2.dilate((seams & both).astype(np.uint8), kernel) > 0
         return seams & both, near & both & ~seams
 
-    found = along_columns(labels, inside), along_columns(labels.T, inside.T)
-    return tuple((rows, columns.T) for rows, columns in zip(*found, strict=True))
+    (seams, near), (seams_across, near_across) = along_columns(labels, inside), along_columns(labels.T, inside.T)
+    return (seams, seams_across.T), (near, near_across.T)
 
 
 def seam_score(picture: NDArray[np.uint8], across: Lines, near: Lines) -> float:

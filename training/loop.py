@@ -188,7 +188,7 @@ def _state(model: Any) -> list:
 
 def save_checkpoint(path: Path, model: Any, images: int, history: list[dict[str, Any]]) -> None:
     """Everything needed to go on, in one file that is replaced as a whole."""
-    arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(_state(model))}
+    arrays: dict[str, Any] = {f"v{index}": np.asarray(variable) for index, variable in enumerate(_state(model))}
     with replacing(path) as temporary:
         np.savez(temporary, images=images, history=json.dumps(history), **arrays)
 
@@ -239,7 +239,7 @@ def stored_arrays(path: Path, made_from: str, *names: str) -> list[np.ndarray] |
     return None
 
 
-def keep_arrays(path: Path, made_from: str, **arrays: np.ndarray) -> None:
+def keep_arrays(path: Path, made_from: str, **arrays: Any) -> None:
     """Write arrays to a .npz file for when a run is resumed. made_from: a text that says from what they are made."""
     with replacing(path) as temporary:
         np.savez(temporary, made_from=made_from, **arrays)
@@ -256,11 +256,11 @@ class Ticks(keras.callbacks.Callback):
         self.start = time.time()
         self.deadline = self.start + 60 * minutes if minutes else math.inf
         self.interrupted = False
-        self.warm = None  # (time, images) after the first batch, which builds the graph
+        self.warm: Any = None  # (time, images) after the first batch, which builds the graph
         self.bar = tqdm(total=settings["images"], initial=images, unit="img", smoothing=0.05, dynamic_ncols=True,
                         disable=not is_first())
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.images += self.settings["batch_size"]
         self.warm = self.warm or (time.time(), self.images)
         self.bar.update(self.settings["batch_size"])
@@ -279,15 +279,15 @@ class Ticks(keras.callbacks.Callback):
         return batch % 10 == 0 and any_worker(stopped)
 
     @staticmethod
-    def _numbers(logs: dict[str, Any] | None) -> dict[str, float]:
+    def _numbers(logs: Any) -> dict[str, float]:
         """What fit logs as floats; under TensorFlow's engine it logs the sum of the losses of a batch's parts."""
         numbers = {name: float(value) for name, value in logs.items()}
         return {**numbers, "loss": numbers["loss"] / parts()}
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.tick_start, self.tick_images = time.time(), self.images
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.images == self.tick_images:
             return
         numbers = self._numbers(logs)

@@ -1,6 +1,6 @@
 """What MaskGIT trains on: tokens of crops, made once, and the windows that are cut from them."""
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dataset import Crops
 from decoding.colours import of_some_part
 from decoding.guides import at_half_size, guide_tokens
 from networks.backend import compiled
@@ -31,7 +32,7 @@ def in_colours(crops: NDArray[np.uint8], colours: str, seed: Seed) -> NDArray[np
 
 
 def extract_tokens(tokenizer: Any, crops: Crops, number_of_crops: int, colours: str, seed: Seed, path: Path,
-                   made_from: str) -> list[np.ndarray]:
+                   made_from: str) -> Sequence[np.ndarray]:
     """Tokens of training crops, uint16 [number_of_crops, h, w], those of the crops at half their size, uint16
     [number_of_crops, h / 2, w / 2], and their classes, int [number_of_crops], -1 where unknown.
 
@@ -73,7 +74,7 @@ def outside_tokens(grid: NDArray[np.integer], row: int, column: int, window: int
 
 def token_windows(tokens: NDArray[np.integer], coarse: NDArray[np.integer], classes: NDArray[np.integer], window: int,
                   batch_size: int, seed: Seed, start: int, context: int = 0,
-                  mask_token: int = -1) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]]:
+                  mask_token: int = -1) -> Iterator[tuple[NDArray[np.int32], ...]]:
     """Endless batches cut at random from grids int [N, h, w], going on at image `start`. coarse: the grids at half the
     size, int [N, h / 2, w / 2]; classes: int [N].
 
