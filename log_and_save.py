@@ -152,9 +152,8 @@ class Run:
         except (AttributeError, KeyError, TypeError):
             raise UserError(f"{self.config_file} is damaged: put back a copy of it, or give this run a new --run_name."
                             ) from None
-        # What a run was trained on is known of those since this is recorded.
-        changed = sorted(key for key in old.keys() | new.keys()
-                         if old.get(key) != new.get(key) and (key in old or key not in TRAINED_ON))
+        # What a run was trained on is known of those since this is recorded. Nothing reads what only old configs have.
+        changed = sorted(key for key in new if old.get(key) != new[key] and (key in old or key not in TRAINED_ON))
         if changed:
             raise UserError(f"{self.folder} was started with another {changed[0]}: repeat the options it was started "
                             "with, or give this run a new --run_name, which with --start_from "

@@ -50,7 +50,7 @@ from utilities import ROOT, command_parser, number, own_seed, run_command, run_n
 PRESETS = {
     "default": {
         "model": {"style": "local", "window": 16, "width": 320, "blocks": 5, "heads": 5, "masks": "rectangles",
-                  "mask_ratio": 0.5, "context": 64, "classes": [], "colours": "usual", "coarse": True},
+                  "context": 64, "classes": [], "colours": "usual", "coarse": True},
         "images": 100_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
         "beta_2": 0.98, "ema": 0.998,
     },
@@ -245,8 +245,11 @@ class MaskGIT(keras.Model):
         def uniform(*shape: int) -> Tensor:
             return own_rows(lambda rows: keras.random.uniform((rows, *shape), dtype="float32", seed=self.seeds), batch)
 
-        regions = thesis_regions if self.config["masks"] == "thesis" else rectangle_regions
-        return hide(regions(uniform(7), height, width), uniform(), uniform(height, width))
+        if self.config["masks"] == "thesis":
+            regions = thesis_regions(uniform(7), height, width, self.config["mask_ratio"])
+        else:
+            regions = rectangle_regions(uniform(7), height, width)
+        return hide(regions, uniform(), uniform(height, width))
 
     def call(self, inputs: Any, training: bool = False) -> Tensor:
         tokens, context, classes, guide = inputs if isinstance(inputs, (tuple, list)) else (inputs, None, None, None)

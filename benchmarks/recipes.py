@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "maskgit": {
         "default": {},
-        "masks of the thesis": {"model": {"masks": "thesis"}},
+        "masks of the thesis": {"model": {"masks": "thesis", "mask_ratio": 0.5}},
         "transformer of the thesis": {"model": {"style": "thesis"}},
         "no context": {"model": {"context": 0}},
         "colours as they are": {"model": {"colours": "own"}},

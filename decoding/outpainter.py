@@ -153,25 +153,24 @@ class Outpainter:
         guides = no_guide((attempts, *tokens.shape), self.mask_token)
         step, half = growth.ring(self.window), canvas.at_half_size()
         top, bottom, left, right = half.known
-        is_guided = self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN
-        if is_guided:
+        if self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN:
             coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar, halvings + 1)
             guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.margins[2] % 2:]
             guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
         network = self.network(tokens, growth)
-        temperature = growth.guided_temperature if is_guided else growth.temperature
         seeds = [own_seed(seed, "tokens", attempt, halvings) for attempt in range(attempts)]
         if growth.decoding == "joint":
             rings = max(1, -(-max(canvas.margins) // step))
             return np.stack([
                 fill_jointly(tokens, (guide,), network, self.mask_token, self.window, own, growth.batch_size,
-                             growth.maskgit_steps * rings, growth.schedule, temperature, progress=bar("tokens"))
+                             growth.maskgit_steps * rings, growth.schedule, growth.temperature, progress=bar("tokens"))
                 for guide, own in zip(guides, seeds, strict=True)])
         simple = growth.decoding == "simple"
         return fill_outwards(
             np.stack([tokens] * attempts), (guides,), network, self.mask_token, canvas.known, self.window, step, seeds,
             growth.batch_size, bar("tokens"), steps=1 if simple else growth.maskgit_steps, schedule=growth.schedule,
-            order=growth.order, temperature=0.0 if simple else temperature, order_temperature=growth.generation_temp)
+            order=growth.order, order_temperature=growth.generation_temp,
+            temperature=0.0 if simple else growth.temperature)
 
     def network(self, tokens: NDArray[np.int32], growth: Growth) -> Callable:
         """MaskGIT for the windows of one canvas int [H, W] and their guides: it knows the colours of all that is known

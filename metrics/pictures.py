@@ -25,6 +25,7 @@ def code_statistics(tokens: NDArray[np.integer], codes: int) -> tuple[float, flo
     """(share of codes used, perplexity = exp of the entropy of their frequencies) of an int array."""
     share = np.bincount(np.ravel(tokens), minlength=codes) / np.size(tokens)
     used = share[share > 0]
+    # scipy.stats.entropy takes a second to import.
     return len(used) / codes, float(np.exp(-np.sum(used * np.log(used))))
 
 

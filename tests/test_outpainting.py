@@ -108,18 +108,20 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
         batch, height, width, _ = pictures.shape
         return pictures.reshape(batch, height // 8, 8, width // 8, 8, 3).mean(axis=(2, 4, 5)).astype(int) // 4
 
-    told = []
+    told, temperatures = [], set()
 
     def recording(canvases, beside, *arguments, fill=canvas_decoding.fill_outwards, **options):
         told.append(beside[0])
+        temperatures.add(options["temperature"])
         return fill(canvases, beside, *arguments, **options)
 
     monkeypatch.setattr("decoding.outpainter.fill_outwards", recording)
     squares = np.random.default_rng(0).integers(0, 63, (8, 9))
     picture = np.kron(4 * squares[..., None] + 1, np.ones((64, 64, 3))).astype(np.uint8)
     canvas = place_picture(picture, 128, margins, 8, 16)
-    tokens = Painter().fill(canvas, grey, Growth(maskgit_steps=2), 0, 2, no_bar)
+    tokens = Painter().fill(canvas, grey, Growth(maskgit_steps=2, temperature=0.5), 0, 2, no_bar)
     assert tokens.shape == (2, canvas.height_tokens, canvas.width_tokens)
+    assert temperatures == {0.5}
     assert (told[0] == 4 * Painter.mask_token).all(), "the smallest has no guide"
     top, bottom, left, right = canvas.known
     expected = np.full(tokens.shape[1:], 63)

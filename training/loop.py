@@ -109,6 +109,8 @@ def development_crops(crops: Any) -> NDArray[np.uint8]:
 class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up to the peak over warm_up steps, then half a cosine to 1 % of it at `steps`."""
 
+    # keras.optimizers.schedules.CosineDecay(warmup_target=...) is up to 0.5 % lower in the warm-up: results change.
+
     def __init__(self, peak: float, steps: int, warm_up: int = 200) -> None:
         self.peak, self.steps, self.warm_up = peak, steps, min(warm_up, max(1, steps // 10))
 
@@ -153,6 +155,7 @@ def make_optimizer(settings: dict[str, Any]) -> MeanAdamW:
 @contextmanager
 def ema_weights(model: Any, settle: Callable[[], None] | None = None) -> Iterator[None]:
     """Inside this block the model has its averaged weights, as it will be exported. settle: of train."""
+    # keras.callbacks.SwapEMAWeights leaves the raw weights in the model when fit is stopped before its last epoch.
     averages = model.optimizer._model_variables_moving_average
     if keras.backend.backend() == "jax":
         # Arrays of this process alone, so that one of several workers can measure without the others.

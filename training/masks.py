@@ -34,10 +34,10 @@ def rectangle_regions(uniform: Tensor, height: int, width: int) -> Tensor:
     return ops.where(everything | (uniform[:, 6] < 0.5)[:, None, None], rectangle, ~rectangle)
 
 
-def thesis_regions(uniform: Tensor, height: int, width: int, mask_ratio: float = 0.5) -> Tensor:
+def thesis_regions(uniform: Tensor, height: int, width: int, mask_ratio: float) -> Tensor:
     """One of the eight regions of the thesis (figure 3.6): left, right, top, bottom, or a corner.
 
-    uniform float [B, 7] in [0, 1); bool [B, height, width].
+    mask_ratio: share of the rows or columns that are in it. uniform float [B, 7] in [0, 1); bool [B, height, width].
     """
     choice = ops.floor(uniform[:, 0] * 8)[:, None]
     hidden_rows, hidden_columns = round(height * mask_ratio), round(width * mask_ratio)
