@@ -43,7 +43,7 @@ from networks.thesis_sharpen import SuperSampler, edge_scale, make_blurry, make_
 from tokenizer import load_tokenizer
 from training.devices import on_all_devices, own_rows
 from training.loop import (
-    Report,
+    TickReport,
     add_training_options,
     development_crops,
     keep_arrays,
@@ -303,7 +303,7 @@ def octave_batches(crops: Crops, decoded: Sequence[np.ndarray], tile: int, share
         yield sharp, half, is_decoded
 
 
-def make_octave_report(model: OctaveSampler, sharp: NDArray[np.uint8], decoded: NDArray[np.floating]) -> Report:
+def make_octave_report(model: OctaveSampler, sharp: NDArray[np.uint8], decoded: NDArray[np.floating]) -> TickReport:
     """The function that measures an octave sampler at every tick on held-back pictures uint8 [N, 2h, 2w, 3], from their
     halves and from those as decoded, float32 [N, h, w, 3]: how much contrast the octave has beside the true one, where
     that is weak and on the whole, and its loss."""

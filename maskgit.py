@@ -35,7 +35,7 @@ from networks.machine import add_machine_options, prepare_machine
 from tokenizer import load_tokenizer
 from training.devices import gathered, on_all_devices, own_rows, parts
 from training.loop import (
-    Report,
+    TickReport,
     add_training_options,
     development_crops,
     start_run,
@@ -303,7 +303,7 @@ def hidden_scores(log_probabilities: NDArray[np.float32], tokens: NDArray[np.int
 
 
 def make_report(model: Any, tokenizer: Any, tokens: NDArray[np.int32], contexts: NDArray[np.int32],
-                guides: NDArray[np.int32]) -> Report:
+                guides: NDArray[np.int32]) -> TickReport:
     """The function that measures MaskGIT at every tick on held-back tokens int [N, window, window], what lies around
     them, int [N, context], and their guides, int [N, window, window]."""
     network = compiled(model, lambda tokens, context, guide: model((tokens, context, None, guide), training=False))

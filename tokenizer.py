@@ -33,7 +33,7 @@ from networks.discriminator import AdversarialTokenizer
 from networks.machine import add_machine_options, prepare_machine
 from training.devices import added_loss, gathered, on_all_devices, parts
 from training.loop import (
-    Report,
+    TickReport,
     add_training_options,
     development_crops,
     start_folder,
@@ -314,7 +314,7 @@ def reconstruct(model: Tokenizer, pictures: NDArray[np.uint8],
     return decoded, tokens
 
 
-def make_report(model: Tokenizer, pictures: NDArray[np.uint8]) -> Report:
+def make_report(model: Tokenizer, pictures: NDArray[np.uint8]) -> TickReport:
     """The function that measures a tokenizer on held-back uint8 pictures at every tick."""
     def report() -> tuple[dict[str, float], dict[str, NDArray[np.uint8]]]:
         decoded, tokens = reconstruct(model, pictures)

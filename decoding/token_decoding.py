@@ -14,7 +14,7 @@ from utilities import Seed, own_seed
 
 SCHEDULES = ("arccos", "cosine", "linear", "square", "root")
 ORDERS = ("halton", "confidence")
-Step = tuple[NDArray[np.int32], NDArray[np.bool], NDArray[np.float32]]  # tokens, decided, logits
+DecodingStep = tuple[NDArray[np.int32], NDArray[np.bool], NDArray[np.float32]]  # tokens, decided, logits
 
 
 def masked_share(progress: float | NDArray[np.float64], schedule: str) -> NDArray[np.float64]:
@@ -137,7 +137,7 @@ def classifier_free_guidance(conditional: Callable, unconditional: Callable, wei
 
 def decoding_steps(tokens: np.ndarray, network: Callable[..., Any], mask_token: int,
                    seeds: Sequence[Seed], steps: int | np.ndarray = 12, schedule: str = "arccos", order: str = "halton",
-                   temperature: float = 1.0, order_temperature: float = 4.0) -> Iterator[Step]:
+                   temperature: float = 1.0, order_temperature: float = 4.0) -> Iterator[DecodingStep]:
     """Fill masked tokens step by step; yields (tokens, decided, logits) after every step.
 
     Args:

@@ -18,7 +18,7 @@ from log_and_save import picture_grid
 from metrics.pictures import psnr, spectrum_distance
 from networks.backend import Tensor, compiled, keras, layers, ops
 from training.devices import own_rows
-from training.loop import Report
+from training.loop import TickReport
 from utilities import Progress, Seed, to_bytes
 
 FACTOR = 4
@@ -139,7 +139,7 @@ def upscale_pictures(estimate: Callable[..., Any], low: NDArray[np.uint8], steps
     return to_bytes((base + 2 * edge_scale * edges) / 2 + 0.5)
 
 
-def make_thesis_report(model: Any, sharp: NDArray[np.uint8], low: NDArray[np.uint8], steps: int = 10) -> Report:
+def make_thesis_report(model: Any, sharp: NDArray[np.uint8], low: NDArray[np.uint8], steps: int = 10) -> TickReport:
     """The function that measures a super sampler on held-back pictures at every tick; bicubic is the one to beat."""
     estimate = compiled(model, model.estimate)
     plain = to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255)))

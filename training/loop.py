@@ -38,7 +38,7 @@ from training.devices import (
 )
 from utilities import DAMAGED, UserError, number, replacing, run_name, why
 
-Report = Callable[[], tuple[dict[str, float], dict[str, NDArray[np.uint8]]]]  # numbers and pictures of a model
+TickReport = Callable[[], tuple[dict[str, float], dict[str, NDArray[np.uint8]]]]  # numbers and pictures of a model
 AVERAGED = 0.1  # of a run's steps, over which weights are averaged at most: a short run shall forget how it began
 
 
@@ -251,8 +251,8 @@ def keep_arrays(path: Path, made_from: str, **arrays: Any) -> None:
 class Ticks(keras.callbacks.Callback):
     """Progress bar, and at the end of every tick: metrics and pictures of the averaged weights, checkpoint, log."""
 
-    def __init__(self, run: Run, settings: dict[str, Any], images: int, history: list[dict[str, Any]], report: Report,
-                 minutes: float | None, settle: Callable[[], None] | None) -> None:
+    def __init__(self, run: Run, settings: dict[str, Any], images: int, history: list[dict[str, Any]],
+                 report: TickReport, minutes: float | None, settle: Callable[[], None] | None) -> None:
         super().__init__()
         self.run, self.settings, self.images, self.history, self.report = run, settings, images, history, report
         self.settle = settle
@@ -318,7 +318,7 @@ class Ticks(keras.callbacks.Callback):
         tqdm.write(f"{self.images:>9} images  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
 
 
-def train(model: Any, run: Run, batches: Callable[[int], Iterator], settings: dict[str, Any], report: Report,
+def train(model: Any, run: Run, batches: Callable[[int], Iterator], settings: dict[str, Any], report: TickReport,
           config: dict[str, Any], folder: Path, tick: int, minutes: float | None = None,
           settle: Callable[[], None] | None = None) -> None:
     """Train until settings["images"], a time limit or an interrupt, then export the averaged weights.
