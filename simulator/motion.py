@@ -37,11 +37,11 @@ class Weather:
     """The sky of a day. Hours count from midnight; winds are (right, ahead) in kilometres per hour."""
 
     layer: Layer | None
-    wind: tuple
-    swing: tuple  # amplitude of the cover, its period and phase in hours
+    wind: tuple[float, float]
+    swing: tuple[float, float, float]  # amplitude of the cover, its period and phase in hours
     cirrus: float  # optical depth
     haze: float  # optical depth towards the zenith
-    fog: tuple  # density, hour, hours it lasts
+    fog: tuple[float, float, float]  # density, hour, hours it lasts
     cap: float  # how much of the mountains clouds hide, 0 to 1
     exposure: float  # of the camera; far above 1 the sky is burnt out
 

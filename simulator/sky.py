@@ -48,11 +48,11 @@ class Scene:
     """What one kind of sky is drawn from; a pair is a range to draw from, angles are in degrees."""
 
     layer: Layer | None
-    sun: tuple  # height of the sun
-    azimuth: tuple  # of the sun, 0 = straight ahead
-    bottom: tuple  # height of the picture's lower edge above the horizon
-    cirrus: tuple  # optical depth
-    haze: tuple  # optical depth towards the zenith
+    sun: tuple[float, float]  # height of the sun
+    azimuth: tuple[float, float]  # of the sun, 0 = straight ahead
+    bottom: tuple[float, float]  # height of the picture's lower edge above the horizon
+    cirrus: tuple[float, float]  # optical depth
+    haze: tuple[float, float]  # optical depth towards the zenith
     brightness: float  # mean of the picture
 
 
