@@ -4,26 +4,27 @@ The default blocks look at one position when they normalise, so a network made o
 a picture is cut; the `thesis_*` blocks are those of the thesis (group norm, transposed convolutions).
 """
 import math
+from typing import Any
 
-from networks.backend import keras, layers, ops
+from networks.backend import Shape, Tensor, keras, layers, ops
 
 
 @keras.saving.register_keras_serializable("outpainting")
 class SpaceToDepth(layers.Layer):
     """[B, H, W, C] -> [B, H/block, W/block, C * block**2]; H and W must be multiples of block."""
 
-    def __init__(self, block, **kwargs):
+    def __init__(self, block: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.block = block
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         _, height, width, channels = ops.shape(x)
         block = self.block
         x = ops.reshape(x, (-1, height // block, block, width // block, block, channels))
         x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
         return ops.reshape(x, (-1, height // block, width // block, channels * block**2))
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         batch, height, width, channels = shape
         return batch, height and height // self.block, width and width // self.block, channels * self.block**2
 
@@ -32,11 +33,11 @@ class SpaceToDepth(layers.Layer):
 class DepthToSpace(layers.Layer):
     """Inverse of SpaceToDepth."""
 
-    def __init__(self, block, **kwargs):
+    def __init__(self, block: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.block = block
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         _, height, width, channels = ops.shape(x)
         block = self.block
         depth = channels // block**2
@@ -44,7 +45,7 @@ class DepthToSpace(layers.Layer):
         x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
         return ops.reshape(x, (-1, height * block, width * block, depth))
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         batch, height, width, channels = shape
         return batch, height and height * self.block, width and width * self.block, channels // self.block**2
 
@@ -58,11 +59,11 @@ class RotaryAttention(layers.Layer):
     normalised, which keeps bfloat16 training stable.
     """
 
-    def __init__(self, heads, **kwargs):
+    def __init__(self, heads: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.heads = heads
 
-    def build(self, shape):
+    def build(self, shape: Shape) -> None:
         channels = shape[-1]
         self.size = channels // self.heads
         self.project_in = layers.Dense(3 * channels, use_bias=False, name="project_in", dtype=self.dtype_policy)
@@ -75,7 +76,7 @@ class RotaryAttention(layers.Layer):
         self.query_norm.build((None, self.size))
         self.key_norm.build((None, self.size))
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         _, height, width, channels = ops.shape(x)
         positions = height * width
         parts = ops.reshape(self.project_in(x), (-1, positions, 3 * self.heads, self.size))
@@ -89,7 +90,7 @@ class RotaryAttention(layers.Layer):
         mixed = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
         return self.project_out(ops.reshape(mixed, (-1, height, width, channels)))
 
-    def _turns(self, height, width, dtype):
+    def _turns(self, height: int, width: int, dtype: str) -> tuple[Tensor, Tensor]:
         frequencies = ops.exp(ops.arange(self.size // 4, dtype="float32") * (-math.log(100.0) / (self.size // 4)))
         rows = ops.cast(ops.arange(height), "float32")[:, None, None] * frequencies
         columns = ops.cast(ops.arange(width), "float32")[None, :, None] * frequencies
@@ -98,21 +99,21 @@ class RotaryAttention(layers.Layer):
         angles = ops.reshape(angles, (1, height * width, 1, self.size // 2))
         return ops.cast(ops.cos(angles), dtype), ops.cast(ops.sin(angles), dtype)
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         return shape
 
 
-def _turn(x, cos, sin):
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = ops.split(x, 2, axis=-1)
     return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def small_weights():
+def small_weights() -> keras.initializers.Initializer:
     """Initial weights of a residual branch's last layer: the branch starts near zero."""
     return keras.initializers.VarianceScaling(0.01, "fan_in", "truncated_normal")
 
 
-def residual_block(x, filters, condition=None):
+def residual_block(x: Tensor, filters: int, condition: Tensor = None) -> Tensor:
     """Residual block without normalisation: SiLU, 3x3, SiLU, 3x3. A condition [B, C] shifts and scales the middle.
 
     Restoration needs no normalisation (EDSR, arXiv 1707.02921), and it costs a third of the time on a processor.
@@ -129,17 +130,17 @@ def residual_block(x, filters, condition=None):
     return x + y
 
 
-def downscale(x, filters):
+def downscale(x: Tensor, filters: int) -> Tensor:
     """Halve height and width: 4x4 convolution with stride 2."""
     return layers.Conv2D(filters, 4, strides=2, padding="same")(x)
 
 
-def upscale(x, filters):
+def upscale(x: Tensor, filters: int) -> Tensor:
     """Double height and width: nearest neighbour, then 3x3, which leaves no checkerboard (distill.pub 2016/00003)."""
     return layers.Conv2D(filters, 3, padding="same")(layers.UpSampling2D(2)(x))
 
 
-def sinusoidal_embedding(level, size, lowest=1.0, highest=1000.0):
+def sinusoidal_embedding(level: Tensor, size: int, lowest: float = 1.0, highest: float = 1000.0) -> Tensor:
     """Embed a noise level [B, 1] in [0, 1] as size sines and cosines with frequencies from lowest to highest."""
     frequencies = ops.exp(ops.linspace(math.log(lowest), math.log(highest), size // 2))
     angles = 2 * math.pi * ops.cast(level, "float32") * frequencies
@@ -150,22 +151,22 @@ def sinusoidal_embedding(level, size, lowest=1.0, highest=1000.0):
 class NoiseEmbedding(layers.Layer):
     """Noise rates [B, N] in [0, 1] -> their sines and cosines [B, N * size], of frequencies from lowest to highest."""
 
-    def __init__(self, size, lowest=1.0, highest=1000.0, **kwargs):
+    def __init__(self, size: int, lowest: float = 1.0, highest: float = 1000.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.size, self.lowest, self.highest = size, lowest, highest
 
-    def call(self, rates):
+    def call(self, rates: Tensor) -> Tensor:
         columns = ops.split(rates, rates.shape[-1], axis=-1)
         return ops.cast(ops.concatenate([sinusoidal_embedding(column, self.size, self.lowest, self.highest)
                                          for column in columns], axis=-1), self.compute_dtype)
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         return shape[0], shape[1] * self.size
 
 
-def thesis_block(x, filters, stride=1, upscaling=False):
+def thesis_block(x: Tensor, filters: int, stride: int = 1, upscaling: bool = False) -> Tensor:
     """Residual block of the thesis (figures 3.2 and 3.7): 3x3 convolutions, group norm, swish, 1x1 shortcut."""
-    def convolution(width, size, strides=1):
+    def convolution(width: int, size: int, strides: int = 1) -> keras.Layer:
         if upscaling and strides > 1:
             return layers.Conv2DTranspose(width, size, strides=strides, padding="same")
         return layers.Conv2D(width, size, strides=strides, padding="same")

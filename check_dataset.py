@@ -13,6 +13,7 @@ Walks <place>/<day>/*.jpg, or photographs in folders of any depth, and prints on
 
 Nothing is ever deleted. The exit status is 0 if nothing was found, 1 if something was, 2 for wrong input.
 """
+import argparse
 import errno
 import io
 import json
@@ -22,13 +23,16 @@ import re
 import shutil
 import sys
 from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -51,7 +55,7 @@ DUPLICATE_LEVELS, DUPLICATE_SHARE = 1, 0.01
 # One picture
 
 
-def looks_truncated(content):
+def looks_truncated(content: bytes) -> bool:
     """Whether a JPEG's bytes have no end marker after its scans, as when only the end marker is cut off.
 
     What follows the end marker, such as the video of a moving photograph, is not looked at.
@@ -65,7 +69,7 @@ def looks_truncated(content):
     return content.startswith(b"\xff\xd8")
 
 
-def examine(path):
+def examine(path: Path) -> tuple[NDArray[np.uint8] | None, tuple[int, int] | None, str | None, str]:
     """Read one picture: (grey uint8 [h, w] or None, (height, width) or None, fault or None, detail).
 
     A JPEG is decoded at 1 / 8 of its size, which is several times faster and misses an end as well.
@@ -73,7 +77,7 @@ def examine(path):
     try:
         content = path.read_bytes()
     except OSError as error:
-        return None, None, "unreadable", error.strerror
+        return None, None, "unreadable", why(error)
     try:
         with Image.open(io.BytesIO(content)) as image:
             shape = image.size[::-1]
@@ -92,7 +96,7 @@ def examine(path):
     return small, shape, None, ""
 
 
-def is_duplicate(small, before):
+def is_duplicate(small: NDArray[np.uint8], before: NDArray[np.uint8] | None) -> bool:
     """Whether two grey pictures, uint8 [H, W] each, show the same but for a clock; dark ones must be identical."""
     if before is None or small.shape != before.shape:
         return False
@@ -106,9 +110,11 @@ def is_duplicate(small, before):
 # Walking
 
 
-def survey(root):
+def survey(root: Path) -> tuple[int, dict[str, tuple[int, int] | None]]:
     """A first look: the number of pictures, and the usual shape of each place, {place: (height, width) or None}."""
-    counts, samples, rng = Counter(), {}, random.Random(0)
+    counts: Counter[str] = Counter()
+    samples: dict[str, list[Path]] = {}
+    rng = random.Random(0)
     for folder in tqdm(walk(root), "counting", unit=" folders", disable=None, leave=False):
         sample = samples.setdefault(folder.place, [])
         for picture in folder.pictures:
@@ -120,7 +126,7 @@ def survey(root):
     return counts.total(), {place: usual_shape(sample) for place, sample in samples.items()}
 
 
-def usual_shape(pictures):
+def usual_shape(pictures: Sequence[Path]) -> tuple[int, int] | None:
     """Height and width that more than half of the readable pictures have, or None."""
     shapes = Counter(filter(None, map(picture_shape, pictures)))
     shape, count = shapes.most_common(1)[0] if shapes else (None, 0)
@@ -136,7 +142,7 @@ class Finding:
     """A file or folder that is no good: which of FAULTS it has, and what there is to say about them."""
 
     path: Path
-    faults: list
+    faults: list[str]
     detail: str
 
 
@@ -147,10 +153,10 @@ class Result:
     place: str
     pictures: int
     others: int
-    findings: list
+    findings: list[Finding]
 
 
-def check_pictures(place, pictures, before, usual):
+def check_pictures(place: str, pictures: Sequence[Path], before: Path | None, usual: tuple[int, int] | None) -> Result:
     """Result for pictures in their order. before: path of the picture before the first; usual: shape of the place."""
     findings = []
     last = examine(before)[0] if before else None
@@ -170,7 +176,7 @@ def check_pictures(place, pictures, before, usual):
     return Result(place, len(pictures), 0, findings)
 
 
-def tasks(root, usual):
+def tasks(root: Path, usual: dict[str, tuple[int, int] | None]) -> Iterator[tuple]:
     """Yield what there is to do, place by place in the order of the walk: functions with their arguments."""
     before, place = None, None
     for folder in walk(root):
@@ -184,10 +190,10 @@ def tasks(root, usual):
             before = pictures[-1]
 
 
-def check(root, usual, workers):
+def check(root: Path, usual: dict[str, tuple[int, int] | None], workers: int) -> Iterator[Result]:
     """Yield a Result for every folder and for its pictures, place by place. usual: {place: (height, width) or None}."""
     with ThreadPoolExecutor(workers) as pool:
-        waiting = deque()
+        waiting: deque[Future] = deque()
         for task in tasks(root, usual):
             waiting.append(pool.submit(*task))
             if len(waiting) == 4 * workers:
@@ -203,13 +209,13 @@ def check(root, usual, workers):
 class Report:
     """Prints what was found and writes it as JSON, place by place, so that memory does not grow with the archive."""
 
-    def __init__(self, root, output):
+    def __init__(self, root: Path, output: TextIO) -> None:
         self.root, self.output = root, output
         self.pictures = self.others = self.findings = 0
-        self.places = {}
+        self.places: dict[str, dict[str, int]] = {}
         output.write(f'{{"dataset_location": {json.dumps(str(root))},\n"findings": [')
 
-    def add(self, place, pictures, others, findings):
+    def add(self, place: str, pictures: int, others: int, findings: list[Finding]) -> None:
         """Report a place and its findings."""
         self.others += others
         if not pictures and not findings:
@@ -228,19 +234,19 @@ class Report:
         self.places[place] = {"pictures": pictures, **counts}
         self.pictures += pictures
 
-    def finish(self):
+    def finish(self) -> None:
         """Report the sums."""
         self.output.write(f'\n],\n"places": {json.dumps(self.places)},\n"pictures": {self.pictures}, '
                           f'"other_files": {self.others}}}\n')
         print(f"{self.pictures:,} pictures, {self.findings:,} no good; {self.others:,} other files were not looked at")
 
 
-def printable(text):
+def printable(text: str) -> str:
     """Text with what is no UTF-8 in a file name replaced."""
     return os.fsencode(text).decode(errors="replace")
 
 
-def move_aside(path, root, folder):
+def move_aside(path: Path, root: Path, folder: Path) -> None:
     """Move a file to the same place below another folder, unless there is one already. Says so when it cannot."""
     target = folder / path.relative_to(root)
     part = target.with_name(f"{target.name}.part")
@@ -258,7 +264,7 @@ def move_aside(path, root, folder):
 # Command line
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--dataset_location", metavar="FOLDER",
                         help=f"archive or folder of photographs (default: ${LOCATION_VARIABLE})")
@@ -270,7 +276,7 @@ def build_parser():
     return parser
 
 
-def dataset_folder(args):
+def dataset_folder(args: argparse.Namespace) -> Path:
     """The folder to check. Raises UserError when there is none, or what is moved aside would lie in it."""
     name = args.dataset_location or os.environ.get(LOCATION_VARIABLE)
     if not name:
@@ -284,7 +290,7 @@ def dataset_folder(args):
 
 
 @contextmanager
-def json_file(path):
+def json_file(path: Path | None) -> Iterator[TextIO]:
     """Yield a file to write to that takes its name when the block succeeds; nowhere when path is None."""
     if path is None:
         with open(os.devnull, "w") as nowhere:
@@ -294,7 +300,7 @@ def json_file(path):
             yield file
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     root = dataset_folder(args)
     aside = writable_folder(args.move_aside) if args.move_aside else None
     total, usual = survey(root)
@@ -308,8 +314,8 @@ def main(args):
                 bar.update(result.pictures)
             report.add(place, pictures, others, findings)
             # Not before the whole place was looked at: a frame is compared with the one before it.
-            for finding in findings if aside else ():
-                if not finding.path.is_dir():
+            for finding in findings:
+                if aside and not finding.path.is_dir():
                     move_aside(finding.path, root, aside)
         if not report.pictures and not report.findings:
             raise UserError(f"{root} holds no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}).")

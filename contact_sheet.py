@@ -7,10 +7,12 @@
 Of several folders, the results of the same picture stand in one row, in the order of the folders.
 """
 import argparse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from archive.pictures import read_picture
 from decoding.canvas import SCALE
@@ -18,14 +20,15 @@ from log_and_save import read_json
 from utilities import ROOT, UserError, command_parser, number, output_file, run_command, save_picture
 
 
-def fit_height(picture, height):
+def fit_height(picture: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] resized to this height, its aspect kept."""
     width = max(1, round(picture.shape[1] * height / picture.shape[0]))
     shrinks = height < picture.shape[0]
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def sheet(rows, height, gap=6):
+def sheet(rows: Iterable[tuple[NDArray[np.uint8], list[NDArray[np.uint8]], float]], height: int,
+          gap: int = 6) -> NDArray[np.uint8]:
     """Rows (source, results) as one uint8 picture; sources are drawn as large as they are inside their results."""
     lines = []
     for source, results, share in rows:
@@ -40,9 +43,9 @@ def sheet(rows, height, gap=6):
                            for line in lines])
 
 
-def read_results(folders):
+def read_results(folders: Iterable[Path]) -> Iterator[tuple[NDArray[np.uint8], list[NDArray[np.uint8]], float]]:
     """Yield (source, results, share of the first result's height that the source has) for every picture of folders."""
-    reports = {}
+    reports: dict[str, list[tuple[Path, int]]] = {}
     for folder in folders:
         paths = sorted(folder.glob("*_[0-9]*.json"))
         if not paths:
@@ -65,14 +68,14 @@ def read_results(folders):
         yield source, results, height / results[0].shape[0]
 
 
-def sheet_file(text):
+def sheet_file(text: str) -> Path:
     """An argparse type: the path of a JPEG or PNG to write."""
     if Path(text).suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise argparse.ArgumentTypeError(f"{text} must end in .jpg or .png")
     return output_file(text)
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--results", type=Path, nargs="+", metavar="FOLDER",
                         help="folders that outpainting.py wrote (default: outpaint_results)")
@@ -82,7 +85,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     save_picture(args.output, sheet(list(read_results(args.results or [ROOT / "outpaint_results"])), args.height))
     print(args.output)
 

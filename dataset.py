@@ -13,17 +13,20 @@ not sky) are used, and only crops that lie in the sky. Any other folder is read 
 as labels. Dark crops, nine in ten crops of one colour, and photographs that show landscape are left out. Whole days of
 an archive, or whole photographs, are held back for development.
 """
+import argparse
 import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from archive.packs import check_ending, open_pack, write_npy, write_zip
@@ -31,13 +34,14 @@ from archive.sky_sources import MASK_ENDING, Archive, Photographs, digest, maske
 from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
 from utilities import (
     ROOT,
+    Seed,
     UserError,
     command_parser,
+    evenly_spaced,
     number,
     own_seed,
     run_command,
     save_picture,
-    spread,
     writable_folder,
 )
 
@@ -52,10 +56,11 @@ SHUFFLED_CROPS = 256  # of the crops of one picture, which are drawn together, h
 EXAMPLES, EXAMPLE_COLUMNS, EXAMPLE_SIZE = 64, 8, 128
 PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "least_zoom",
                 "exclude", "dev_share", "seed")
+CropStream = Iterator[tuple[NDArray[np.uint8], int]]  # endless: [size, size, 3], number of its class or -1
 PER_CROP = "_labels", "_classes", "_skies"  # of a pack's description
 
 
-def add_data_options(parser, scale_down, pack=True):
+def add_data_options(parser: argparse.ArgumentParser, scale_down: int, pack: bool = True) -> None:
     """Add the options that say where crops come from. pack=False leaves out --pack, the pack to read."""
     group = parser.add_argument_group("data")
     group.add_argument("--dataset_location", metavar="FOLDER",
@@ -81,16 +86,17 @@ class Crops:
     """Training crops without end, and the development crops."""
 
     size: int
-    dev: np.ndarray  # uint8 [M, size, size, 3] of pictures that never train; M is 0 if there is but one picture or day
-    description: dict  # for config.json; description["dropped"] counts on while crops are drawn
-    class_names: list  # kinds of sky that are told apart
-    stream: Callable  # (seed, start) -> endless iterator of (uint8 [size, size, 3], number of its class or -1)
+    dev: NDArray[np.uint8]  # [M, size, size, 3] of pictures that never train; M is 0 if there is but one picture or day
+    description: dict[str, Any]  # for config.json; description["dropped"] counts on while crops are drawn
+    class_names: list[str]  # kinds of sky that are told apart
+    stream: Callable[[Seed, int], CropStream]  # of a seed, from image `start` on
 
-    def batches(self, batch_size, seed, start=0):
+    def batches(self, batch_size: int, seed: Seed, start: int = 0) -> Iterator[NDArray[np.uint8]]:
         """The crops of labelled_batches alone."""
         return (crops for crops, _ in self.labelled_batches(batch_size, seed, start))
 
-    def labelled_batches(self, batch_size, seed, start=0):
+    def labelled_batches(self, batch_size: int, seed: Seed,
+                         start: int = 0) -> Iterator[tuple[NDArray[np.uint8], np.ndarray]]:
         """Yield (uint8 [batch_size, size, size, 3], classes int [batch_size]) without end, mirrored at random.
 
         start: images already seen. A pack goes on exactly where it stopped; the others go on in a new random order.
@@ -104,7 +110,7 @@ class Crops:
             yield batch, classes
 
 
-def load_crops(args, size, dev_count=256, cache=ROOT / "data"):
+def load_crops(args: argparse.Namespace, size: int, dev_count: int = 256, cache: Path = ROOT / "data") -> Crops:
     """The crops of args.pack or args.dataset_location as Crops. Raises UserError when there is nothing to train on."""
     refuse_both(args, "pack", "dataset_location")
     if args.pack:
@@ -117,7 +123,7 @@ def load_crops(args, size, dev_count=256, cache=ROOT / "data"):
                  lambda seed, start: source_stream(source, seed, start))
 
 
-def refuse_both(args, first, second):
+def refuse_both(args: argparse.Namespace, first: str, second: str) -> None:
     """Raise UserError when both of two options are given."""
     if getattr(args, first) and getattr(args, second):
         raise UserError(f"Give either --{first} or --{second}, not both.")
@@ -127,7 +133,7 @@ def refuse_both(args, first, second):
 # Sources
 
 
-def location_of(args):
+def location_of(args: argparse.Namespace) -> str:
     """The folder that --dataset_location or the environment names. Raises UserError when neither does."""
     location = args.dataset_location or os.environ.get(LOCATION_VARIABLE)
     if not location:
@@ -135,7 +141,7 @@ def location_of(args):
     return location
 
 
-def open_source(args, size, cache):
+def open_source(args: argparse.Namespace, size: int, cache: Path) -> Photographs | Archive:
     """Photographs or Archive, whichever the folder is: an archive has a mask for at least one of its sub-folders."""
     location = location_of(args)
     if not Path(location).is_dir():
@@ -151,22 +157,22 @@ def open_source(args, size, cache):
     return Archive(location, args.masks, size, args.scale_down, args.dev_share, cache)
 
 
-def training(source):
+def training(source: Photographs | Archive) -> NDArray[np.integer]:
     """Numbers of the pictures that train, int [N]."""
     return np.flatnonzero(~source.held_back)
 
 
-def development(source):
+def development(source: Photographs | Archive) -> NDArray[np.integer]:
     """Numbers of the pictures that are held back, int [N], in a fixed random order."""
     return np.random.default_rng(DEV_SEED).permutation(np.flatnonzero(source.held_back))
 
 
-def repeated(numbers, at_least):
+def repeated(numbers: NDArray[np.integer], at_least: int) -> NDArray[np.integer]:
     """The numbers, repeated as a whole until there are at_least as many; none stay none."""
     return np.tile(numbers, -(-at_least // max(1, len(numbers))))
 
 
-def fault(crop):
+def fault(crop: NDArray[np.uint8]) -> str | None:
     """What is wrong with uint8 [S, S, 3]: "dark", "monochrome" or None."""
     colour = crop.mean((0, 1), dtype=np.float32)
     if colour.mean() < DARK_MEAN * 255:
@@ -174,7 +180,7 @@ def fault(crop):
     return "monochrome" if np.abs(crop - colour).mean() < MONOCHROME_DEVIATION * 255 else None
 
 
-def looks_like_landscape(crop):
+def looks_like_landscape(crop: NDArray[np.uint8]) -> bool:
     """True if a twelfth of uint8 [S, S, 3] is darker than skies by day are, or green: trees, grass, silhouettes.
 
     Photographs have no masks. Water, sand and snow are not noticed.
@@ -184,7 +190,8 @@ def looks_like_landscape(crop):
     return bool((black | ((green > 1.08 * blue) & (green > 1.03 * red))).any())
 
 
-def passing(source, numbers, per_picture, seed):
+def passing(source: Photographs | Archive, numbers: NDArray[np.integer], per_picture: int,
+            seed: Seed) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield (number, crop) for the crops of these pictures that are worth training on; counts the others.
 
     seed: of own_seed.
@@ -201,7 +208,7 @@ def passing(source, numbers, per_picture, seed):
                 source.dropped[reason] += 1
 
 
-def source_stream(source, seed, start):
+def source_stream(source: Photographs | Archive, seed: Seed, start: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """Endless crops of the training pictures with their classes: every epoch visits each picture once, in its own
     order."""
     crops = epochs(source, seed, start)
@@ -210,7 +217,7 @@ def source_stream(source, seed, start):
     return shuffled(crops, SHUFFLED_CROPS, np.random.default_rng(own_seed(seed, "shuffled", start)))
 
 
-def epochs(source, seed, start):
+def epochs(source: Photographs | Archive, seed: Seed, start: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """What source_stream gives, the crops of one picture side by side."""
     numbers = training(source)
     for epoch in count():
@@ -220,7 +227,8 @@ def epochs(source, seed, start):
             yield crop, source.class_of(picture)
 
 
-def at_least_one(source, crops):
+def at_least_one(source: Photographs | Archive,
+                 crops: Iterator[tuple[int, NDArray[np.uint8]]]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """The same crops. Raises UserError at the end if there were none."""
     crop = None
     for crop in crops:
@@ -229,7 +237,7 @@ def at_least_one(source, crops):
         raise UserError(f"No training picture of {source.name} gives a crop: dropped were {source.dropped_text()}.")
 
 
-def shuffled(items, length, rng):
+def shuffled(items: Iterator, length: int, rng: np.random.Generator) -> Iterator:
     """Shuffle an endless iterator through a buffer of this length."""
     buffer = list(islice(items, length))
     for item in items:
@@ -238,20 +246,20 @@ def shuffled(items, length, rng):
         buffer[place] = item
 
 
-def describe(source):
+def describe(source: Photographs | Archive) -> dict[str, Any]:
     """What the crops are made of, ready for JSON."""
     return {"kind": source.kind, "name": source.name, "fingerprint": source.fingerprint(),
             "pictures": len(source.label_of), "training": counts(source, training(source)),
             "development": counts(source, development(source)), "dropped": source.dropped}
 
 
-def counts(source, numbers):
+def counts(source: Photographs | Archive, numbers: NDArray[np.integer]) -> dict[str, int]:
     """How many of these pictures each label has, without the labels that have none."""
     totals = np.bincount(source.label_of[numbers], minlength=len(source.label_names))
     return {str(name): int(total) for name, total in zip(source.label_names, totals, strict=True) if total}
 
 
-def as_array(crops, size):
+def as_array(crops: Sequence[NDArray[np.uint8]], size: int) -> NDArray[np.uint8]:
     """A list of crops as uint8 [N, size, size, 3], also when it is empty."""
     return np.stack(crops) if crops else np.empty((0, size, size, 3), np.uint8)
 
@@ -260,7 +268,7 @@ def as_array(crops, size):
 # Packs
 
 
-def pack_crops(path, size, zoom_out, dev_count):
+def pack_crops(path: Path, size: int, zoom_out: float, dev_count: int) -> Crops:
     """Crops of a pack. Raises UserError when it cannot be read or its crops are too small."""
     rows, dev_rows, description = open_pack(path, development=dev_count)
     if rows.shape[1] < size:
@@ -268,7 +276,7 @@ def pack_crops(path, size, zoom_out, dev_count):
 
     classes = description.get("training_classes", [-1] * len(rows))
 
-    def stream(seed, start):
+    def stream(seed: Seed, start: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
         rng = np.random.Generator(np.random.PCG64(own_seed(seed, "crops")).advance(3 * start))
         for image in count(start):
             epoch, place = divmod(image, len(rows))
@@ -279,14 +287,15 @@ def pack_crops(path, size, zoom_out, dev_count):
     rng = np.random.default_rng(DEV_SEED)
     dev = [random_crop(row, size, zoom_out, rng) for row in dev_rows]
     made_from = {key: value for key, value in description.items() if not key.endswith(PER_CROP)}
-    compared = [spread(part, min(COMPARED, len(part))) for part in (rows, dev_rows)]
+    compared = [evenly_spaced(part, min(COMPARED, len(part))) for part in (rows, dev_rows)]
     fingerprint = digest([rows.shape, dev_rows.shape, zoom_out], *compared)
     return Crops(size, as_array(dev, size), {"kind": "pack", "name": path.stem, "fingerprint": fingerprint,
                                              "size": size, "made_from": made_from},
                  description.get("class_names", []), stream)
 
 
-def write_pack(path, source, options, per_picture=1, limit=None, seed=0):
+def write_pack(path: Path, source: Photographs | Archive, options: dict[str, Any], per_picture: int = 1,
+               limit: int | None = None, seed: Seed = 0) -> dict[str, Any]:
     """Write the crops of a source as a pack; limit: at most so many training crops. Returns the pack's description.
 
     training_labels and development_labels say of every row which of label_names it has, training_classes and
@@ -312,7 +321,8 @@ def write_pack(path, source, options, per_picture=1, limit=None, seed=0):
     return result
 
 
-def in_random_order(crops, size, scratch, rng):
+def in_random_order(crops: Iterator[tuple[int, NDArray[np.uint8]]], size: int, scratch: BinaryIO,
+                    rng: np.random.Generator) -> tuple[NDArray[np.integer], Iterator[NDArray[np.uint8]]]:
     """Shuffle pairs of a picture's number and a crop; returns the numbers, int [N], and an iterator of the crops.
 
     The crops, uint8 [size, size, 3], wait in an open file of raw bytes, because how many pass the filters, and so their
@@ -324,7 +334,7 @@ def in_random_order(crops, size, scratch, rng):
         pictures.append(picture)
     order = rng.permutation(len(pictures))
 
-    def rows():
+    def rows() -> Iterator[NDArray[np.uint8]]:
         for place in order:
             scratch.seek(begin + place * math.prod(shape))
             yield np.frombuffer(scratch.read(math.prod(shape)), np.uint8).reshape(shape)
@@ -336,7 +346,7 @@ def in_random_order(crops, size, scratch, rng):
 # Command
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     if args.pack:
         path = Path(args.pack)
         check_ending(path)
@@ -363,7 +373,7 @@ def main(args):
         log.finish()
 
 
-def print_counts(source, description, noun):
+def print_counts(source: Photographs | Archive, description: dict[str, Any], noun: str) -> None:
     """Print how much of each label or place trains and is held back, and what was dropped so far."""
     train, dev = description["training"], description["development"]
     print(f"{source.kind} {source.name}, {noun}:")
@@ -373,7 +383,7 @@ def print_counts(source, description, noun):
     print(f"  dropped: {source.dropped_text()}")
 
 
-def contact_sheet(crops):
+def contact_sheet(crops: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Crops, each at most EXAMPLE_SIZE wide, in full rows of EXAMPLE_COLUMNS, as one picture."""
     size = min(EXAMPLE_SIZE, crops[0].shape[0])
     small = [cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) for crop in crops]
@@ -381,7 +391,7 @@ def contact_sheet(crops):
     return picture_grid([small[row:row + columns] for row in range(0, len(small) - columns + 1, columns)])
 
 
-def make_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=4, pack=False)
     group = parser.add_argument_group("crops")
@@ -395,4 +405,4 @@ def make_parser():
 
 
 if __name__ == "__main__":
-    run_command(main, make_parser())
+    run_command(main, build_parser())

@@ -9,16 +9,21 @@ right, blurred, or decoded from tokens. The preset thesis learns one jump of fou
 (networks/thesis_sharpen.py). The model lands in models/sharpen_<run_name>, metrics and pictures in
 runs/sharpen_<run_name> and wandb.
 """
+import argparse
 import json
 import math
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from build_network import NoiseEmbedding, residual_block
-from dataset import add_data_options, load_crops
+from dataset import Crops, add_data_options, load_crops
 from decoding import octaves
 from decoding.diffusion import angle, clean_from_velocity, velocity
 from decoding.guides import at_half_size
@@ -32,14 +37,15 @@ from log_and_save import (
     model_folder,
     picture_grid,
 )
-from networks.backend import compiled, keras, layers, ops
+from networks.backend import Tensor, compiled, keras, layers, ops
 from networks.machine import add_machine_options, prepare_machine
 from networks.thesis_sharpen import SuperSampler, edge_scale, make_blurry, make_thesis_report
 from tokenizer import load_tokenizer
 from training.devices import on_all_devices, own_rows
 from training.loop import (
+    TickReport,
     add_training_options,
-    held_back,
+    development_crops,
     keep_arrays,
     start_run,
     start_weights,
@@ -47,7 +53,7 @@ from training.loop import (
     train,
     with_preset,
 )
-from utilities import ROOT, command_parser, number, own_seed, run_command, run_name, to_bytes
+from utilities import ROOT, Seed, command_parser, number, own_seed, run_command, run_name, to_bytes
 
 PRESETS = {
     "default": {
@@ -75,7 +81,7 @@ STEPS = 12
 # Model
 
 
-def build_network(config):
+def build_network(config: dict[str, Any]) -> keras.Model:
     """(octaves.condition, noisy octave [B, h, w, 12], rates [B, 2] of its noise and the half's) -> prediction
     [B, h, w, 12], for h and w that are multiples of 4."""
     condition, noisy = layers.Input((None, None, octaves.CONDITION)), layers.Input((None, None, CHANNELS))
@@ -97,7 +103,7 @@ def build_network(config):
     return keras.Model([condition, noisy, rates], x, name="network")
 
 
-def build_scale():
+def build_scale() -> keras.Model:
     """Strengths found in the half [B, h, w, 9] -> what the logarithm of the octave's differs by from what is usual in
     photographs, [B, h, w, 3]; 0 before training."""
     found = layers.Input((None, None, 9))
@@ -116,7 +122,7 @@ class OctaveSampler(keras.Model):
 
     multiple = 8  # height and width of the half must be multiples of this
 
-    def __init__(self, config):
+    def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(name="sharpen")
         self.config = config
         self.network, self.scale = build_network(config), build_scale()
@@ -124,14 +130,14 @@ class OctaveSampler(keras.Model):
         self.scale_loss = keras.metrics.Mean("scale_loss")
         self.built = True
 
-    def strengths(self, half):
+    def strengths(self, half: Tensor) -> tuple[Tensor, Tensor]:
         """Those found in the half [B, h, w, 3] in Y, U, V, as logarithms [B, h, w, 9], and the strength of the octave
         above [B, h, w, 3]."""
         found = octaves.strengths(half)
         expected = octaves.expected_strength(found) + ops.cast(self.scale(found / 2 + 2.5), "float32")
         return found, ops.exp(ops.clip(expected, -8.0, -1.0))
 
-    def prepare(self, half, picture, known):
+    def prepare(self, half: Tensor, picture: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(octave [B, h, w, 12] where it is known, condition [B, h, w, CONDITION], strength [B, h, w, 3]).
 
         half: [B, h, w, 3] in Y, U, V. picture: [B, 2h, 2w, 3], right where known [B, h, w, 1] is 1.
@@ -140,7 +146,7 @@ class OctaveSampler(keras.Model):
         octave = octaves.octave_of(picture, half, strength)
         return octave, octaves.condition(half, found, strength, octave, known), strength
 
-    def estimate(self, condition, noisy, time):
+    def estimate(self, condition: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         """Clean octave, float32 [B, h, w, 12], from what prepare gives, a noisy octave and a scalar time in [0, 1]."""
         turned = angle(time, self.config["schedule"])
         signal, noise = ops.cos(turned), ops.sin(turned)
@@ -149,14 +155,14 @@ class OctaveSampler(keras.Model):
         condition, noisy = ops.convert_to_tensor(condition), ops.convert_to_tensor(noisy)
         return clean_from_velocity(noisy, ops.cast(self.network([condition, noisy, rates]), "float32"), signal, noise)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tuple[Tensor, Tensor, Tensor], training: bool = False) -> tuple[Tensor, ...]:
         sharp, decoded, is_decoded = inputs
         batch, height, width, _ = ops.shape(decoded)
 
-        def uniform(*shape):
+        def uniform(*shape: int) -> Tensor:
             return own_rows(lambda rows: keras.random.uniform((rows, *shape), dtype="float32", seed=self.seeds), batch)
 
-        def normal(*shape):
+        def normal(*shape: int) -> Tensor:
             return own_rows(lambda rows: keras.random.normal((rows, *shape), dtype="float32", seed=self.seeds), batch)
 
         sharp = octaves.yuv(ops.cast(sharp, "float32") / 255)
@@ -180,7 +186,8 @@ class OctaveSampler(keras.Model):
         prediction = self.network([condition, signal * octave + noise * epsilon, rates], training=training)
         return prediction, velocity(octave, epsilon, signal, noise), known, likelihood
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x: Tensor = None, y: Tensor = None, y_pred: Tensor = None, sample_weight: Tensor = None,
+                     training: bool = True) -> Tensor:
         prediction, wanted, known, likelihood = y_pred
         weights = 1 - (1 - KNOWN_WEIGHT) * known
         scale_loss = ops.mean(weights * likelihood) / 2
@@ -188,12 +195,12 @@ class OctaveSampler(keras.Model):
         return ops.mean(weights * (ops.cast(prediction, "float32") - wanted) ** 2) + SCALE_SHARE * scale_loss
 
 
-def known_regions(uniform, height, width):
+def known_regions(uniform: Tensor, height: int, width: int) -> Tensor:
     """What is known in training, float32 [B, height, width, 1] of 0 and 1, from uniform float [B, 6] in [0, 1).
 
     Nothing, a rectangle that touches up to two borders, or all but a rectangle.
     """
-    def stretch(kind, low, size, length):
+    def stretch(kind: Tensor, low: Tensor, size: Tensor, length: int) -> Tensor:
         extent = 0.2 + 0.6 * size
         start = ops.where(kind < 0.3, 0.0, ops.where(kind < 0.5, 1 - extent, low * (1 - extent)))
         extent = ops.where(kind < 0.15, 1.0, extent)
@@ -207,7 +214,7 @@ def known_regions(uniform, height, width):
     return ops.where(kind < WHOLE, 0.0, ops.where(kind < 0.8, rectangle, 1 - rectangle))
 
 
-def blurred(half, choice):
+def blurred(half: Tensor, choice: Tensor) -> Tensor:
     """A half [B, h, w, 3] as it comes from an octave below that is right or was blurred; choice: [B, 1, 1, 1]."""
     once = octaves.blur(half)
     twice = octaves.blur(once)
@@ -216,7 +223,8 @@ def blurred(half, choice):
     return ops.where(choice < CLEAN, half, ops.where(share < 0.5, once, ops.where(share < 0.7, twice, enlarged)))
 
 
-def load_super_sampler(tokenizer_config, tokenizer_folder, run=None, folder=None):
+def load_super_sampler(tokenizer_config: dict[str, Any], tokenizer_folder: Path, run: str | None = None,
+                       folder: Path | None = None) -> tuple[OctaveSampler | SuperSampler, dict[str, Any]]:
     """The shipped super sampler or that of a run: (OctaveSampler or SuperSampler, config). Refuses one of another
     tokenizer."""
     folder = folder or model_folder("sharpen", run)
@@ -228,7 +236,7 @@ def load_super_sampler(tokenizer_config, tokenizer_folder, run=None, folder=None
     return model, config
 
 
-def build_model(config):
+def build_model(config: dict[str, Any]) -> OctaveSampler | SuperSampler:
     return (OctaveSampler if config["style"] == "octaves" else SuperSampler)(config)
 
 
@@ -236,12 +244,13 @@ def build_model(config):
 # Training
 
 
-def make_through(tokenizer):
+def make_through(tokenizer: Any) -> Callable[[NDArray[np.uint8]], Tensor]:
     """Function uint8 [B, H, W, 3] -> float32 [B, H, W, 3] in [0, 1]: to tokens and back."""
     return compiled(tokenizer, lambda pictures: tokenizer.decode(tokenizer.encode(pictures)))
 
 
-def decoded_halves(through, crops):
+def decoded_halves(through: Callable[[NDArray[np.uint8]], Any],
+                   crops: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """(uint8 [B, s, s, 3], uint16 [B, s / 2, s / 2, 3]) of uint8 crops [B, 2s, 2s, 3]: their halves, and the halves of
     those as decoded from the tokens of the crops. through: uint8 crops to decoded ones in [0, 1]."""
     quarter = np.stack([cv2.resize(each, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
@@ -249,7 +258,8 @@ def decoded_halves(through, crops):
     return at_half_size(crops), np.rint(65535 * quarter.clip(0, 1)).astype(np.uint16)
 
 
-def extract_decoded(tokenizer, crops, number_of_crops, seed, path, made_from):
+def extract_decoded(tokenizer: Any, crops: Crops, number_of_crops: int, seed: Seed, path: Path,
+                    made_from: str) -> Sequence[np.ndarray]:
     """decoded_halves of so many training crops. Kept in `path` (.npz) for when the run is resumed; made_from is a text
     that says from what they are made, and those made from anything else are made anew."""
     stored = stored_arrays(path, made_from, "halves", "quarters")
@@ -264,7 +274,8 @@ def extract_decoded(tokenizer, crops, number_of_crops, seed, path, made_from):
     return halves, quarters
 
 
-def octave_batches(crops, decoded, tile, share, batch_size, seed, start):
+def octave_batches(crops: Crops, decoded: Sequence[np.ndarray], tile: int, share: float, batch_size: int, seed: Seed,
+                   start: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool]]]:
     """Endless batches of what OctaveSampler trains on, from image `start` on.
 
     crops: dataset.Crops. decoded: what decoded_halves gives of crops as large. tile: side of the sharp pictures in
@@ -292,7 +303,7 @@ def octave_batches(crops, decoded, tile, share, batch_size, seed, start):
         yield sharp, half, is_decoded
 
 
-def make_octave_report(model, sharp, decoded):
+def make_octave_report(model: OctaveSampler, sharp: NDArray[np.uint8], decoded: NDArray[np.floating]) -> TickReport:
     """The function that measures an octave sampler at every tick on held-back pictures uint8 [N, 2h, 2w, 3], from their
     halves and from those as decoded, float32 [N, h, w, 3]: how much contrast the octave has beside the true one, where
     that is weak and on the whole, and its loss."""
@@ -300,16 +311,16 @@ def make_octave_report(model, sharp, decoded):
     true = sharp / np.float32(255)
     halves = {"": np.asarray(octaves.halve(true)), "decoded_": decoded}
 
-    def strength(pictures):
+    def strength(pictures: np.ndarray) -> np.ndarray:
         luminance = octaves.yuv(pictures)[..., :1]
         return np.asarray(octaves.halve((luminance - octaves.enlarge(octaves.halve(luminance))) ** 2))
 
-    def report():
+    def report() -> tuple[dict[str, float], dict[str, NDArray[np.uint8]]]:
         numbers, rows = {}, []
         for name, half in halves.items():
             result = np.stack([add_octave(each, None, prepare, estimate, STEPS, own_seed(0, "octave", row))
                                for row, each in enumerate(half)])
-            of_result, of_true = map(strength, (result, true))
+            of_result, of_true = strength(result), strength(true)
             numbers[f"{name}contrast"] = float(np.sqrt(of_result.mean() / of_true.mean()))
             logs = [np.log(each.mean(axis=(1, 2, 3)) + 1e-8).mean() for each in (of_result, of_true)]
             numbers[f"{name}typical_contrast"] = float(np.exp((logs[0] - logs[1]) / 2))
@@ -319,7 +330,7 @@ def make_octave_report(model, sharp, decoded):
     return report
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=1)
     group = parser.add_argument_group("model")
@@ -335,7 +346,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     precision = prepare_machine(args)
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
@@ -344,7 +355,7 @@ def main(args):
     multiple = tokenizer.config["downscale"] * (2 ** (len(settings["model"]["filters"]) - 1) if thesis else 2)
     img_size = max(1, (args.img_size or settings["img_size"]) // multiple) * multiple
     crops = load_crops(args, img_size, dev_count=32)
-    dev = held_back(crops)
+    dev = development_crops(crops)
     if thesis:
         blurry = make_blurry(tokenizer)
         low = np.concatenate([blurry(dev[start:start + 8]) for start in range(0, len(dev), 8)])
@@ -360,7 +371,7 @@ def main(args):
     if thesis:
         report = make_thesis_report(model, dev, low)
 
-        def batches(start):
+        def batches(start: int) -> Iterator:
             return (((sharp, blurry(sharp)),) for sharp in crops.batches(settings["batch_size"], args.seed, start))
     else:
         tile = min(settings["tile"], img_size // 2 // 16 * 16)
@@ -371,7 +382,7 @@ def main(args):
         report = make_octave_report(model, sharp[:, :tile, :tile],
                                     quarter[:, :tile // 2, :tile // 2] / np.float32(65535))
 
-        def batches(start):
+        def batches(start: int) -> Iterator:
             return ((batch,) for batch in octave_batches(crops, decoded, tile, settings["model"]["decoded"],
                                                          settings["batch_size"], args.seed, start))
 

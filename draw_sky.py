@@ -2,11 +2,24 @@
 
     python draw_sky.py --output skies --count 4 --size 768x512 --seed 0
 """
+import argparse
+
 from simulator.sky import SCENES, draw_sky
 from utilities import command_parser, number, picture_size, run_command, save_picture, to_bytes, writable_folder
 
 
-def main(args):
+def build_parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    parser.add_argument("--output", default="skies", metavar="DIR", help="folder for the pictures")
+    parser.add_argument("--count", type=number(int, 1), default=4, metavar="N", help="number of pictures")
+    parser.add_argument("--size", default="768x512", metavar="WxH", help="width and height in pixels")
+    parser.add_argument("--kind", choices=list(SCENES), help="kind of sky; all in turn where not given")
+    parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
+                        help="seed of the first picture; the next one's is higher by 1")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
     height, width = picture_size(args.size)
     folder = writable_folder(args.output)
     kinds = [args.kind] if args.kind else list(SCENES)
@@ -18,11 +31,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--output", default="skies", metavar="DIR", help="folder for the pictures")
-    parser.add_argument("--count", type=number(int, 1), default=4, metavar="N", help="number of pictures")
-    parser.add_argument("--size", default="768x512", metavar="WxH", help="width and height in pixels")
-    parser.add_argument("--kind", choices=list(SCENES), help="kind of sky; all in turn where not given")
-    parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
-                        help="seed of the first picture; the next one's is higher by 1")
-    run_command(main, parser)
+    run_command(main, build_parser())

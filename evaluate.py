@@ -11,12 +11,16 @@ requirements-evaluate.txt. What it made around the middles of one half of the ph
 half. KID comes first: 0 = as photographs, and "real photographs" shows how near so few of them come to that. Marks that
 end in _half are of pictures at half their size, those with _4x of the 4x results.
 """
+import argparse
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from archive.packs import open_pack
@@ -28,8 +32,8 @@ from decoding.token_decoding import decoding_steps, log_softmax
 from decoding.windows import in_batches
 from diffusion_model_upscale import decoded_halves, load_super_sampler, make_through
 from log_and_save import model_folder, write_json
-from maskgit import hidden_scores, load_maskgit
-from metrics.outpainting import GRIDS, measure_outpainting, outpainting_options
+from maskgit import MaskGIT, hidden_scores, load_maskgit
+from metrics.outpainting import GRIDS, Marks, measure_outpainting, outpainting_options
 from metrics.perceptual import load_features
 from metrics.pictures import (
     code_statistics,
@@ -43,7 +47,7 @@ from metrics.pictures import (
 from networks.backend import compiled
 from networks.machine import add_machine_options, prepare_machine
 from networks.thesis_sharpen import make_blurry, upscale_pictures
-from tokenizer import load_tokenizer, reconstruct
+from tokenizer import Tokenizer, load_tokenizer, reconstruct
 from training.masks import dev_masks
 from training.token_windows import corner_windows, in_colours
 from utilities import UserError, command_parser, number, own_seed, run_command, run_name, to_bytes
@@ -52,7 +56,8 @@ KINDS = ("tokenizer", "maskgit", "sharpen", "outpainting")
 MASK_KINDS = ("half", "known corner", "hidden corner", "hole", "everything")
 
 
-def held_back_crops(path, label, sizes, count):
+def held_back_crops(path: str | Path, label: str, sizes: Sequence[int],
+                    count: int) -> tuple[NDArray[np.uint8], list[str | None], NDArray[np.integer] | None]:
     """The same crops every time of a pack's development crops whose label starts with `label`, of the first of the
     sizes that fits.
 
@@ -74,14 +79,14 @@ def held_back_crops(path, label, sizes, count):
     return np.stack([random_crop(crops[index], size, 1.0, rng) for index in chosen]), names, photographs
 
 
-def every_second(photographs):
+def every_second(photographs: NDArray[np.integer]) -> NDArray[np.bool]:
     """True for the crops, bool [N], of every second photograph, by their numbers int [N], in the order in which they
     come: of crops of the same photograph all or none."""
     _, first, which = np.unique(photographs, return_index=True, return_inverse=True)
     return (np.argsort(np.argsort(first)) % 2 == 0)[which]
 
 
-def nearest_known(tokens, hidden):
+def nearest_known(tokens: NDArray[np.integer], hidden: NDArray[np.bool]) -> NDArray[np.integer]:
     """Copy to every hidden position the token of the nearest known one: int [h, w], bool [h, w] -> int [h, w]."""
     known = np.argwhere(~hidden)
     if not len(known):
@@ -91,7 +96,7 @@ def nearest_known(tokens, hidden):
     return tokens[tuple(np.moveaxis(known[distance.argmin(axis=-1)], -1, 0))]
 
 
-def mask_of_kind(kind, size):
+def mask_of_kind(kind: str, size: int) -> NDArray[np.bool]:
     """Hidden positions, bool [size, size], of one of MASK_KINDS."""
     hidden, half, quarter = np.zeros((size, size), bool), size // 2, size // 4
     if kind == "half":
@@ -106,7 +111,8 @@ def mask_of_kind(kind, size):
     return hidden
 
 
-def mixed_with_copies(tokens, hidden, share, frequencies):
+def mixed_with_copies(tokens: NDArray[np.integer], hidden: NDArray[np.bool], share: float,
+                      frequencies: NDArray[np.float64]) -> float:
     """Log-loss of the baseline that gives `share` to the nearest known token and the rest to the frequencies."""
     losses = []
     for grid, mask in zip(tokens, hidden, strict=True):
@@ -116,7 +122,7 @@ def mixed_with_copies(tokens, hidden, share, frequencies):
     return float(np.concatenate(losses).mean())
 
 
-def measure_tokenizer(tokenizer, crops):
+def measure_tokenizer(tokenizer: Tokenizer, crops: NDArray[np.uint8]) -> dict[str, float]:
     """Scores of reconstructions of uint8 crops [N, H, W, 3]."""
     decoded, tokens = reconstruct(tokenizer, crops)
     used, perplexity = code_statistics(tokens, tokenizer.config["codes"])
@@ -126,7 +132,8 @@ def measure_tokenizer(tokenizer, crops):
             "spectrum_db": spectrum_distance(decoded, crops)}
 
 
-def measure_maskgit(maskgit, tokens, contexts, guides, classes, training_tokens, steps):
+def measure_maskgit(maskgit: MaskGIT, tokens: NDArray[np.int32], contexts: NDArray[np.int32], guides: NDArray[np.int32],
+                    classes: NDArray[np.int32], training_tokens: NDArray[np.integer], steps: int) -> dict[str, float]:
     """Scores on the hidden tokens of int [N, h, w], which have int [N, C] around them, these guides, int [N, h, w], and
     these classes, int [N].
 
@@ -135,10 +142,11 @@ def measure_maskgit(maskgit, tokens, contexts, guides, classes, training_tokens,
     network = compiled(maskgit, lambda *x: maskgit(x, training=False))
     unknown, no_guides = np.full(len(tokens), -1, np.int32), no_guide(guides.shape, maskgit.mask_token)
 
-    def masked(hidden):
+    def masked(hidden: NDArray[np.bool]) -> NDArray[np.int32]:
         return np.where(hidden, maskgit.mask_token, tokens).astype(np.int32)
 
-    def one_step_scores(hidden, classes=unknown, guides=no_guides):
+    def one_step_scores(hidden: NDArray[np.bool], classes: NDArray[np.int32] = unknown,
+                        guides: NDArray[np.int32] = no_guides) -> tuple[NDArray[np.float32], float, float]:
         inputs = masked(hidden), contexts, classes, guides
         batches = list(zip(*(in_batches(each, 16) for each in inputs), strict=True))
         result = np.concatenate([log_softmax(network(*part)) for part in tqdm(batches, "one step", leave=False)])
@@ -179,7 +187,7 @@ def measure_maskgit(maskgit, tokens, contexts, guides, classes, training_tokens,
             "copy_accuracy": float((copies == tokens)[partly].mean()), **kinds}
 
 
-def measure_sharpen(sampler, tokenizer, crops, steps):
+def measure_sharpen(sampler: Any, tokenizer: Tokenizer, crops: NDArray[np.uint8], steps: int) -> dict[str, float]:
     """Scores of making uint8 crops [N, S, S, 3] larger from what tokens show of them: the octave above their halves, or
     with the super sampler of the thesis four times their size; beside bicubic enlargement."""
     if sampler.config["style"] == "octaves":
@@ -189,14 +197,14 @@ def measure_sharpen(sampler, tokenizer, crops, steps):
         halves = {"half right": at_half_size(true) / np.float32(255), "half decoded": decoded / np.float32(65535)}
         prepare, estimate = compiled(sampler, sampler.prepare), compiled(sampler, sampler.estimate)
 
-        def enlarged(half):
+        def enlarged(half: NDArray[np.floating]) -> NDArray[np.uint8]:
             return np.stack([to_bytes(add_octave(each, None, prepare, estimate, steps, own_seed(0, "octave", row)))
                              for row, each in enumerate(tqdm(half, "octave", leave=False))])
     else:
         true, half = crops, np.concatenate([make_blurry(tokenizer)(part) for part in in_batches(crops, 2)])
         halves, estimate = {"decoded": half / np.float32(255)}, compiled(sampler, sampler.estimate)
 
-        def enlarged(half):
+        def enlarged(half: NDArray[np.floating]) -> NDArray[np.uint8]:
             return np.concatenate([upscale_pictures(estimate, part, steps, sampler.config["schedule"],
                                                     sampler.config["edge_scale"])
                                    for part in tqdm(in_batches(to_bytes(half), 2), "upscaling", leave=False)])
@@ -214,14 +222,15 @@ def measure_sharpen(sampler, tokenizer, crops, steps):
     return scores
 
 
-def block_means(pictures, size):
+def block_means(pictures: NDArray[np.floating], size: int) -> NDArray[np.floating]:
     """Means over squares of float32 [N, H, W, 3]: [N, H / size, W / size, 3]."""
     count, height, width, channels = pictures.shape
     squares = pictures.reshape(count, height // size, size, width // size, size, channels)
     return squares.mean(axis=(2, 4))
 
 
-def judge_outpainting(args, unit, features):
+def judge_outpainting(args: argparse.Namespace, unit: int, features: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+                      ) -> tuple[dict[str, Marks], dict[str, Any]]:
     """(what measure_outpainting returns, {name: number or word}: what was compared), for tokens of so many pixels."""
     own, smallest = outpainting_options(args), GRIDS[args.known] * unit
     size = args.img_size - args.img_size % smallest
@@ -245,7 +254,7 @@ def judge_outpainting(args, unit, features):
                     "known": args.known}
 
 
-def print_scores(scores):
+def print_scores(scores: dict[str, Any]) -> None:
     """Print {name: value}, or {method: {mark: value or (value, low, high)}} as one table for each mark."""
     if not isinstance(next(iter(scores.values())), dict):
         for name, value in scores.items():
@@ -259,7 +268,7 @@ def print_scores(scores):
                 print(f"    {method:<24} {value:9.4f}" + ("  ({:.4f} to {:.4f})".format(*interval) if interval else ""))
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     group = parser.add_argument_group("data")
     group.add_argument("--pack", required=True, metavar="FILE", help="pack written by dataset.py")
@@ -287,12 +296,12 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     features = load_features(args.threads) if "outpainting" in args.kinds else None
     crops, labels, _ = held_back_crops(args.pack, args.label, [args.img_size], args.count)
     prepare_machine(args)
     tokenizer, tokenizer_config, folder = load_tokenizer(args.tokenizer_run)
-    scores = {"crops": len(crops)}
+    scores: dict[str, Any] = {"crops": len(crops)}
     if "tokenizer" in args.kinds:
         scores["tokenizer"] = measure_tokenizer(tokenizer, crops)
     if "maskgit" in args.kinds:
@@ -311,7 +320,7 @@ def main(args):
     if "sharpen" in args.kinds:
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
         scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps)
-    if "outpainting" in args.kinds:
+    if features is not None:
         scores["outpainting"], scores["judged"] = judge_outpainting(args, tokenizer.config["downscale"], features)
     for kind in args.kinds:
         print(kind)

@@ -3,16 +3,20 @@
 A run lives in runs/<kind>_<name>/; whatever wandb gets is there too. A model is a folder with config.json (every
 architectural number, what it was trained on, its scores) and model.weights.h5, or several such for a large model.
 """
+import argparse
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from utilities import DAMAGED, ROOT, UserError, replacing, save_picture, why, writable_folder
 
@@ -28,7 +32,7 @@ MODEL_KINDS = ("tokenizer", "maskgit", "sharpen")
 # wandb
 
 
-def add_logging_options(parser, auto="online"):
+def add_logging_options(parser: argparse.ArgumentParser, auto: str = "online") -> None:
     """Add --wandb. Nobody is asked anything: without a key the run is written to an offline folder.
 
     auto: "offline" where nothing may be sent unless that was asked for.
@@ -43,14 +47,15 @@ def add_logging_options(parser, auto="online"):
 class NoWandb:
     """Stands in for a wandb run when logging is disabled."""
 
-    def log(self, values, step=None):
+    def log(self, values: dict[str, Any], step: int | None = None) -> None:
         pass
 
-    def finish(self):
+    def finish(self) -> None:
         pass
 
 
-def start_wandb(kind, name, config, mode="auto", run_id=None, auto="online"):
+def start_wandb(kind: str, name: str, config: dict[str, Any], mode: str = "auto", run_id: str | None = None,
+                auto: str = "online") -> Any:
     """Start a wandb run of the project sky-outpainting, never prompting; returns an object with log() and finish().
 
     run_id resumes the run of that id. auto: of add_logging_options. Whatever goes wrong is said in a line and never
@@ -82,16 +87,16 @@ def start_wandb(kind, name, config, mode="auto", run_id=None, auto="online"):
     return NoWandb()
 
 
-def wandb_mode(variable, auto):
+def wandb_mode(variable: str | None, auto: str) -> str:
     """What --wandb auto stands for: "online", "offline" or "disabled". variable: WANDB_MODE, or None.
 
     auto: of add_logging_options; "offline" there is never made "online" by a variable.
     """
-    mode = {"disabled": "disabled", "offline": "offline", "dryrun": "offline"}.get(variable, "online")
+    mode = {"disabled": "disabled", "offline": "offline", "dryrun": "offline"}.get(variable or "", "online")
     return auto if mode == "online" else mode
 
 
-def has_wandb_key():
+def has_wandb_key() -> bool:
     """Whether wandb finds a key to log in with; without a home directory it has none but that of WANDB_API_KEY."""
     import wandb
 
@@ -101,7 +106,7 @@ def has_wandb_key():
     return bool(os.environ.get("WANDB_API_KEY"))
 
 
-def _netrc_has_wandb():
+def _netrc_has_wandb() -> bool:
     for name in (".netrc", "_netrc"):
         file = Path.home() / name
         if file.is_file() and "api.wandb.ai" in file.read_text(errors="ignore"):
@@ -109,7 +114,7 @@ def _netrc_has_wandb():
     return False
 
 
-def wandb_image(pixels, caption=None):
+def wandb_image(pixels: NDArray[np.uint8], caption: str | None = None) -> Any:
     """uint8 [H, W, 3] as a picture for wandb; what is not a picture goes through unchanged."""
     import wandb
 
@@ -126,7 +131,8 @@ class Run:
     Attributes: folder (Path), images (images seen so far, from the last checkpoint).
     """
 
-    def __init__(self, kind, name, config, wandb_mode="auto", root=ROOT / "runs"):
+    def __init__(self, kind: str, name: str, config: dict[str, Any], wandb_mode: str = "auto",
+                 root: str | Path = ROOT / "runs") -> None:
         self.kind, self.name = kind, name
         self.folder = writable_folder(Path(root) / f"{kind}_{name}")
         self.config_file = self.folder / "config.json"
@@ -139,28 +145,28 @@ class Run:
         self.wandb = start_wandb(kind, name, self.config, wandb_mode, self.config["run_id"])
         self.wandb_disabled = isinstance(self.wandb, NoWandb)
 
-    def _refuse_changes(self, config):
+    def _refuse_changes(self, config: dict[str, Any]) -> None:
         """Raise UserError when the run was started with another model, tokenizer, data, size or seed."""
         try:
             old, new = json.loads(json.dumps([fixed(self.config), fixed(config)]))
         except (AttributeError, KeyError, TypeError):
             raise UserError(f"{self.config_file} is damaged: put back a copy of it, or give this run a new --run_name."
                             ) from None
-        # What a run was trained on is known of those since this is recorded.
-        changed = sorted(key for key in old.keys() | new.keys()
-                         if old.get(key) != new.get(key) and (key in old or key not in TRAINED_ON))
+        # What a run was trained on is known of those since this is recorded. Nothing reads what only old configs have.
+        changed = sorted(key for key in new if old.get(key) != new[key] and (key in old or key not in TRAINED_ON))
         if changed:
             raise UserError(f"{self.folder} was started with another {changed[0]}: repeat the options it was started "
                             "with, or give this run a new --run_name, which with --start_from "
                             f"{self.name} begins with the weights of this one.")
 
-    def rewind(self, history):
+    def rewind(self, history: list[dict[str, Any]]) -> None:
         """Make stats.jsonl what it was at a checkpoint, from the rows that this holds: a run that was killed may have
         written less or more."""
         with replacing(self.folder / "stats.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in history))
 
-    def log(self, images, numbers, pictures=None):
+    def log(self, images: int, numbers: Mapping[str, float],
+            pictures: Mapping[str, NDArray[np.uint8]] | None = None) -> None:
         """Append numbers (name -> float) to stats.jsonl, save pictures (name -> uint8 [H, W, 3]), both to wandb too."""
         pictures = pictures or {}
         with (self.folder / "stats.jsonl").open("a") as stats:
@@ -171,11 +177,11 @@ class Run:
             shown = {name: wandb_image(pixels) for name, pixels in pictures.items()}
             self.wandb.log({"images": images, **numbers, **shown}, step=images)
 
-    def finish(self):
+    def finish(self) -> None:
         self.wandb.finish()
 
 
-def fixed(config):
+def fixed(config: dict[str, Any]) -> dict[str, Any]:
     """What of a run's config may not change while it goes on: of the model, and of what it is trained on."""
     data = config.get("data", {})
     trained_on = zip(TRAINED_ON, (data.get("fingerprint"), data.get("size"), config.get("seed")), strict=True)
@@ -184,7 +190,7 @@ def fixed(config):
     return {**config["model"], **tokenizer, **trained_on}
 
 
-def read_json(path):
+def read_json(path: str | Path) -> Any:
     """A JSON file's value, or UserError."""
     try:
         return json.loads(Path(path).read_text("utf-8"))
@@ -194,15 +200,15 @@ def read_json(path):
         raise UserError(f"{path} is damaged ({error}).") from None
 
 
-def write_json(path, value):
+def write_json(path: str | Path, value: Any) -> None:
     """Write a value as indented JSON, never leaving half a file."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 
-def picture_grid(rows):
+def picture_grid(rows: Iterable[Iterable[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
     """Rows of equally many uint8 pictures [N, H, W, 3] as one picture, two white pixels between them."""
-    def padded(pictures):
+    def padded(pictures: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         return [np.pad(picture, ((0, 2), (0, 2), (0, 0)), constant_values=255) for picture in pictures]
 
     return np.concatenate([np.concatenate(padded(row), axis=1) for row in rows], axis=0)
@@ -212,7 +218,7 @@ def picture_grid(rows):
 # Models
 
 
-def model_folder(kind, run=None, root=ROOT / "models"):
+def model_folder(kind: str, run: str | None = None, root: Path = ROOT / "models") -> Path:
     """models/<kind>_<run>, or the shipped models/<kind> when no run is named. Raises UserError if it is not there."""
     folder = Path(root) / (kind if run is None else f"{kind}_{run}")
     finish_save(folder)
@@ -225,7 +231,7 @@ def model_folder(kind, run=None, root=ROOT / "models"):
     raise UserError(f"there is no {kind} run named {run}: known are {', '.join(known) or 'none'}.")
 
 
-def save_model(folder, model, config):
+def save_model(folder: str | Path, model: Any, config: dict[str, Any]) -> None:
     """Write config.json and the model's weights in float16: one file, or Keras' shards for a large model.
 
     config must hold "model" (architecture); the fingerprint of the weights is added, so that models trained on each
@@ -255,7 +261,7 @@ def save_model(folder, model, config):
     finish_save(folder)
 
 
-def finish_save(folder):
+def finish_save(folder: str | Path) -> None:
     """Put the files of a model in their place that save_model has written, also if it was killed meanwhile."""
     folder = Path(folder)
     saved = folder / SAVED
@@ -274,14 +280,14 @@ def finish_save(folder):
     shutil.rmtree(done)
 
 
-def weight_files(folder):
+def weight_files(folder: str | Path) -> list[Path]:
     """The files that hold a model's weights, in order; the list of shards, if there are several, comes last."""
     folder = Path(folder)
     return sorted(folder.glob("model*.weights.h5")) + sorted(folder.glob("model.weights.json"))
 
 
 @contextmanager
-def _without_optimizer(model):
+def _without_optimizer(model: Any) -> Iterator[None]:
     """Inside this block Keras does not count the optimizer's variables among a compiled model's weights."""
     optimizer = getattr(model, "optimizer", None)
     model.optimizer = None
@@ -291,7 +297,7 @@ def _without_optimizer(model):
         model.optimizer = optimizer
 
 
-def _copy_as_half(source, target):
+def _copy_as_half(source: Any, target: Any) -> None:
     import h5py
 
     target.attrs.update(source.attrs)
@@ -304,13 +310,13 @@ def _copy_as_half(source, target):
             target.create_dataset(name, data=values.astype(np.float16) if half else values).attrs.update(item.attrs)
 
 
-def fingerprint(folder):
+def fingerprint(folder: str | Path) -> str:
     """Eight hexadecimal digits that identify a model's weights (of their values, not of the file's bytes)."""
     import h5py
 
     digest = hashlib.sha256()
 
-    def add(name, item):
+    def add(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(item[()]).tobytes())
@@ -322,7 +328,7 @@ def fingerprint(folder):
     return digest.hexdigest()[:8]
 
 
-def load_config(folder, kind):
+def load_config(folder: str | Path, kind: str) -> dict[str, Any]:
     """config.json of a model folder, checked. Raises UserError for another kind or a newer format."""
     finish_save(folder)
     config = read_json(Path(folder) / "config.json")
@@ -339,7 +345,7 @@ def load_config(folder, kind):
 
 
 @contextmanager
-def built_as_said(folder):
+def built_as_said(folder: str | Path) -> Iterator[None]:
     """Raises UserError when what the config of a folder says of a model does not make one, in this block."""
     try:
         yield
@@ -348,7 +354,7 @@ def built_as_said(folder):
                         ) from None
 
 
-def load_weights(folder, model):
+def load_weights(folder: str | Path, model: Any) -> None:
     """Fill a built model with a folder's weights. Raises UserError when they do not fit or are damaged."""
     files = weight_files(folder)
     if not files:
@@ -363,7 +369,8 @@ def load_weights(folder, model):
                         "train the model again or fetch it again.")
 
 
-def check_pair(config, tokenizer_config, folder, tokenizer_folder):
+def check_pair(config: dict[str, Any], tokenizer_config: dict[str, Any], folder: str | Path,
+               tokenizer_folder: str | Path) -> None:
     """Refuse a model that was trained with another tokenizer than the one given, or with other tokens."""
     wanted = config["tokenizer"]
     if wanted["fingerprint"] not in (tokenizer_config["fingerprint"], *tokenizer_config.get("same_tokens_as", [])):

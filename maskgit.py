@@ -7,9 +7,14 @@
 The crops are tokenised once, and again at half their size; the model lands in models/maskgit_<run_name>, metrics and
 pictures in runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
 """
+import argparse
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from build_network import RotaryAttention, small_weights
 from dataset import add_data_options, load_crops
@@ -25,13 +30,14 @@ from log_and_save import (
     model_folder,
     picture_grid,
 )
-from networks.backend import compiled, keras, layers, ops
+from networks.backend import Shape, Tensor, compiled, keras, layers, ops
 from networks.machine import add_machine_options, prepare_machine
 from tokenizer import load_tokenizer
 from training.devices import gathered, on_all_devices, own_rows, parts
 from training.loop import (
+    TickReport,
     add_training_options,
-    held_back,
+    development_crops,
     start_run,
     start_weights,
     train,
@@ -44,7 +50,7 @@ from utilities import ROOT, command_parser, number, own_seed, run_command, run_n
 PRESETS = {
     "default": {
         "model": {"style": "local", "window": 16, "width": 320, "blocks": 5, "heads": 5, "masks": "rectangles",
-                  "mask_ratio": 0.5, "context": 64, "classes": [], "colours": "usual", "coarse": True},
+                  "context": 64, "classes": [], "colours": "usual", "coarse": True},
         "images": 100_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
         "beta_2": 0.98, "ema": 0.998,
     },
@@ -72,11 +78,11 @@ class TokenEmbedding(layers.Layer):
     The mask has a vector of its own.
     """
 
-    def __init__(self, codes, code_size, width, use_codes, **kwargs):
+    def __init__(self, codes: int, code_size: int, width: int, use_codes: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.codes, self.code_size, self.width, self.use_codes = codes, code_size, width, use_codes
 
-    def build(self, shape=None):
+    def build(self, shape: Any = None) -> None:
         if self.use_codes:
             self.codebook = self.add_weight(shape=(self.codes, self.code_size), name="codebook", trainable=False,
                                             autocast=False)
@@ -90,24 +96,24 @@ class TokenEmbedding(layers.Layer):
             self.mask = self.add_weight(shape=(1, self.width), name="mask", initializer="zeros")
         self.bias = self.add_weight(shape=(self.codes,), name="bias", initializer="zeros", autocast=False)
 
-    def table(self):
+    def table(self) -> Tensor:
         """The vectors of all codes, float32 [codes, width]."""
         if not self.use_codes:
             return ops.convert_to_tensor(self.residual)
         return ops.matmul(self.codebook, self.projection) + self.residual
 
-    def call(self, tokens):
+    def call(self, tokens: Tensor) -> Tensor:
         # The mask token of the thesis embeds to 0.
         mask = self.mask if self.use_codes else ops.zeros((1, self.width), self.residual.dtype)
         table = ops.concatenate([self.table(), ops.cast(mask, "float32")], axis=0)
         return ops.take(ops.cast(table, self.compute_dtype), tokens, axis=0)
 
-    def logits(self, x):
+    def logits(self, x: Tensor) -> Tensor:
         """[B, h, w, width] -> float32 [B, h, w, codes]."""
         scale = self.width**-0.5 if self.use_codes else 1.0
         return ops.matmul(ops.cast(x, "float32"), ops.transpose(self.table())) * scale + self.bias
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         return (*shape, self.width)
 
 
@@ -119,7 +125,7 @@ class ContextPooling(layers.Layer):
     and before training. After Zaheer et al., Deep Sets, arXiv 1703.06114, eq. 4.
     """
 
-    def __init__(self, width, **kwargs):
+    def __init__(self, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.features = layers.Dense(width, activation="relu", dtype=self.dtype_policy)
         self.project = layers.Dense(width, kernel_initializer="zeros", use_bias=False, dtype=self.dtype_policy)
@@ -127,7 +133,7 @@ class ContextPooling(layers.Layer):
         self.project.build((None, width))
         self.built = True
 
-    def call(self, embedded, there):
+    def call(self, embedded: Tensor, there: Tensor) -> Tensor:
         there = ops.cast(there, self.compute_dtype)[..., None]
         mean = ops.sum(self.features(embedded) * there, axis=1) / ops.maximum(ops.sum(there, axis=1), 1)
         return self.project(mean)[:, None, None]
@@ -141,19 +147,19 @@ class CoarseEmbedding(layers.Layer):
     before training.
     """
 
-    def __init__(self, width, **kwargs):
+    def __init__(self, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.width = width
         self.projection = self.add_weight(shape=(width, 4 * width), name="projection", initializer="zeros")
         self.built = True
 
-    def call(self, table, guide):
+    def call(self, table: Tensor, guide: Tensor) -> Tensor:
         table = ops.matmul(ops.cast(table, self.compute_dtype), ops.cast(self.projection, self.compute_dtype))
         table = ops.reshape(table, (-1, self.width))
         return ops.take(ops.pad(table, ((0, 4), (0, 0))), guide, axis=0)
 
 
-def build_body(config):
+def build_body(config: dict[str, Any]) -> keras.Model:
     """Network from embedded tokens [B, h, w, width] to the same shape, for any even h and w.
 
     Each block is a 3x3 convolution, attention at half the resolution, and a dense layer: clouds continue mostly from
@@ -178,15 +184,15 @@ def build_body(config):
 class LearnedPositions(layers.Layer):
     """Adds a learned vector to every position of a window x window grid."""
 
-    def build(self, shape):
+    def build(self, shape: Any) -> None:
         self.positions = self.add_weight(shape=shape[1:], name="positions",
                                          initializer=keras.initializers.RandomNormal(0.02))
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         return x + ops.cast(self.positions, x.dtype)
 
 
-def build_thesis_body(config):
+def build_thesis_body(config: dict[str, Any]) -> keras.Model:
     """The transformer of the thesis (figure 3.5): learned positions, post-norm layers, dense + GELU + norm."""
     width, window = config["width"], config["window"]
     inputs = layers.Input((window, window, width))
@@ -211,7 +217,7 @@ class MaskGIT(keras.Model):
     (decoding/colours.py). With training=True it hides tokens itself and returns (logits, hidden bool [B, h, w]).
     """
 
-    def __init__(self, config, codes, code_size):
+    def __init__(self, config: dict[str, Any], codes: int, code_size: int) -> None:
         super().__init__(name="maskgit")
         self.config, self.mask_token = config, codes
         self.embedding = TokenEmbedding(codes, code_size, config["width"], config["style"] == "local")
@@ -226,23 +232,26 @@ class MaskGIT(keras.Model):
         self.accuracy = keras.metrics.Mean("accuracy")
         self.built = True
 
-    def set_codebook(self, codebook):
+    def set_codebook(self, codebook: Tensor) -> None:
         """Give the network the tokenizer's codes [K, code_size], scaled to unit variance."""
         if self.embedding.use_codes:
             codebook = np.asarray(codebook, np.float32)
             codebook = codebook - codebook.mean(axis=0)
             self.embedding.codebook.assign(codebook / codebook.std())
 
-    def hidden(self, tokens):
+    def hidden(self, tokens: Tensor) -> Tensor:
         batch, height, width = ops.shape(tokens)
 
-        def uniform(*shape):
+        def uniform(*shape: int) -> Tensor:
             return own_rows(lambda rows: keras.random.uniform((rows, *shape), dtype="float32", seed=self.seeds), batch)
 
-        regions = thesis_regions if self.config["masks"] == "thesis" else rectangle_regions
-        return hide(regions(uniform(7), height, width), uniform(), uniform(height, width))
+        if self.config["masks"] == "thesis":
+            regions = thesis_regions(uniform(7), height, width, self.config["mask_ratio"])
+        else:
+            regions = rectangle_regions(uniform(7), height, width)
+        return hide(regions, uniform(), uniform(height, width))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> Tensor:
         tokens, context, classes, guide = inputs if isinstance(inputs, (tuple, list)) else (inputs, None, None, None)
         hidden = self.hidden(tokens) if training else None
         x = self.embedding(ops.where(hidden, self.mask_token, tokens) if training else tokens)
@@ -256,7 +265,8 @@ class MaskGIT(keras.Model):
         logits = self.embedding.logits(self.body(x, training=training))
         return (logits, hidden) if training else logits
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x: Tensor = None, y: Tensor = None, y_pred: Tensor = None, sample_weight: Tensor = None,
+                     training: bool = True) -> Tensor:
         logits, hidden = y_pred
         x = x[0]
         weights = ops.cast(hidden, "float32")
@@ -267,7 +277,8 @@ class MaskGIT(keras.Model):
         return ops.sum(entropy * weights) / count * parts()
 
 
-def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
+def load_maskgit(tokenizer_config: dict[str, Any], tokenizer_folder: Path, run: str | None = None,
+                 folder: Path | None = None) -> tuple[MaskGIT, dict[str, Any]]:
     """The shipped MaskGIT or that of a run: (MaskGIT, config). Refuses one trained with another tokenizer."""
     folder = folder or model_folder("maskgit", run)
     config = load_config(folder, "maskgit")
@@ -284,13 +295,15 @@ def load_maskgit(tokenizer_config, tokenizer_folder, run=None, folder=None):
 # Training
 
 
-def hidden_scores(log_probabilities, tokens, hidden):
+def hidden_scores(log_probabilities: NDArray[np.float32], tokens: NDArray[np.integer],
+                  hidden: NDArray[np.bool]) -> tuple[float, float]:
     """(mean negative log-probability of the true tokens, accuracy) over hidden positions, in nats and as a share."""
     right = np.take_along_axis(log_probabilities, tokens[..., None].astype(np.int64), axis=-1)[..., 0]
     return -float(right[hidden].mean()), float((log_probabilities.argmax(-1) == tokens)[hidden].mean())
 
 
-def make_report(model, tokenizer, tokens, contexts, guides):
+def make_report(model: Any, tokenizer: Any, tokens: NDArray[np.int32], contexts: NDArray[np.int32],
+                guides: NDArray[np.int32]) -> TickReport:
     """The function that measures MaskGIT at every tick on held-back tokens int [N, window, window], what lies around
     them, int [N, context], and their guides, int [N, window, window]."""
     network = compiled(model, lambda tokens, context, guide: model((tokens, context, None, guide), training=False))
@@ -300,11 +313,11 @@ def make_report(model, tokenizer, tokens, contexts, guides):
     shown = min(8, len(tokens))
     no_guides = no_guide(guides.shape, model.mask_token)
 
-    def in_one_step(guides):
+    def in_one_step(guides: NDArray[np.int32]) -> NDArray[np.float32]:
         return np.concatenate([log_softmax(network(*part)) for part in zip(
             in_batches(seen, 16), in_batches(contexts, 16), in_batches(guides, 16), strict=True)])
 
-    def report():
+    def report() -> tuple[dict[str, float], dict[str, NDArray[np.uint8]]]:
         one_step = in_one_step(no_guides)
         loss, accuracy = hidden_scores(one_step, tokens, hidden)
         few = min(16, len(tokens))
@@ -329,7 +342,7 @@ def make_report(model, tokenizer, tokens, contexts, guides):
     return report
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=4)
     group = parser.add_argument_group("model")
@@ -346,7 +359,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     precision = prepare_machine(args)
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
@@ -358,7 +371,7 @@ def main(args):
     crops = load_crops(args, img_size)
     if settings["model"]["style"] == "local":
         settings["model"]["classes"] = crops.class_names
-    dev = held_back(crops)
+    dev = development_crops(crops)
     config = {"kind": "maskgit", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
               "settings": {key: value for key, value in settings.items() if key != "model"},
@@ -371,19 +384,19 @@ def main(args):
                                              run.folder / "tokens.npz", made_from)
     encode = compiled(tokenizer, tokenizer.encode)
     dev = in_colours(dev, colours, 0)
-    dev = [np.concatenate([np.asarray(encode(part)) for part in in_batches(size, 16)])
-           for size in (dev, at_half_size(dev))]
+    dev_tokens, dev_coarse = (np.concatenate([np.asarray(encode(part)) for part in in_batches(size, 16)])
+                              for size in (dev, at_half_size(dev)))
     with on_all_devices():
         model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
     model.set_codebook(tokenizer.quantizer.codebook)
     start_weights(args, "maskgit", model)
 
-    def batches(start):
+    def batches(start: int) -> Iterator:
         return ((batch,) for batch in token_windows(tokens, coarse, classes, window, settings["batch_size"], args.seed,
                                                     start, settings["model"]["context"], model.mask_token))
 
-    dev = corner_windows(*dev, window, settings["model"]["context"], model.mask_token)
-    train(model, run, batches, settings, make_report(model, tokenizer, *dev), config,
+    shown = corner_windows(dev_tokens, dev_coarse, window, settings["model"]["context"], model.mask_token)
+    train(model, run, batches, settings, make_report(model, tokenizer, *shown), config,
           ROOT / "models" / f"maskgit_{args.run_name}", args.tick, args.minutes)
 
 

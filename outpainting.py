@@ -18,11 +18,15 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from archive.pictures import picture_files, read_picture
@@ -33,6 +37,7 @@ from log_and_save import add_logging_options, start_wandb, wandb_image, write_js
 from networks.machine import add_machine_options
 from utilities import (
     ROOT,
+    Progress,
     UserError,
     command_parser,
     explained,
@@ -51,7 +56,7 @@ LARGEST_PNG = 2**26  # pixels; larger results are TIFF files, which are written 
 LONGEST_NAME = 200  # bytes, so that names of results are legal in every file system
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     group = parser.add_argument_group("pictures")
     group.add_argument("--input", type=Path, metavar="PATH",
@@ -76,13 +81,13 @@ def build_parser():
     return parser
 
 
-def load_outpainter(args):
+def load_outpainter(args: argparse.Namespace) -> Outpainter:
     """The Outpainter that a command line names."""
     return Outpainter.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
                            threads=args.threads, precision=args.precision)
 
 
-def sources(args, left_out):
+def pictures_to_grow(args: argparse.Namespace, left_out: "LeftOut") -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Yield (name, uint8 [H, W, 3]) of the pictures to grow, read one at a time, but those that cannot be read.
 
     left_out: LeftOut.
@@ -114,11 +119,11 @@ class LeftOut:
     """How many pictures could not be grown. Each is said, and the others go on; if there is none (alone) that ends all.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count, self.alone = 0, False
 
     @contextmanager
-    def if_this_fails(self, name=""):
+    def if_this_fails(self, name: str = "") -> Iterator[None]:
         """Whatever goes wrong in this block is said of the picture with this name. Raises UserError if it is alone."""
         try:
             yield
@@ -133,7 +138,7 @@ class LeftOut:
             self.count += 1
 
 
-def result_names(files):
+def result_names(files: Sequence[Path]) -> list[str]:
     """What the results of picture files are called: their names without the ending, short enough to add to, each once.
     """
     names, stems = {}, Counter(file.stem for file in files)
@@ -144,15 +149,15 @@ def result_names(files):
     return list(names)
 
 
-def shortened(name):
+def shortened(name: str) -> str:
     """The beginning of a name, of at most LONGEST_NAME bytes."""
     encoded = os.fsencode(name)
     return name if len(encoded) <= LONGEST_NAME else encoded[:LONGEST_NAME].decode(errors="ignore")
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     left_out = LeftOut()
-    pictures = sources(args, left_out)
+    pictures = pictures_to_grow(args, left_out)
     first = next(pictures, None)
     if first is None and left_out.count:
         raise UserError("no picture can be read.")
@@ -166,12 +171,12 @@ def main(args):
     run = start_wandb("outpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb, auto="offline")
     written, grown = [], 0
 
-    def write(name, value, save=save_picture):
+    def write(name: str, value: Any, save: Callable[[Path, Any], None] = save_picture) -> None:
         save(output / name, value)
         written.append(output / name)
 
     for name, picture in chain([first], pictures):
-        def bar(stage, name=name):
+        def bar(stage: str, name: str = name) -> Progress:
             return partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
 
         shown = {"source": picture}

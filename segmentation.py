@@ -23,12 +23,15 @@ import os
 import sys
 import tomllib
 from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
@@ -36,6 +39,8 @@ from archive.pictures import open_picture, rgb, upright_shape
 from archive.server import add_server_options, connect
 from archive.sky_masks import (
     PAIRS,
+    Box,
+    Pair,
     SkyMask,
     Statistics,
     camera_shift,
@@ -76,7 +81,7 @@ OVERRIDES = {"boxes", "thresholds", "overlays"}
 # Frames
 
 
-def find_places(location):
+def find_places(location: str | Path) -> dict[str, Path]:
     """The places of an archive: {name: folder}. A folder that holds frames, or days that do, is itself one place."""
     location = Path(location)
     if not location.is_dir():
@@ -86,18 +91,18 @@ def find_places(location):
     return {name: location / name for name in day_folders(location) if frame_paths(location / name)}
 
 
-def frame_paths(folder):
+def frame_paths(folder: Path) -> list[Path]:
     """Frames of a place, sorted by day and name: those in its folder and in the folders of its days."""
     days = [folder, *(folder / name for name in day_folders(folder))]
     return [day / os.fsdecode(name) for day in days for name in frame_names(day)]
 
 
-def evenly(items, count):
+def evenly(items: Sequence, count: int) -> list:
     """At most this many of the items, evenly spread, in their order."""
     return [items[place] for place in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
 
 
-def preview(path):
+def preview(path: Path) -> tuple[tuple[int, int], float] | None:
     """Size (height, width) of a frame and the brightness of its upper third in [0, 1]; None where it cannot be read."""
     with suppress(UserError), open_picture(path) as image:
         shape = upright_shape(image)
@@ -107,7 +112,8 @@ def preview(path):
     return None
 
 
-def choose_frames(paths, count, pool, skipped):
+def choose_frames(paths: Sequence[Path], count: int, pool: ThreadPoolExecutor,
+                  skipped: Callable[[Path, str], None]) -> tuple[tuple[int, int], list[Path]]:
     """Choose daylight frames of one size: their size and their paths, at most count, spread over all.
 
     Frames that cannot be read or are of another size than most are given to skipped(path, reason). Raises UserError
@@ -116,7 +122,7 @@ def choose_frames(paths, count, pool, skipped):
     paths = evenly(paths, PREVIEWS * count)
     previews = dict(zip(paths, pool.map(preview, paths), strict=True))
     shapes = Counter(found[0] for found in previews.values() if found)
-    shape = shapes.most_common(1)[0][0] if shapes else None
+    shape = shapes.most_common(1)[0][0] if shapes else (0, 0)
     for path, found in previews.items():
         if not found:
             skipped(path, "it cannot be read")
@@ -130,29 +136,31 @@ def choose_frames(paths, count, pool, skipped):
     return shape, evenly(bright, count)
 
 
-def read_frame(path):
+def read_frame(path: Path) -> NDArray[np.uint8] | None:
     """A frame, uint8 [H, W, 3], or None where it cannot be read."""
     with suppress(UserError), open_picture(path) as image:
         return rgb(image)
     return None
 
 
-def analysed(path, shape, reference):
+def analysed(path: Path, shape: tuple[int, int], reference: NDArray[np.float32] | None) -> tuple | None:
     """What Statistics.add takes of a frame; None where it cannot be read. reference: outlines of the first frame."""
     frame = read_frame(path)
-    if frame is None or frame.shape[:2] != shape:
+    if frame is None or reference is None or frame.shape[:2] != shape:
         return None
     return frame, frame_mask(frame), *clipped_slopes(frame), camera_shift(reference, outlines(frame))
 
 
-def gather(paths, shape, pool, skipped, waiting=4):
+def gather(paths: Iterable[Path], shape: tuple[int, int], pool: ThreadPoolExecutor,
+           skipped: Callable[[Path, str], None], waiting: int = 4) -> Statistics:
     """Statistics of frames of one size, read in parallel and added in their order; few are in memory at a time."""
-    statistics, jobs, paths = Statistics.empty(shape), deque(), deque(paths)
-    reference = next((outlines(frame) for frame in map(read_frame, paths) if frame is not None), None)
-    with tqdm(total=len(paths), desc="frames", unit="frame", disable=None, leave=False) as bar:
-        while paths or jobs:
-            while paths and len(jobs) < waiting:
-                jobs.append((paths[0], pool.submit(analysed, paths.popleft(), shape, reference)))
+    statistics, left = Statistics.empty(shape), deque(paths)
+    jobs: deque[tuple[Path, Future]] = deque()
+    reference = next((outlines(frame) for frame in map(read_frame, left) if frame is not None), None)
+    with tqdm(total=len(left), desc="frames", unit="frame", disable=None, leave=False) as bar:
+        while left or jobs:
+            while left and len(jobs) < waiting:
+                jobs.append((left[0], pool.submit(analysed, left.popleft(), shape, reference)))
             path, job = jobs.popleft()
             found = job.result()
             if found:
@@ -169,21 +177,21 @@ def gather(paths, shape, pool, skipped, waiting=4):
 # Results
 
 
-def overview(statistics, mask, boxes):
+def overview(statistics: Statistics, mask: SkyMask, boxes: Sequence[Box]) -> NDArray[np.uint8]:
     """One picture of everything, uint8: frames, statistics, the thesis's mask for each of PAIRS, the mask chosen."""
     height, width = statistics.masked.shape
     size = TILE, round(TILE * height / width)
     best = f"{mask.pair[0]} frames, {mask.pair[1]:g} %" if mask.pair else "static edges alone"
 
-    def grey(values, highest):
+    def grey(values: np.ndarray, highest: float) -> NDArray[np.uint8]:
         values = np.clip(values * np.float32(255 / max(highest, 1e-6)), 0, 255).astype(np.uint8)
         return cv2.resize(cv2.merge([values] * 3), size, interpolation=cv2.INTER_AREA)
 
     small = cv2.resize(statistics.clearest, size, interpolation=cv2.INTER_AREA)
 
-    def overlaid(masked):
+    def overlaid(masked: NDArray[np.bool]) -> NDArray[np.uint8]:
         masked = cv2.resize(masked.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
-        return np.where(masked[..., None], small // 2 + np.uint8([127, 0, 0]), small)
+        return np.where(masked[..., None], small // 2 + np.array([127, 0, 0], np.uint8), small)
 
     edges = static_edges(statistics)
     tiles = {f"brightest of {statistics.frames} frames": cv2.resize(statistics.brightest, size,
@@ -199,20 +207,21 @@ def overview(statistics, mask, boxes):
     return picture_grid([tiles[row:row + 4] for row in range(0, 12, 4)])
 
 
-def captioned(picture, caption):
+def captioned(picture: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
     """A picture uint8 [H, W, 3] with a line of text above it."""
     strip = Image.new("RGB", (picture.shape[1], 22), "white")
     ImageDraw.Draw(strip).text((4, 3), caption, "black", ImageFont.load_default(14))
     return np.concatenate([np.asarray(strip), picture])
 
 
-def save_mask(path, masked):
+def save_mask(path: Path, masked: NDArray[np.bool]) -> None:
     """Write bool [H, W], True = not sky, as a picture of mode L: white = sky, black = not sky."""
     with replacing(path) as temporary:
         Image.fromarray(np.where(masked, 0, 255).astype(np.uint8)).save(temporary, optimize=True)
 
 
-def finish(place, statistics, settings, method, masks):
+def finish(place: str, statistics: Statistics, settings: dict[str, Any], method: str,
+           masks: Path) -> tuple[NDArray[np.uint8], str]:
     """Make and write the mask and the overview of a place; returns the overview and a line of text on the mask."""
     shape = statistics.masked.shape
     boxes = [each for box in settings["boxes"] for each in (thesis_boxes(shape) if box == "thesis" else [box])]
@@ -232,7 +241,7 @@ def finish(place, statistics, settings, method, masks):
 # Command
 
 
-def read_overrides(path):
+def read_overrides(path: str | Path) -> dict[str, dict[str, Any]]:
     """The settings of single places from a TOML file: {place: {name: value}}. Raises UserError for anything odd.
 
     TOML is UTF-8; places are named as the system names folders, whatever the language that is set.
@@ -257,7 +266,7 @@ def read_overrides(path):
     return {os.fsdecode(place.encode()): settings for place, settings in places.items()}
 
 
-def box(text):
+def box(text: str) -> Box | str:
     """An argparse type: LEFT,TOP,WIDTH,HEIGHT in whole pixels, or the word thesis."""
     if text == "thesis":
         return text
@@ -270,7 +279,7 @@ def box(text):
     return left, top, width, height
 
 
-def thresholds(text):
+def thresholds(text: str) -> Pair | None:
     """An argparse type: FRAMES,PERCENT, or None for the word auto."""
     if text == "auto":
         return None
@@ -284,7 +293,7 @@ def thresholds(text):
     return frames, percent
 
 
-def wanted(places, names, overrides):
+def wanted(places: dict[str, Any], names: Sequence[str] | None, overrides: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Those of the places {name: anything} that were asked for, or all. Raises UserError for an unknown one; one that
     only the overrides know is said."""
     known = ", ".join(sorted(places)) or "none"
@@ -296,7 +305,8 @@ def wanted(places, names, overrides):
     return {name: places[name] for name in sorted(names or places)}
 
 
-def sources(args, overrides):
+def place_statistics(args: argparse.Namespace,
+                     overrides: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Callable[..., Statistics]]]:
     """Yield (place, function that returns its Statistics) for what the options name. overrides: of wanted."""
     if args.finalize:
         stored = wanted({file.stem: file for file in RESULTS.glob("*.npz")}, args.places, overrides)
@@ -315,7 +325,7 @@ def sources(args, overrides):
         raise UserError("Give --dataset_location, --server or --finalize: the frames to make masks from.")
 
 
-def stored_statistics(file):
+def stored_statistics(file: Path) -> Statistics:
     """What an earlier run stored of a place. Raises UserError when it cannot be read."""
     try:
         return Statistics.load(file)
@@ -323,25 +333,25 @@ def stored_statistics(file):
         raise UserError(f"{file} is damaged ({why(error)}): make it again from the frames.") from None
 
 
-def measured(place, paths, args):
+def measured(place: str, paths: Sequence[Path], args: argparse.Namespace) -> Statistics:
     """Statistics of the frames of a place, stored for --finalize. Raises UserError when there are too few."""
-    def skipped(path, reason):
+    def skipped(path: Path, reason: str) -> None:
         tqdm.write(f"Skipped {path}: {reason}.", file=sys.stderr)
 
     with ThreadPoolExecutor(args.threads or os.cpu_count()) as pool:
         shape, chosen = choose_frames(paths, args.iterations, pool, skipped)
-        statistics = gather(chosen, shape, pool, skipped, waiting=2 + (args.threads or os.cpu_count()))
+        statistics = gather(chosen, shape, pool, skipped, waiting=2 + (args.threads or os.cpu_count() or 1))
     with replacing(RESULTS / f"{place}.npz") as temporary:
         statistics.save(temporary)
     return statistics
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     overrides = read_overrides(args.overrides) if args.overrides else {}
     common = {"boxes": args.boxes, "thresholds": args.thresholds, "overlays": args.overlays}
     masks, _ = writable_folder(args.masks), writable_folder(RESULTS)
     log, made, left_out = None, 0, 0
-    for place, statistics in sources(args, overrides):
+    for place, statistics in place_statistics(args, overrides):
         try:
             settings = {**common, **overrides.get(place, {})}
             picture, text = finish(place, statistics(), settings, args.method, masks)
@@ -363,7 +373,7 @@ def main(args):
         sys.exit(1)
 
 
-def make_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     group = parser.add_argument_group("frames")
     group.add_argument("--dataset_location", metavar="FOLDER",
@@ -397,4 +407,4 @@ def make_parser():
 
 
 if __name__ == "__main__":
-    run_command(main, make_parser())
+    run_command(main, build_parser())

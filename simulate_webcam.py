@@ -9,8 +9,10 @@ every frame, black where landscape or an overlay (logo, weather text) is. The fi
 the others (sim_9, sim_10, ...) are drawn by lot. A frame depends on its place, day, minute and size and on the seed
 only, whatever else is drawn with it.
 """
+import argparse
 import re
 import zlib
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -18,13 +20,16 @@ from functools import lru_cache
 from itertools import product
 from multiprocessing import get_context
 from os import cpu_count
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from simulator.landscape import MOUNTAIN, Scenario, draw_landscape, lit
+from simulator.landscape import MOUNTAIN, Landscape, Scenario, draw_landscape, lit
 from simulator.motion import MovingSky, Weather, glare, sun_disc
 from simulator.sky import SCENES, sunlight, tone, view_rays
 from utilities import (
@@ -53,7 +58,7 @@ LOGO, TEXT, BAR = (115, 270), (250, 250), 46  # height and width at 1600x1200, a
 
 
 @dataclass(frozen=True)
-class Place:
+class Camera:
     """A camera: what it sees and what is written over its pictures."""
 
     scenario: Scenario
@@ -64,15 +69,16 @@ class Place:
     quality: int = 82  # of the JPEG files
 
 
-PLACES = {
-    "sim_hills": Place(Scenario(0.70, hills=0.11, trees=2), 150),
-    "sim_town": Place(Scenario(0.72, hills=0.05, town=0.17, smooth=3, wires=True), -60, "logo right"),
-    "sim_alps": Place(Scenario(0.74, mountain=0.40, snow=0.45, hills=0.07, ground="snow", conifers=5), 120, hidden=0.6),
-    "sim_lake": Place(Scenario(0.62, mountain=0.20, snow=0.8, hills=0.05, ground="water"), 60, "bar", quality=75),
-    "sim_forest": Place(Scenario(0.78, hills=0.08, trees=3, bare=3, conifers=3), 170, "logo right", panel=0.0),
-    "sim_city": Place(Scenario(0.66, hills=0.03, town=0.30, smooth=5), -140, "bar"),
-    "sim_coast": Place(Scenario(0.60, hills=0.0, ground="water", bare=1), 20, panel=0.8),
-    "sim_plain": Place(Scenario(0.75, hills=0.02, ground="snow", wires=True, bare=2), 100, "none", quality=90),
+CAMERAS = {
+    "sim_hills": Camera(Scenario(0.70, hills=0.11, trees=2), 150),
+    "sim_town": Camera(Scenario(0.72, hills=0.05, town=0.17, smooth=3, wires=True), -60, "logo right"),
+    "sim_alps": Camera(Scenario(0.74, mountain=0.40, snow=0.45, hills=0.07, ground="snow", conifers=5), 120,
+                       hidden=0.6),
+    "sim_lake": Camera(Scenario(0.62, mountain=0.20, snow=0.8, hills=0.05, ground="water"), 60, "bar", quality=75),
+    "sim_forest": Camera(Scenario(0.78, hills=0.08, trees=3, bare=3, conifers=3), 170, "logo right", panel=0.0),
+    "sim_city": Camera(Scenario(0.66, hills=0.03, town=0.30, smooth=5), -140, "bar"),
+    "sim_coast": Camera(Scenario(0.60, hills=0.0, ground="water", bare=1), 20, panel=0.8),
+    "sim_plain": Camera(Scenario(0.75, hills=0.02, ground="snow", wires=True, bare=2), 100, "none", quality=90),
 }
 
 
@@ -80,23 +86,23 @@ PLACES = {
 # Places and days
 
 
-def place_names(count):
+def place_names(count: int) -> list[str]:
     """The first names of the places that can be drawn."""
-    return [*PLACES, *(f"sim_{index + 1}" for index in range(len(PLACES), count))][:count]
+    return [*CAMERAS, *(f"sim_{index + 1}" for index in range(len(CAMERAS), count))][:count]
 
 
-def random_state(seed, *parts):
+def random_state(seed: int, *parts: Any) -> np.random.Generator:
     """A numpy Generator for these words and numbers, the same on every machine."""
     return np.random.default_rng([seed, *(zlib.crc32(str(part).encode()) for part in parts)])
 
 
-def find_place(name, seed):
-    """The Place of a name: one of PLACES, or drawn by lot."""
-    if name in PLACES:
-        return PLACES[name]
+def find_camera(name: str, seed: int) -> Camera:
+    """The Camera of a place: one of CAMERAS, or drawn by lot."""
+    if name in CAMERAS:
+        return CAMERAS[name]
     rng = random_state(seed, name, "place")
 
-    def sometimes(share, value):
+    def sometimes(share: float, value: Any) -> Any:
         return value if rng.random() < share else type(value)()
 
     scenario = Scenario(
@@ -107,11 +113,11 @@ def find_place(name, seed):
     if scenario.ground != "water":
         scenario = replace(scenario, town=sometimes(0.5, rng.uniform(0.1, 0.28)), wires=rng.random() < 0.4,
                            smooth=int(rng.integers(0, 5)))
-    return Place(scenario, rng.uniform(-180, 180), str(rng.choice(["logo left", "logo right", "bar", "none"])),
+    return Camera(scenario, rng.uniform(-180, 180), str(rng.choice(["logo left", "logo right", "bar", "none"])),
                  rng.uniform(0, 0.6), rng.choice([0, 0.4, 0.8]), int(rng.integers(70, 93)))
 
 
-def draw_weather(rng, hidden):
+def draw_weather(rng: np.random.Generator, hidden: float) -> Weather:
     """The Weather of a day; hidden: how often clouds hide the mountains."""
     kind = rng.choice(["cumulus", "stratocumulus", "altocumulus", "cirrus"], p=[0.45, 0.25, 0.2, 0.1])
     layer, speed, heading = SCENES[kind].layer, rng.uniform(12, 45), rng.uniform(0, 2 * np.pi)
@@ -125,7 +131,7 @@ def draw_weather(rng, hidden):
         float(rng.random() < hidden) * rng.uniform(0.5, 1), rng.choice([1.0, 1.0, 1.0, 1.0, 1.9]))
 
 
-def sun_direction(day, hour, facing):
+def sun_direction(day: date, hour: float, facing: float) -> NDArray[np.float64]:
     """Unit vector (right, ahead, up) to the sun on a date at an hour of solar time, for a camera facing that way."""
     declination = np.radians(-23.44 * np.cos(2 * np.pi * (day.timetuple().tm_yday + 10) / 365))
     angle, latitude, turn = np.radians([15 * (hour - 12), LATITUDE, facing])
@@ -139,22 +145,24 @@ def sun_direction(day, hour, facing):
 # Overlays
 
 
-def overlay_boxes(overlay, height, width):
+def overlay_boxes(overlay: str, height: int, width: int) -> list[tuple[int, ...]]:
     """Boxes (top, left, height, width): of the logo and of the text, of a bar, or none."""
     logo, text = ([round(side * scale) for side, scale in zip(size, (height / 1200, width / 1600), strict=True)]
                   for size in (LOGO, TEXT))
     bar = round(BAR * height / 1200)
-    return {"logo left": [(0, 0, *logo), (0, width - text[1], *text)],
-            "logo right": [(0, width - logo[1], *logo), (0, 0, *text)],
-            "bar": [(height - bar, 0, bar, width)], "none": []}[overlay]
+    boxes: dict[str, list[tuple[int, ...]]] = {
+        "logo left": [(0, 0, *logo), (0, width - text[1], *text)],
+        "logo right": [(0, width - logo[1], *logo), (0, 0, *text)],
+        "bar": [(height - bar, 0, bar, width)], "none": []}
+    return boxes[overlay]
 
 
 @lru_cache(32)
-def font(pixels):
+def font(pixels: int) -> Any:
     return ImageFont.load_default(pixels)
 
 
-def fitting_font(draw, lines, width, height):
+def fitting_font(draw: ImageDraw.ImageDraw, lines: Sequence[str], width: float, height: float) -> Any:
     """The largest font in which no line is wider than width, and all lines together are not higher than height."""
     pixels = max(4, int(height / len(lines) / 1.25))
     while pixels > 4 and max(draw.textlength(line, font(pixels)) for line in lines) > width:
@@ -162,7 +170,7 @@ def fitting_font(draw, lines, width, height):
     return font(pixels)
 
 
-def write_lines(pixels, lines, panel):
+def write_lines(pixels: NDArray[np.uint8], lines: Sequence[str], panel: float) -> None:
     """Write lines of white text on uint8 [h, w, 3], over a ground that is darkened by panel (0 to 1)."""
     height, width = pixels.shape[:2]
     ground = Image.fromarray((pixels * (1 - panel)).astype(np.uint8))
@@ -175,7 +183,7 @@ def write_lines(pixels, lines, panel):
     pixels[:] = np.asarray(ground)
 
 
-def draw_logo(pixels, name):
+def draw_logo(pixels: NDArray[np.uint8], name: str) -> None:
     """Draw a logo on uint8 [h, w, 3]: a dark blue shield with a sun, a mountain and a name."""
     height, width = pixels.shape[:2]
     shield = Image.new("RGB", (width, height), (18, 52, 96))
@@ -190,7 +198,7 @@ def draw_logo(pixels, name):
     pixels[:] = np.asarray(shield)
 
 
-def weather_report(day, minute, rng):
+def weather_report(day: date, minute: int, rng: np.random.Generator) -> list[str]:
     """What the text says: lines that change from frame to frame."""
     warmth = 11 + 6 * np.sin(2 * np.pi * (minute / DAY - 0.37)) + rng.normal(0, 0.1)
     return [f"{day}  {minute // 60:02}:{minute % 60:02}", f"Temperature {warmth:.1f} °C",
@@ -203,26 +211,26 @@ def weather_report(day, minute, rng):
 
 
 @lru_cache(1)
-def tone_table():
+def tone_table() -> NDArray[np.uint8]:
     """Display values uint8 [TONE_STEPS] of exposed light from 0 to TONE_END."""
     return np.rint(255 * tone(np.linspace(0, TONE_END, TONE_STEPS))).clip(0, 255).astype(np.uint8)
 
 
-def develop(light, gains):
+def develop(light: NDArray[np.floating], gains: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Linear light float32 [H, W, 3] to uint8, after multiplication with gains [3]."""
     steps = cv2.multiply(light, (*(gains * (TONE_STEPS - 1) / TONE_END), 0), dtype=cv2.CV_16U)
     return tone_table()[steps]
 
 
 @lru_cache(2)
-def noise_sheet(height, width):
+def noise_sheet(height: int, width: int) -> NDArray[np.uint8]:
     """Sensor noise of deviation 32 about GREY, uint8, larger than a frame of this size."""
     rng = np.random.default_rng(0)
     noise = cv2.GaussianBlur(rng.standard_normal((height + 96, width + 96, 3), np.float32), (3, 3), 0.6)
     return np.rint(GREY + 32 / noise.std() * noise).clip(0, 255).astype(np.uint8)
 
 
-def add_noise(picture, deviation, rng):
+def add_noise(picture: NDArray[np.uint8], deviation: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] with Gaussian noise of this deviation, of 255."""
     height, width = picture.shape[:2]
     top, left = rng.integers(96, size=2)
@@ -231,16 +239,16 @@ def add_noise(picture, deviation, rng):
 
 
 @lru_cache(1)
-def place_view(name, height, width, seed):
-    """The Place of a name and its Landscape."""
-    place = find_place(name, seed)
-    return place, draw_landscape(place.scenario, height, width, random_state(seed, name, "landscape"))
+def place_view(name: str, height: int, width: int, seed: int) -> tuple[Camera, Landscape]:
+    """The Camera of a place and its Landscape."""
+    camera = find_camera(name, seed)
+    return camera, draw_landscape(camera.scenario, height, width, random_state(seed, name, "landscape"))
 
 
-def true_mask(place, view):
-    """The sky of a Place and its Landscape, uint8 [H, W]: 255 where nothing but sky is ever seen, else 0."""
+def true_mask(camera: Camera, view: Landscape) -> NDArray[np.uint8]:
+    """The sky of a Camera and its Landscape, uint8 [H, W]: 255 where nothing but sky is ever seen, else 0."""
     sky = np.where(view.cover > 0, 0, 255).astype(np.uint8)
-    for top, left, high, wide in overlay_boxes(place.overlay, *sky.shape):
+    for top, left, high, wide in overlay_boxes(camera.overlay, *sky.shape):
         sky[top:top + high, left:left + wide] = 0
     return sky
 
@@ -248,11 +256,11 @@ def true_mask(place, view):
 class Webcam:
     """One place on one day."""
 
-    def __init__(self, name, day, height, width, seed):
+    def __init__(self, name: str, day: date, height: int, width: int, seed: int) -> None:
         self.name, self.day, self.key = name, day, (seed, name, day)
-        self.place, self.view = place_view(name, height, width, seed)
+        self.camera, self.view = place_view(name, height, width, seed)
         self.shape = height, width
-        self.horizon = self.place.scenario.horizon * height
+        self.horizon = self.camera.scenario.horizon * height
         focal = np.hypot(height, width) / 2 / np.tan(np.radians(FIELD) / 2)
         tilt = np.arctan((self.horizon - height / 2) / focal)
         self.bottom = np.degrees(tilt - np.arctan(height / 2 / focal))
@@ -261,16 +269,16 @@ class Webcam:
         self.sky_rows = min(height, free[-1] + 1)
         self.rays = view_rays(-(-height // self.coarse), -(-width // self.coarse), self.bottom, FIELD)
         rng = random_state(*self.key)
-        self.weather = draw_weather(rng, self.place.hidden)
+        self.weather = draw_weather(rng, self.camera.hidden)
         self.sky = MovingSky(self.weather, self.rays[:-(-self.sky_rows // self.coarse)], rng)
         self.land = slice(np.flatnonzero(self.view.cover.any(1))[0], height)
         self.uncovered = cv2.merge([1 - self.view.cover[self.land]] * 3)
         self.ripples = cv2.GaussianBlur(rng.standard_normal((256, 256), np.float32), (0, 0), 2, sigmaY=0.7)
 
-    def frame(self, minute):
+    def frame(self, minute: int) -> NDArray[np.uint8]:
         """The picture at a minute of the day, uint8 [height, width, 3]."""
         rng, hour = random_state(*self.key, minute), minute / 60
-        sun = sun_direction(self.day, hour, self.place.facing)
+        sun = sun_direction(self.day, hour, self.camera.facing)
         light = self.light(hour, sun)
         brightness = cv2.mean(cv2.resize(np.minimum(light, 1.5), None, fx=0.125, fy=0.125))[:3]
         gain = self.weather.exposure / (np.mean(brightness) / 0.34 + 1 / MOST_GAIN)
@@ -279,17 +287,17 @@ class Webcam:
         self.write_over(picture, [self.name, *weather_report(self.day, minute, rng)])
         return picture
 
-    def write_over(self, picture, lines):
+    def write_over(self, picture: NDArray[np.uint8], lines: Sequence[str]) -> None:
         """Put the logo and lines of text over uint8 [height, width, 3] in place."""
         boxes = [picture[top:top + high, left:left + wide]
-                 for top, left, high, wide in overlay_boxes(self.place.overlay, *self.shape)]
-        if self.place.overlay == "bar":
-            write_lines(boxes[0], ["   ".join(lines)], self.place.panel)
+                 for top, left, high, wide in overlay_boxes(self.camera.overlay, *self.shape)]
+        if self.camera.overlay == "bar":
+            write_lines(boxes[0], ["   ".join(lines)], self.camera.panel)
         elif boxes:
             draw_logo(boxes[0], self.name)
-            write_lines(boxes[1], lines, self.place.panel)
+            write_lines(boxes[1], lines, self.camera.panel)
 
-    def light(self, hour, sun):
+    def light(self, hour: float, sun: NDArray[np.floating]) -> NDArray[np.float32]:
         """Linear light float32 [height, width, 3] that reaches the camera."""
         height, width = self.shape
         sky, through, direct, ambient = self.sky.draw(hour, sun)
@@ -315,33 +323,35 @@ class Webcam:
             self.mirror(light, hour)
         if sun[2] > -0.02:
             few = cv2.resize(self.rays, (width // 8, height // 8), interpolation=cv2.INTER_AREA)
-            veil = cv2.resize(np.float32(glare(few, sun) * shining), (width, height), interpolation=cv2.INTER_CUBIC)
-            cv2.add(light, cv2.transform(veil, np.float32(direct)[:, None]), light)
+            veil = np.asarray(glare(few, sun) * shining, np.float32)
+            veil = cv2.resize(veil, (width, height), interpolation=cv2.INTER_CUBIC)
+            cv2.add(light, cv2.transform(veil, np.asarray(direct, np.float32)[:, None]), light)
         return light
 
-    def shining(self, through, sun):
+    def shining(self, through: NDArray[np.floating], sun: NDArray[np.floating]) -> float:
         """Share of the sun's light that reaches the lens straight, past clouds and landscape."""
-        cosine = self.rays @ np.float32(sun)
-        row, column = np.unravel_index(cosine.argmax(), cosine.shape)
+        cosine = self.rays @ np.asarray(sun, np.float32)
+        row, column = divmod(int(cosine.argmax()), cosine.shape[1])
         if cosine[row, column] < np.cos(np.radians(2)):
             return float(through.mean())
         cover = self.view.cover[min(row * self.coarse, self.shape[0] - 1), min(column * self.coarse, self.shape[1] - 1)]
         return float((1 - cover) * through[min(row, len(through) - 1), column])
 
-    def lay_landscape(self, light, direct, ambient, air, fog, sun):
+    def lay_landscape(self, light: NDArray[np.floating], direct: NDArray[np.floating], ambient: NDArray[np.floating],
+                      air: NDArray[np.floating], fog: float, sun: NDArray[np.floating]) -> None:
         """Lay the landscape over the sky in place, lit and seen through haze of the colour air."""
         view, part = self.view, self.land
         directions = [max(-sun[0], 0), max(sun[0], 0), max(-sun[1], 0) * 0.8 + max(sun[2], 0) * 0.8]
         lamps = np.clip(0.02 - direct.mean(), 0, 0.02) * 3
         seen = lit(view, part, 1.1 * direct, directions, 1.0 * ambient, lamps)
         clear = cv2.exp(view.distance[part] * -float(self.weather.haze / 5 + 1.6 * fog))
-        veil = cv2.transform((1 - clear) * view.cover[part], np.float32(air)[:, None])
+        veil = cv2.transform((1 - clear) * view.cover[part], np.asarray(air, np.float32)[:, None])
         behind = cv2.multiply(light[part], self.uncovered)
         light[part] = cv2.add(cv2.add(behind, veil), cv2.multiply(seen, cv2.merge([clear] * 3)))
 
-    def hanging(self, hour):
+    def hanging(self, hour: float) -> tuple[NDArray[np.floating], NDArray[np.floating]] | None:
         """Share [h, w] of the sky before which clouds hang in the mountains, or None where there are none."""
-        scenario = self.place.scenario
+        scenario = self.camera.scenario
         if not (scenario.mountain and self.weather.cap):
             return None
         height = self.shape[0] / self.coarse
@@ -349,15 +359,16 @@ class Webcam:
         base = scenario.horizon - scenario.mountain * (1.2 - self.weather.cap * 1.1 * part)
         return self.sky.cap(hour, base * height, 0.07 * height)
 
-    def lay_hanging(self, light, hanging, mist):
+    def lay_hanging(self, light: NDArray[np.floating], hanging: tuple[NDArray[np.floating], NDArray[np.floating]],
+                    mist: NDArray[np.floating]) -> None:
         """Hide mountains in place, but nothing that is nearer."""
         rows = slice(self.land.start, self.sky_rows)
         hidden, bright = (cv2.resize(part, None, fx=self.coarse, fy=self.coarse)[rows, :self.shape[1]]
                           for part in hanging)
         share = hidden * (self.view.distance[rows] == MOUNTAIN) * self.view.cover[rows]
-        light[rows] += share[..., None] * (bright[..., None] * np.float32(mist) - light[rows])
+        light[rows] += share[..., None] * (bright[..., None] * np.asarray(mist, np.float32) - light[rows])
 
-    def mirror(self, light, hour):
+    def mirror(self, light: NDArray[np.floating], hour: float) -> None:
         """Add in place what water mirrors: the picture upside down, broken by waves that move."""
         (height, width), top = self.shape, int(self.horizon)
         small = cv2.resize(light, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
@@ -377,23 +388,24 @@ class Webcam:
 
 
 @lru_cache(1)
-def webcam(name, day, height, width, seed):
+def webcam(name: str, day: date, height: int, width: int, seed: int) -> Webcam:
     return Webcam(name, day, height, width, seed)
 
 
-def write_frame(job):
+def write_frame(job: tuple) -> None:
     """Draw and write one frame; job: arguments of webcam, minute, path, and where the mask goes or None."""
-    camera, minute, path, mask = job
-    seen = webcam(*camera)
+    which, minute, path, mask = job
+    seen = webcam(*which)
     if mask:
-        save_picture(mask, true_mask(seen.place, seen.view))
+        save_picture(mask, true_mask(seen.camera, seen.view))
     _, content = cv2.imencode(".jpg", cv2.cvtColor(seen.frame(minute), cv2.COLOR_RGB2BGR),
-                              [cv2.IMWRITE_JPEG_QUALITY, seen.place.quality])
+                              [cv2.IMWRITE_JPEG_QUALITY, seen.camera.quality])
     with replacing(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(content.tobytes())
 
 
-def write_archive(output, masks, places, days, minutes, height, width, seed, processes=1):
+def write_archive(output: Path, masks: Path, places: int, days: int, minutes: Iterable[int], height: int, width: int,
+                  seed: int, processes: int = 1) -> None:
     """Write frames of these minutes of the first places and days, and the masks; shows a progress bar."""
     jobs = []
     for name, later in product(place_names(places), range(days)):
@@ -415,7 +427,7 @@ def write_archive(output, masks, places, days, minutes, height, width, seed, pro
             pass
 
 
-def minutes_of_day(start, interval, frames):
+def minutes_of_day(start: str, interval: int, frames: int) -> range:
     """The minutes at which frames are taken. Raises UserError when the start is no time or the day is too short."""
     match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", start)
     if not match:
@@ -428,17 +440,7 @@ def minutes_of_day(start, interval, frames):
     return range(first, first + frames * interval, interval)
 
 
-def main(args):
-    height, width = picture_size(args.size)
-    if min(height, width) < SMALLEST_FRAME:
-        raise UserError(f"--size {args.size} is too small: a frame needs at least {SMALLEST_FRAME} pixels each way.")
-    minutes = minutes_of_day(args.start, args.interval, args.frames)
-    output, masks = writable_folder(args.output), writable_folder(args.masks)
-    write_archive(output, masks, args.places, args.days, minutes, height, width, args.seed,
-                  args.processes or cpu_count())
-
-
-if __name__ == "__main__":
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the frames go")
     parser.add_argument("--masks", required=True, metavar="FOLDER", help="where the true masks go")
@@ -451,4 +453,18 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of all randomness")
     parser.add_argument("--processes", type=number(int, 0), default=0, metavar="N",
                         help="frames drawn at once, 0 = as many as there are cores")
-    run_command(main, parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    height, width = picture_size(args.size)
+    if min(height, width) < SMALLEST_FRAME:
+        raise UserError(f"--size {args.size} is too small: a frame needs at least {SMALLEST_FRAME} pixels each way.")
+    minutes = minutes_of_day(args.start, args.interval, args.frames)
+    output, masks = writable_folder(args.output), writable_folder(args.masks)
+    write_archive(output, masks, args.places, args.days, minutes, height, width, args.seed,
+                  args.processes or cpu_count() or 1)
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())

@@ -7,9 +7,14 @@
 The model lands in models/tokenizer_<run_name>, metrics and reconstructions in runs/tokenizer_<run_name> and wandb.
 van den Oord et al., Neural Discrete Representation Learning, arXiv 1711.00937.
 """
+import argparse
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from build_network import DepthToSpace, SpaceToDepth, downscale, residual_block, thesis_block, upscale
 from dataset import add_data_options, load_crops
@@ -23,11 +28,20 @@ from log_and_save import (
     picture_grid,
 )
 from metrics.pictures import code_statistics, high_frequencies_kept, psnr, spectrum_distance
-from networks.backend import keras, layers, ops
+from networks.backend import Shape, Tensor, keras, layers, ops
 from networks.discriminator import AdversarialTokenizer
 from networks.machine import add_machine_options, prepare_machine
 from training.devices import added_loss, gathered, on_all_devices, parts
-from training.loop import add_training_options, held_back, start_folder, start_run, start_weights, train, with_preset
+from training.loop import (
+    TickReport,
+    add_training_options,
+    development_crops,
+    start_folder,
+    start_run,
+    start_weights,
+    train,
+    with_preset,
+)
 from utilities import ROOT, UserError, command_parser, number, run_command, to_bytes
 
 FITTED = 64  # vectors for each code, to which codes are fitted in the end
@@ -65,12 +79,12 @@ class VectorQuantizer(layers.Layer):
     DECAY, COMMITMENT, DEAD_SHARE = 0.99, 0.25, 0.02
     EMBEDDING, UNUSED = 1.0, 0.01
 
-    def __init__(self, codes, code_size, kind="ema", free_images=0, **kwargs):
+    def __init__(self, codes: int, code_size: int, kind: str = "ema", free_images: float = 0, **kwargs: Any) -> None:
         super().__init__(dtype="float32", **kwargs)
         self.codes, self.code_size, self.kind, self.free_images = codes, code_size, kind, free_images
         self.seeds = keras.random.SeedGenerator()
 
-    def build(self, shape):
+    def build(self, shape: Shape) -> None:
         self.codebook = self.add_weight(shape=(self.codes, self.code_size), name="codebook",
                                         initializer=keras.initializers.RandomNormal(0.05),
                                         trainable=self.kind == "gradient")
@@ -78,21 +92,21 @@ class VectorQuantizer(layers.Layer):
             self.usage = self.add_weight(shape=(self.codes,), name="usage", initializer="zeros", trainable=False)
             self.images = self.add_weight(shape=(), name="images", initializer="zeros", trainable=False)
 
-    def tokens(self, z):
+    def tokens(self, z: Tensor) -> Tensor:
         """Index of the nearest code: float [..., code_size] -> int32 [...]."""
         flat = ops.reshape(ops.cast(z, "float32"), (-1, self.code_size))
         return ops.reshape(ops.argmin(self._distances(flat), axis=-1), ops.shape(z)[:-1])
 
-    def vectors(self, tokens):
+    def vectors(self, tokens: Tensor) -> Tensor:
         """Codes of tokens: int [...] -> float32 [..., code_size]."""
         return ops.take(self.codebook, tokens, axis=0)
 
-    def _distances(self, flat):
+    def _distances(self, flat: Tensor) -> Tensor:
         """Squared distances to all codes, less the vectors' own squares, which are the same for all."""
         codebook = ops.convert_to_tensor(self.codebook)
         return ops.sum(codebook**2, axis=-1) - 2 * ops.matmul(flat, ops.transpose(codebook))
 
-    def call(self, z, training=False):
+    def call(self, z: Tensor, training: bool = False) -> Tensor:
         z = ops.cast(z, "float32")
         flat = ops.reshape(z, (-1, self.code_size))
         distances = self._distances(ops.stop_gradient(flat))
@@ -117,7 +131,7 @@ class VectorQuantizer(layers.Layer):
         self.add_loss(penalty + self.COMMITMENT * strength * distance)
         return z + strength * ops.stop_gradient(quantized - z)
 
-    def _move_codes(self, flat, tokens):
+    def _move_codes(self, flat: Tensor, tokens: Tensor) -> None:
         assigned = ops.one_hot(tokens, self.codes, dtype="float32")
         count = ops.sum(assigned, axis=0)
         usage = self.DECAY * self.usage + (1 - self.DECAY) * count
@@ -130,7 +144,7 @@ class VectorQuantizer(layers.Layer):
         self.codebook.assign(ops.where(dead[:, None], ops.take(flat, picks, axis=0), moved))
         self.usage.assign(ops.where(dead, 0.2 * mean_usage, usage))
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         return shape
 
 
@@ -141,35 +155,35 @@ class FiniteScalarQuantizer(layers.Layer):
     Channels are squashed to [-1, 1] first. Mentzer et al., Finite scalar quantization, arXiv 2309.15505, section 3.
     """
 
-    def __init__(self, levels, **kwargs):
+    def __init__(self, levels: Sequence[int], **kwargs: Any) -> None:
         super().__init__(dtype="float32", **kwargs)
         self.levels = np.array(levels)
         self.steps = np.cumprod([1, *levels[:-1]])
         digits = np.arange(np.prod(levels))[:, None] // self.steps % self.levels
         self.codebook = (2 * digits / (self.levels - 1) - 1).astype(np.float32)
 
-    def _digits(self, z):
+    def _digits(self, z: Tensor) -> Tensor:
         """Level of every channel, not rounded yet, float32 from 0 to levels - 1."""
         return (ops.tanh(ops.cast(z, "float32")) + 1) / 2 * (self.levels - 1)
 
-    def tokens(self, z):
+    def tokens(self, z: Tensor) -> Tensor:
         """Index of the code: float [..., channels] -> int32 [...]."""
         return ops.sum(ops.cast(ops.round(self._digits(z)), "int32") * self.steps.astype(np.int32), axis=-1)
 
-    def vectors(self, tokens):
+    def vectors(self, tokens: Tensor) -> Tensor:
         """Codes of tokens: int [...] -> float32 [..., channels]."""
         return ops.take(self.codebook, tokens, axis=0)
 
-    def call(self, z, training=False):
+    def call(self, z: Tensor, training: bool = False) -> Tensor:
         digits = self._digits(z)
         digits = digits + ops.stop_gradient(ops.round(digits) - digits)
         return 2 * digits / (self.levels - 1) - 1
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         return shape
 
 
-def build_quantizer(config, free_images=0):
+def build_quantizer(config: dict[str, Any], free_images: float = 0) -> VectorQuantizer | FiniteScalarQuantizer:
     """The quantizer of a tokenizer's config: "quantizer" is "ema" or "gradient" (VectorQuantizer), or "fsq", whose
     "levels" have a product of "codes" and are "code_size" many."""
     if config["quantizer"] == "fsq":
@@ -177,7 +191,7 @@ def build_quantizer(config, free_images=0):
     return VectorQuantizer(config["codes"], config["code_size"], config["quantizer"], free_images)
 
 
-def build_encoder(config):
+def build_encoder(config: dict[str, Any]) -> keras.Model:
     """Picture [B, H, W, 3] in [-1, 1] -> vectors [B, H/downscale, W/downscale, code_size]."""
     x = inputs = layers.Input((None, None, 3))
     if config["style"] == "thesis":
@@ -196,7 +210,7 @@ def build_encoder(config):
     return keras.Model(inputs, layers.Conv2D(config["code_size"], 1, dtype="float32")(x), name="encoder")
 
 
-def build_decoder(config):
+def build_decoder(config: dict[str, Any]) -> keras.Model:
     """Vectors [B, h, w, code_size] -> picture [B, h * downscale, w * downscale, 3] in [-1, 1]."""
     x = inputs = layers.Input((None, None, config["code_size"]))
     filters = config["filters"][::-1]
@@ -219,7 +233,7 @@ def build_decoder(config):
     return keras.Model(inputs, x, name="decoder")
 
 
-def reconstruction_loss(difference):
+def reconstruction_loss(difference: Tensor) -> Tensor:
     """Of reconstructions less pictures, float32 [B, H, W, 3] in [-1, 1]: absolute and squared, and absolute at coarser
     scales, where whole clouds count."""
     loss = 2 * ops.mean(ops.abs(difference)) + 10 * ops.mean(difference**2)
@@ -235,7 +249,8 @@ class Tokenizer(keras.Model):
     scales the loss of the thesis. decoder_only: training leaves the encoder and the codebook as they are.
     """
 
-    def __init__(self, config, free_images=0, pixel_variance=1.0, decoder_only=False):
+    def __init__(self, config: dict[str, Any], free_images: float = 0, pixel_variance: float = 1.0,
+                 decoder_only: bool = False) -> None:
         super().__init__(name="tokenizer")
         self.config, self.decoder_only = config, decoder_only
         self.pixel_variance = pixel_variance
@@ -246,35 +261,36 @@ class Tokenizer(keras.Model):
         self.built = True
 
     @property
-    def position_local(self):
+    def position_local(self) -> bool:
         """True if the decoder gives the same pixels wherever a window starts, so any canvas decodes in one pass."""
         return self.config["style"] == "local"
 
-    def encode(self, pictures):
+    def encode(self, pictures: Tensor) -> Tensor:
         """Pictures, uint8 or float in [0, 255], [B, H, W, 3] -> tokens, int32 [B, H/downscale, W/downscale]."""
         return self.quantizer.tokens(self.encoder(ops.cast(pictures, "float32") / 127.5 - 1))
 
-    def decode(self, tokens):
+    def decode(self, tokens: Tensor) -> Tensor:
         """Tokens, int [B, h, w] -> pictures, float32 [B, h * downscale, w * downscale, 3] in [0, 1]."""
         return ops.clip(self.decoder(self.quantizer.vectors(tokens)) / 2 + 0.5, 0.0, 1.0)
 
-    def call(self, pictures, training=False):
+    def call(self, pictures: Tensor, training: bool = False) -> Tensor:
         coding = training and not self.decoder_only
         z = self.encoder(ops.cast(pictures, "float32") / 127.5 - 1, training=coding)
         return self.decoder(self.quantizer(z, training=coding), training=training) / 2 + 0.5
 
-    def reconstruction_loss(self, pictures, reconstructed):
+    def reconstruction_loss(self, pictures: Tensor, reconstructed: Tensor) -> Tensor:
         """Loss of what call returns for uint8 pictures, without the quantizer's."""
         difference = ops.cast(reconstructed, "float32") - ops.cast(pictures, "float32") / 255
         if self.config["style"] == "thesis":
             return ops.mean(difference**2) / self.pixel_variance
         return reconstruction_loss(difference)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x: Tensor = None, y: Tensor = None, y_pred: Tensor = None, sample_weight: Tensor = None,
+                     training: bool = True) -> Tensor:
         return self.reconstruction_loss(x, y_pred) + added_loss(self)
 
 
-def load_tokenizer(run=None, folder=None):
+def load_tokenizer(run: str | None = None, folder: Path | None = None) -> tuple[Tokenizer, dict[str, Any], Path]:
     """The shipped tokenizer or that of a run, ready to use: (Tokenizer, config, folder)."""
     folder = folder or model_folder("tokenizer", run)
     config = load_config(folder, "tokenizer")
@@ -288,7 +304,8 @@ def load_tokenizer(run=None, folder=None):
 # Training
 
 
-def reconstruct(model, pictures, batch_size=16):
+def reconstruct(model: Tokenizer, pictures: NDArray[np.uint8],
+                batch_size: int = 16) -> tuple[NDArray[np.uint8], np.ndarray]:
     """(reconstructions uint8 [N, H, W, 3], tokens int [N, h, w]) of uint8 pictures."""
     tokens = np.concatenate([np.asarray(model.encode(pictures[start:start + batch_size]))
                              for start in range(0, len(pictures), batch_size)])
@@ -297,9 +314,9 @@ def reconstruct(model, pictures, batch_size=16):
     return decoded, tokens
 
 
-def make_report(model, pictures):
+def make_report(model: Tokenizer, pictures: NDArray[np.uint8]) -> TickReport:
     """The function that measures a tokenizer on held-back uint8 pictures at every tick."""
-    def report():
+    def report() -> tuple[dict[str, float], dict[str, NDArray[np.uint8]]]:
         decoded, tokens = reconstruct(model, pictures)
         used, perplexity = code_statistics(tokens, model.config["codes"])
         numbers = {"psnr": float(psnr(decoded, pictures).mean()), "codes_used": used, "perplexity": perplexity,
@@ -310,7 +327,7 @@ def make_report(model, pictures):
     return report
 
 
-def fit_codes(model, pictures):
+def fit_codes(model: Tokenizer, pictures: NDArray[np.uint8]) -> None:
     """Move every code to the mean of the vectors of uint8 pictures [N, H, W, 3] that are nearest to it, if there are.
 
     In training the codes follow the encoder of every step, while the averaged one is measured and exported.
@@ -326,7 +343,7 @@ def fit_codes(model, pictures):
     model.quantizer.codebook.assign(np.where(count[:, None] > 0, means, codebook))
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=4)
     group = parser.add_argument_group("model")
@@ -344,7 +361,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     precision = prepare_machine(args)
     settings = with_preset(args, PRESETS)
     downscale = settings["model"]["downscale"]
@@ -353,7 +370,7 @@ def main(args):
     if args.decoder_only and not args.start_from:
         raise UserError("--decoder_only needs --start_from: the run whose encoder is kept.")
     crops = load_crops(args, args.img_size)
-    dev = held_back(crops)
+    dev = development_crops(crops)
     config = {"kind": "tokenizer", "run": args.run_name, "model": settings["model"], "img_size": args.img_size,
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
@@ -367,7 +384,7 @@ def main(args):
         model = AdversarialTokenizer(tokenizer, args.adversarial, settings["images"]) if args.adversarial else tokenizer
     start_weights(args, "tokenizer", tokenizer)
 
-    def batches(start):
+    def batches(start: int) -> Iterator:
         return ((batch,) for batch in crops.batches(settings["batch_size"], args.seed, start))
 
     settle = None

@@ -8,15 +8,18 @@ time: its learning rate falls to the end of just these. What is done when this i
 goes on. With more --minutes MaskGIT and the super sampler get the rest, since they know the tokens of the tokenizer as
 it is. outpainting.py takes the models with --tokenizer_run, --maskgit_run and --sharpen_run <run_name>.
 """
+import argparse
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from archive.packs import open_pack
 from dataset import LOCATION_VARIABLE, location_of, open_source, refuse_both
-from dataset import make_parser as dataset_parser
+from dataset import build_parser as dataset_parser
 from log_and_save import read_json, write_json
 from utilities import ROOT, UserError, command_parser, number, run_command, run_name, writable_folder
 
@@ -29,14 +32,14 @@ TRIAL_MINUTES, TRIAL_TICK = 1, 64  # speed is that of the best tick
 TOKEN_CROPS = {"maskgit": 16_000, "sharpen": 8_000}  # at most, and as many as the tokenizer is trained on
 
 
-def run(script, *options):
+def run(script: str, *options: Any) -> None:
     """Run a script of this project to its end. Raises UserError when it fails; it has said why."""
     status = subprocess.run([sys.executable, ROOT / script, *map(str, options)], check=False).returncode
     if status:
         raise UserError(f"{script} ended with status {status}.")
 
 
-def make_pack(location, path):
+def make_pack(location: str, path: Path) -> Path:
     """Write the pack of a folder unless one of the same pictures is there already; returns its path."""
     options = ("--dataset_location", location, "--crop", CROP)
     source = open_source(dataset_parser().parse_args(list(map(str, options))), CROP, ROOT / "data")
@@ -53,18 +56,18 @@ def make_pack(location, path):
     return path
 
 
-def speed(run_folder):
+def speed(run_folder: Path) -> float:
     """Images a second of the best tick of a run."""
     rows = (run_folder / "stats.jsonl").read_text().splitlines()
     return max(json.loads(row)["images_per_second"] for row in rows)
 
 
-def speed_file(kind, run_name):
+def speed_file(kind: str, run_name: str) -> Path:
     """Where the images a second that a model's trial measured are kept."""
     return ROOT / "runs" / f"{kind}_{run_name}.speed"
 
 
-def train(kind, options, run_name, minutes):
+def train(kind: str, options: Sequence, run_name: str, minutes: float) -> int:
     """Train one model: a trial, whose speed decides how many images fit, then the run itself. Returns their number."""
     known = speed_file(kind, run_name)
     writable_folder(known.parent)
@@ -82,7 +85,7 @@ def train(kind, options, run_name, minutes):
     return images
 
 
-def tokenizer_minutes(run_name, minutes):
+def tokenizer_minutes(run_name: str, minutes: float) -> float:
     """Minutes for the tokenizer: its share, or those that it had when a MaskGIT is trained on its tokens already."""
     if not (ROOT / "runs" / f"maskgit_{run_name}" / "config.json").exists():
         return SHARES["tokenizer"] * minutes
@@ -90,7 +93,7 @@ def tokenizer_minutes(run_name, minutes):
     return images / (60 * read_json(speed_file("tokenizer", run_name)))
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     group = parser.add_argument_group("data")
     group.add_argument("--dataset_location", metavar="FOLDER",
@@ -110,7 +113,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     refuse_both(args, "pack", "dataset_location")
     refuse_both(args, "sharp_pack", "sharp_location")
     folder = writable_folder(ROOT / "data")
@@ -126,7 +129,7 @@ def main(args):
     first = tokenizer_minutes(args.run_name, minutes)
     a_share = max(0, minutes - first) / (SHARES["maskgit"] + SHARES["sharpen"])
 
-    def train_next(kind, minutes, *options):
+    def train_next(kind: str, minutes: float, *options: Any) -> int:
         return train(kind, [*options, "--preset", args.preset, *start], args.run_name, minutes)
 
     images = train_next("tokenizer", first, "--pack", pack)

@@ -7,14 +7,17 @@ import re
 import sys
 import tempfile
 import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any, TextIO
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent
 SMALLEST_PICTURE, LARGEST_DRAWN = 8, 4096  # pixels along a picture's edge
@@ -23,6 +26,8 @@ TIFF_TILE = 256  # pixels
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error,
            TokenError)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Seed = int | np.random.SeedSequence
+Progress = Callable[[Iterable], Iterable]  # wraps what is iterated over, e.g. in a progress bar
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -36,19 +41,20 @@ class UserError(Exception):
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Shows the module docstring as it is written, and the default of every option that has one."""
 
-    def _get_help_string(self, action):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is argparse.SUPPRESS or action.required:
             return action.help
         return super()._get_help_string(action)
 
 
-def command_parser(docstring):
+def command_parser(docstring: str | None) -> argparse.ArgumentParser:
     """An ArgumentParser whose description is a script's module docstring."""
     return argparse.ArgumentParser(description=docstring, formatter_class=HelpFormatter, allow_abbrev=False,
                                    usage="%(prog)s [options]")
 
 
-def run_command(main, parser, arguments=None):
+def run_command(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser,
+                arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and call main(args).
 
     Wrong input (UserError), and what the machine refuses, become one line and exit status 2. When nobody reads what is
@@ -73,7 +79,7 @@ def run_command(main, parser, arguments=None):
         sys.exit(130)
 
 
-def explained(error):
+def explained(error: BaseException) -> str:
     """One sentence about an exception."""
     if isinstance(error, MemoryError):
         return f"there is not enough memory ({str(error) or 'none is left'}): smaller pictures or results need less."
@@ -85,33 +91,33 @@ def explained(error):
 class PatientStream:
     """A text stream that drops what it is given once nobody reads it any more."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         return self._try(self._stream.write, text) or len(text)
 
-    def flush(self):
+    def flush(self) -> None:
         self._try(self._stream.flush)
 
-    def _try(self, action, *arguments):
+    def _try(self, action: Callable, *arguments: Any) -> Any:
         try:
             return action(*arguments)
         except BrokenPipeError:
             to_nowhere(self._stream)
 
 
-def to_nowhere(stream):
+def to_nowhere(stream: Any) -> None:
     """From now on drop what is written to an open file."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
-def open_standard_streams():
+def open_standard_streams() -> None:
     """Give a process that was started without standard streams some: else files it opens would take their numbers."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -125,14 +131,15 @@ def open_standard_streams():
 open_standard_streams()
 
 
-def number(kind=float, low=-math.inf, high=math.inf, low_excluded=False):
+def number(kind: Callable[[str], Any] = float, low: float = -math.inf, high: float = math.inf,
+           low_excluded: bool = False) -> Callable[[str], Any]:
     """An argparse type: a number of this kind with low <= x <= high (low < x if low_excluded)."""
     noun = "a whole number" if kind is int else "a number"
     bounds = [f"{'above' if low_excluded else 'at least'} {low}"] if low != -math.inf else []
     bounds += [f"at most {high}"] if high != math.inf else []
     expected = f"{noun} {' and '.join(bounds)}".strip()
 
-    def parse(text):
+    def parse(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
@@ -144,7 +151,7 @@ def number(kind=float, low=-math.inf, high=math.inf, low_excluded=False):
     return parse
 
 
-def picture_size(text):
+def picture_size(text: str) -> tuple[int, int]:
     """WIDTHxHEIGHT of a picture to draw as (height, width). Raises UserError."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     width, height = map(int, match.groups()) if match else (0, 0)
@@ -154,7 +161,7 @@ def picture_size(text):
     return height, width
 
 
-def run_name(text):
+def run_name(text: str) -> str:
     """An argparse type: the name of a run, which becomes a part of the name of a folder."""
     if not re.fullmatch(r"[^./\\\0][^/\\\0]{0,99}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name: expected 1 to 100 characters, without / and \\, and no "
@@ -167,7 +174,7 @@ def run_name(text):
 
 
 @contextmanager
-def quiet_stderr():
+def quiet_stderr() -> Iterator[None]:
     """Drop what is written to file descriptor 2, which Python's own sys.stderr does not control."""
     sys.stderr.flush()
     saved = os.dup(2)
@@ -181,7 +188,7 @@ def quiet_stderr():
             os.close(saved)
 
 
-def import_tensorflow():
+def import_tensorflow() -> Any:
     """The module tensorflow, imported without its greetings."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():
@@ -189,7 +196,7 @@ def import_tensorflow():
     return tensorflow
 
 
-def available_memory():
+def available_memory() -> float:
     """Bytes of memory that can still be used, by what Linux reports of the machine and of its container; else inf."""
     try:
         machine = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -208,7 +215,7 @@ def available_memory():
 # Files
 
 
-def save_picture(path, pixels):
+def save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write uint8 [H, W, 3] as PNG or JPEG, by the name's ending, never leaving half a file."""
     from PIL import Image
 
@@ -216,14 +223,14 @@ def save_picture(path, pixels):
         Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, quality=95)
 
 
-def save_tiff(path, picture):
+def save_tiff(path: Path, picture: Any) -> None:
     """Write a picture as a tiled BigTIFF while it is computed, never leaving half a file.
 
     picture: has height and width, and iterates over uint8 [rows, width, 3] from top to bottom.
     """
     from tifffile import imwrite
 
-    def tiles():
+    def tiles() -> Iterator[NDArray[np.uint8]]:
         rows = np.empty((0, picture.width, 3), np.uint8)
         for band in chain(picture, [None]):
             if band is not None:
@@ -238,7 +245,7 @@ def save_tiff(path, picture):
                 photometric="rgb", tile=(TIFF_TILE, TIFF_TILE), compression="zlib", predictor=True)
 
 
-def own_seed(seed, *key):
+def own_seed(seed: Seed, *key: str | int) -> np.random.SeedSequence:
     """The numpy.random.SeedSequence of a stream that no other key shares.
 
     seed: a whole number, or the SeedSequence of a stream to branch off from; key: names and whole numbers.
@@ -248,27 +255,27 @@ def own_seed(seed, *key):
     return np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, *words))
 
 
-def spread(items, count):
+def evenly_spaced(items: np.ndarray, count: int) -> np.ndarray:
     """So many items of an array [N, ...], evenly spread, in their order; where it has fewer, some more than once."""
     return items[np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
-def to_bytes(picture):
+def to_bytes(picture: Any) -> NDArray[np.uint8]:
     """Float array in [0, 1] to uint8, rounded."""
     return np.clip(np.rint(np.asarray(picture, np.float32) * 255), 0, 255).astype(np.uint8)
 
 
 @contextmanager
-def replacing(path):
+def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside this one that takes its name when the block succeeds.
 
     Raises UserError when it cannot be written; then what had that name before is still there.
     """
     path, temporary = Path(path), None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part_", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part_", suffix=path.suffix)
         os.close(handle)
-        temporary = Path(temporary)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
@@ -283,18 +290,18 @@ def replacing(path):
             temporary.unlink(missing_ok=True)
 
 
-def why(error):
+def why(error: BaseException) -> str:
     """What an exception says, in one line."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
-def _umask():
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
-def output_file(text):
+def output_file(text: str) -> Path:
     """An argparse type: the path of a file to write, in a folder that is there."""
     path = Path(text)
     if os.path.isdir(path) or not os.path.isdir(path.parent) or not os.access(path.parent, os.W_OK):
@@ -302,7 +309,7 @@ def output_file(text):
     return path
 
 
-def writable_folder(path):
+def writable_folder(path: str | Path) -> Path:
     """Make a folder, or raise UserError when it cannot be written."""
     path = Path(path)
     try:

@@ -1,11 +1,15 @@
 """Packs on disk: crops with a description, as OUT.npy with OUT.dev.npy and OUT.json, or as OUT.zip of JPEGs."""
 import json
 import zipfile
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from archive.sky_sources import READERS
@@ -17,13 +21,14 @@ JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_OPTIMIZE, 1,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
-def check_ending(path):
+def check_ending(path: Path) -> None:
     """Raise UserError unless the name of a pack says how it is stored."""
     if path.suffix not in (".npy", ".zip"):
         raise UserError(f"{path} must end in .npy or .zip, as a pack does.")
 
 
-def open_pack(path, training=None, development=None):
+def open_pack(path: Path, training: int | None = None,
+              development: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
     """The crops of a pack, at most so many as given: uint8 [N, S, S, 3], uint8 [M, S, S, 3]; and its description.
 
     Those of a .npy are memory-mapped, those of a .zip decoded into memory. Raises UserError when they cannot be read.
@@ -41,18 +46,18 @@ def open_pack(path, training=None, development=None):
     return crops[:training], dev_crops[:development], description
 
 
-def npy_files(path):
+def npy_files(path: Path) -> tuple[Path, Path, Path]:
     """The three files of a .npy pack: training crops, development crops, description."""
     return path, path.with_suffix(".dev.npy"), path.with_suffix(".json")
 
 
-def read_npy(path):
+def read_npy(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
     """Training crops, development crops and description of a .npy pack."""
     *files, text = npy_files(path)
     return *(np.load(file, mmap_mode="r") for file in files), json.loads(text.read_text())
 
 
-def read_zip(path, *limits):
+def read_zip(path: Path, *limits: int | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
     """Training crops, development crops and description of a .zip pack; limits: at most so many of each, or None."""
     with zipfile.ZipFile(path) as archive:
         description = json.loads(archive.read(DESCRIPTION))
@@ -61,11 +66,11 @@ def read_zip(path, *limits):
     return *parts, description
 
 
-def decoded(archive, part, number, size):
+def decoded(archive: zipfile.ZipFile, part: str, number: int, size: int) -> NDArray[np.uint8]:
     """The first crops of a part of an open .zip pack, uint8 [number, size, size, 3]."""
     crops = np.empty((number, size, size, 3), np.uint8)
 
-    def decode(row):
+    def decode(row: int) -> None:
         name, crop = MEMBER.format(part, row), None
         content = np.frombuffer(archive.read(name), np.uint8)
         with suppress(cv2.error):
@@ -79,7 +84,7 @@ def decoded(archive, part, number, size):
     return crops
 
 
-def write_npy(path, rows, description):
+def write_npy(path: Path, rows: Mapping[str, Iterable[Any]], description: dict[str, Any]) -> None:
     """Write a .npy pack of {part: iterator of uint8 [S, S, 3]}."""
     *files, text = npy_files(path)
     for file, (part, crops) in zip(files, rows.items(), strict=True):
@@ -92,7 +97,7 @@ def write_npy(path, rows, description):
         temporary.write_text(json.dumps(description))
 
 
-def write_zip(path, rows, description):
+def write_zip(path: Path, rows: Mapping[str, Iterable[Any]], description: dict[str, Any]) -> None:
     """Write a .zip pack of {part: iterator of uint8 [S, S, 3]}."""
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         archive.writestr(DESCRIPTION, json.dumps(description))

@@ -5,6 +5,7 @@ import stat
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.Image import Transpose
 
@@ -35,7 +37,7 @@ warnings.filterwarnings("ignore", module="PIL")  # about metadata that are not r
 
 
 @contextmanager
-def open_picture(path):
+def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Yield the opened PIL image of a picture file.
 
     Whatever its decoder raises, here and in the block, becomes a UserError.
@@ -58,7 +60,7 @@ def open_picture(path):
         raise UserError(f"{path} cannot be read as a picture ({why(error)}).") from None
 
 
-def lack_of_memory(image):
+def lack_of_memory(image: Image.Image) -> str | None:
     """What to say about an opened PIL image that needs more memory than there is, or None."""
     needed = image.width * image.height * (12 if image.mode in ("1", "L", "P", "RGB") else 24)  # with all copies
     if needed < SMALL or needed < 0.8 * (free := available_memory()):
@@ -67,13 +69,13 @@ def lack_of_memory(image):
             f"{free / 1e9:.1f} GB are free")
 
 
-def is_heic(path):
+def is_heic(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as HEIC pictures do, whatever its name is."""
     with open(path, "rb") as file:
         return re.match(rb"....ftyp(hei|hev|mif|msf)", file.read(11), re.DOTALL) is not None
 
 
-def read_picture(path):
+def read_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Decode a picture of any mode: upright (EXIF), in sRGB, laid on its own mean colour where it is transparent.
 
     Returns uint8 [H, W, 3]. Raises UserError for a file that is no picture or is smaller than 8 pixels.
@@ -86,14 +88,14 @@ def read_picture(path):
     return pixels
 
 
-def picture_shape(path):
+def picture_shape(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Height and width of a picture file as it is stored, or None where it cannot be read."""
     with suppress(UserError), open_picture(path) as image:
         return image.size[::-1]
     return None
 
 
-def orientation(image):
+def orientation(image: Image.Image) -> int:
     """The EXIF orientation of a PIL image, 1 to 8, whatever else its EXIF holds."""
     try:
         found = image.getexif().get(ORIENTATION)
@@ -102,12 +104,12 @@ def orientation(image):
         return 1
 
 
-def upright_shape(image):
+def upright_shape(image: Image.Image) -> tuple[int, int]:
     """Height and width of a PIL image when it is upright."""
     return image.size if orientation(image) >= 5 else image.size[::-1]
 
 
-def rgb(image):
+def rgb(image: Image.Image) -> NDArray[np.uint8]:
     """The pixels of an opened PIL image as read_picture gives them, uint8 [H, W, 3]."""
     image.load()  # which turns a TIFF already
     profile, turn = image.info.get("icc_profile"), TURNS.get(orientation(image))
@@ -122,7 +124,7 @@ def rgb(image):
     return np.asarray(image.transpose(turn) if turn is not None else image)
 
 
-def in_eight_bits(image):
+def in_eight_bits(image: Image.Image) -> Image.Image:
     """A PIL image of at most 8 bits a channel: those of integers and floats in mode L, all others as they are."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
         return image
@@ -133,7 +135,7 @@ def in_eight_bits(image):
     return Image.fromarray(np.rint(values.clip(0, 255, out=values), out=values).astype(np.uint8))
 
 
-def scale_of(values, mode):
+def scale_of(values: NDArray[np.float32], mode: str) -> float:
     """What is white among the values of a picture of mode I, I;16 or F. Raises ValueError when none is finite.
 
     65535 for 16 bits; 1 for floats of which most are not above it; for others 255, or nearly the brightest above that.
@@ -151,7 +153,7 @@ def scale_of(values, mode):
     return next((white for white in whites if brightest <= white), brightest)
 
 
-def in_srgb(image, profile):
+def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """A PIL image without alpha in mode RGB, its colours converted from an ICC profile (bytes, or None) to sRGB."""
     if image.mode == "LAB":
         return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), SRGB, outputMode="RGB")
@@ -166,7 +168,7 @@ SRGB = ImageCms.createProfile("sRGB")
 
 
 @lru_cache(64)
-def changes_colours(profile, mode):
+def changes_colours(profile: bytes, mode: str) -> bool:
     """Whether an ICC profile (bytes) is for this mode and gives colours other than Pillow's own conversion."""
     levels = np.arange(0, 256, 15, dtype=np.uint8)
     grid = np.stack(np.meshgrid(*[levels] * len(mode)), axis=-1)
@@ -178,7 +180,7 @@ def changes_colours(profile, mode):
     return bool(np.abs(np.int16(converted) - np.int16(test.convert("RGB"))).max() > SAME_COLOUR)
 
 
-def on_own_colour(image, alpha):
+def on_own_colour(image: Image.Image, alpha: Image.Image) -> Image.Image:
     """A PIL image of mode RGB, laid on the mean colour of what is opaque in it. alpha: image of mode L."""
     size = min(image.width, 256), min(image.height, 256)
     colours = np.asarray(image.resize(size, Image.Resampling.NEAREST), np.float64).reshape(-1, 3)
@@ -201,12 +203,12 @@ class Folder:
 
     path: Path
     place: str  # the first folder below the root, or "." for the root
-    pictures: list
-    left_out: Counter  # how many of its entries are hidden, own results, or other files
+    pictures: list[Path]
+    left_out: Counter[str]  # how many of its entries are hidden, own results, or other files
     error: str | None = None  # why it cannot be read
 
 
-def walk(root, recursive=True):
+def walk(root: str | os.PathLike[str], recursive: bool = True) -> Iterator[Folder]:
     """Yield every Folder below root, sorted. Links to folders are followed, but no folder is visited twice.
 
     Hidden folders and those that systems keep for themselves are passed over.
@@ -232,14 +234,14 @@ def walk(root, recursive=True):
             waiting += [(path / name, name if place == "." else place) for name in reversed(folders)]
 
 
-def listing(path):
+def listing(path: str | os.PathLike[str]) -> tuple[list[os.DirEntry], tuple[int, int]]:
     """The entries of a folder, [os.DirEntry] sorted by name, and what identifies the folder. Raises OSError."""
     found = os.stat(path)
     with os.scandir(path) as entries:
         return sorted(entries, key=lambda entry: entry.name), (found.st_dev, found.st_ino)
 
 
-def kind_of(entry, results=()):
+def kind_of(entry: os.DirEntry, results: Collection[str] = ()) -> str:
     """What an os.DirEntry is: "picture", "folder", "hidden", "results of outpainting.py" or "other files"."""
     if is_hidden(entry.name):
         return "hidden"
@@ -250,12 +252,12 @@ def kind_of(entry, results=()):
     return "results of outpainting.py" if entry.name in results else "picture"
 
 
-def is_hidden(name):
+def is_hidden(name: str) -> bool:
     """Whether the name of a file or folder says that no person put it there."""
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
-def is_folder(entry):
+def is_folder(entry: os.DirEntry) -> bool:
     """Whether an os.DirEntry is a folder to look into, or a link to one."""
     try:
         return entry.is_dir() and not is_hidden(entry.name)
@@ -263,14 +265,14 @@ def is_folder(entry):
         return False
 
 
-def own_results(names):
+def own_results(names: Iterable[str]) -> set[str]:
     """What outpainting.py wrote, beside the reports that are among these names."""
     reports = list(filter(None, map(REPORT.fullmatch, names)))
     return {f"{found[1]}_{kind}.png" for found in reports for kind in ("low", "4x")} | {
         f"{found[2]}_source.png" for found in reports}
 
 
-def picture_files(path, recursive=True):
+def picture_files(path: str | os.PathLike[str], recursive: bool = True) -> list[Path]:
     """Sorted picture files of a folder, or the one file that path names. Raises UserError when there is none.
 
     Says on stderr what it leaves out.
@@ -284,7 +286,8 @@ def picture_files(path, recursive=True):
         raise UserError(f"{path} cannot be read ({error.strerror}): name a picture or a folder of pictures.") from None
     if not stat.S_ISDIR(mode):
         return [path]
-    files, left_out = [], Counter()
+    files: list[Path] = []
+    left_out: Counter[str] = Counter()
     for folder in walk(path, recursive):
         if folder.error and folder.path == path:
             raise UserError(f"{path} cannot be read ({folder.error}).")

@@ -7,6 +7,7 @@
 A file is downloaded as <name>.part, which a later try continues, and takes its name when it is whole. A lost connection
 is opened again. A server whose host key is not the known one is refused.
 """
+import argparse
 import errno
 import getpass
 import logging
@@ -19,12 +20,15 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from queue import LifoQueue
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from archive.pictures import is_hidden, read_picture
@@ -46,7 +50,7 @@ NOON = 12 * 60  # minutes
 # Command line
 
 
-def add_server_options(parser):
+def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say on which server the frames lie and how to log in."""
     group = parser.add_argument_group(
         "server", "Frames over SFTP. Without --key the SSH agent and the keys in ~/.ssh are tried. A password, or the "
@@ -65,7 +69,7 @@ def add_server_options(parser):
                        help="at most this many frames per place")
 
 
-def connect(args):
+def connect(args: argparse.Namespace) -> "Server":
     """The Server that the options of add_server_options name, to be used in a with statement."""
     return Server(args)
 
@@ -74,15 +78,15 @@ def connect(args):
 # Days and times
 
 
-def noon_position(names):
+def noon_position(names: Sequence[str]) -> int:
     """Position of the first frame from noon on in a day's sorted names; the middle where the names do not tell."""
-    times = [time_of_day(name) for name in names]
-    if times and None not in times and times == sorted(times) and times[-1] >= NOON:
+    times = [minutes for name in names if (minutes := time_of_day(name)) is not None]
+    if times and len(times) == len(names) and times == sorted(times) and times[-1] >= NOON:
         return next(position for position, minutes in enumerate(times) if minutes >= NOON)
     return len(names) // 2
 
 
-def blueness(picture):
+def blueness(picture: NDArray[np.uint8]) -> float:
     """How much bluer than red uint8 [H, W, 3] is on average, -1 to 1."""
     red, _, blue = picture.reshape(-1, 3).mean(0) / 255
     return float(blue - red)
@@ -92,7 +96,7 @@ def blueness(picture):
 # Connection
 
 
-def known_hosts_file(args):
+def known_hosts_file(args: argparse.Namespace) -> str:
     """The file of known host keys as one writes it in a shell."""
     return shlex.quote(str(args.known_hosts)) if args.known_hosts else USER_KNOWN_HOSTS
 
@@ -100,16 +104,16 @@ def known_hosts_file(args):
 class HostKeyPolicy:
     """Refuses a host key that is not known, which paramiko asks it about, or has changed; says how to accept it."""
 
-    def __init__(self, args):
+    def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.name = args.server if args.port == 22 else f"[{args.server}]:{args.port}"  # in a file of known hosts
 
-    def missing_host_key(self, _client, _name, key):
+    def missing_host_key(self, _client: Any, _name: str, key: Any) -> None:
         raise UserError(f"The host key of {self.args.server} is not known: compare its fingerprint "
                         f"{key.algorithm_name} {key.fingerprint} with the one its owner gives you, and accept it with "
                         f"`{self.accept(key)}`.")
 
-    def changed(self, error):
+    def changed(self, error: Any) -> UserError:
         """UserError for a paramiko BadHostKeyException."""
         return UserError(
             f"The host key of {self.args.server} is {error.key.algorithm_name} {error.key.fingerprint} and no longer "
@@ -117,13 +121,13 @@ class HostKeyPolicy:
             f"its owner confirms the new fingerprint, accept it with "
             f"`ssh-keygen -f {known_hosts_file(self.args)} -R {shlex.quote(self.name)}; {self.accept(error.key)}`.")
 
-    def accept(self, key):
+    def accept(self, key: Any) -> str:
         """The command that accepts this very key, whatever the server shows by then."""
         line = f"{self.name} {key.get_name()} {key.get_base64()}"
         return f"echo {shlex.quote(line)} >> {known_hosts_file(self.args)}"
 
 
-def read_key(file, password):
+def read_key(file: Path, password: str | None) -> Any:
     """A private key, decrypted with the password where it is encrypted. Raises UserError when it cannot be read."""
     import paramiko
 
@@ -138,7 +142,7 @@ def read_key(file, password):
         raise UserError(f"--key {file} is no private key, or ${PASSWORD_VARIABLE} is not its passphrase.") from None
 
 
-def own_name():
+def own_name() -> str:
     """The login that a user has here. Raises UserError where there is none, as in some containers."""
     try:
         return getpass.getuser()
@@ -146,7 +150,7 @@ def own_name():
         raise UserError("Your login has no name here: give --username, as which to log in.") from None
 
 
-def reason(error):
+def reason(error: Exception) -> str:
     """What went wrong, in a few words."""
     return getattr(error, "strerror", None) or str(error) or "no answer"
 
@@ -154,12 +158,13 @@ def reason(error):
 class Connection:
     """One SFTP session, opened on first use and again after it was lost."""
 
-    def __init__(self, args, key, password):
+    def __init__(self, args: argparse.Namespace, key: Any, password: str | None) -> None:
         self.args, self.key, self.password = args, key, password
         self.username = args.username or own_name()
-        self.client = self.sftp = None
+        self.client: Any = None  # of paramiko
+        self.sftp: Any = None
 
-    def run(self, action):
+    def run(self, action: Callable[[Any], Any]) -> Any:
         """Return action(sftp: paramiko.SFTPClient), tried again with a new session when the connection is lost.
 
         Raises UserError when it is lost again and again, and what action raises for other reasons.
@@ -178,11 +183,11 @@ class Connection:
         raise UserError(f"The connection to {self.args.server} was lost {ATTEMPTS} times in a row ({lost}): what has "
                         "arrived is kept, so run the same command again later.")
 
-    def _is_lost(self, error):
+    def _is_lost(self, error: Exception) -> bool:
         refused = isinstance(error, OSError) and not isinstance(error, (TimeoutError, ConnectionError))
         return self.sftp is None or not refused or self.sftp.get_channel().closed
 
-    def open(self):
+    def open(self) -> Any:
         """Connect, check the host key and log in; returns the session.
 
         Raises UserError for what trying again does not mend, else OSError, EOFError or paramiko.SSHException.
@@ -213,7 +218,7 @@ class Connection:
                 self.close()
         return self.sftp
 
-    def _load_host_keys(self):
+    def _load_host_keys(self) -> None:
         import paramiko
 
         for file in (SYSTEM_KNOWN_HOSTS, self.args.known_hosts or os.path.expanduser(USER_KNOWN_HOSTS)):
@@ -224,7 +229,7 @@ class Connection:
             except (OSError, ValueError, paramiko.hostkeys.InvalidHostKey) as error:
                 raise UserError(f"The known host keys in {file} cannot be read ({reason(error)}).") from None
 
-    def _open_sftp(self):
+    def _open_sftp(self) -> Any:
         # paramiko waits without end for the server to start the session, unless the connection is closed.
         watchdog = threading.Timer(self.args.timeout, self.client.close)
         watchdog.start()
@@ -235,20 +240,20 @@ class Connection:
         sftp.get_channel().settimeout(self.args.timeout)
         return sftp
 
-    def _is_rejected(self, error):
+    def _is_rejected(self, error: Exception) -> bool:
         """Whether the login failed, rather than the connection on the way."""
         import paramiko
 
         told = isinstance(error, paramiko.AuthenticationException) or "authentication methods" in str(error)
         return told and self.client.get_transport().is_active() and "timeout" not in str(error)
 
-    def _rejected(self):
+    def _rejected(self) -> str:
         tried = f"--key {self.args.key}" if self.key else "the SSH agent and the keys in ~/.ssh"
         tried += f" and the password in ${PASSWORD_VARIABLE}" if self.password else ""
         return (f"{self.args.server} does not let {self.username} in with {tried}: check "
                 f"--username, and name another --key or set ${PASSWORD_VARIABLE}.")
 
-    def close(self):
+    def close(self) -> None:
         if self.client:
             self.client.close()
         self.client = self.sftp = None
@@ -258,7 +263,7 @@ class Connection:
 # Files
 
 
-def download(sftp, remote, target):
+def download(sftp: Any, remote: str, target: Path) -> None:
     """Fetch the remote file as target, going on with <target>.part where that is the beginning of the same file.
 
     Raises OSError when the file is gone, may not be read or changes meanwhile, and when target cannot be written.
@@ -283,7 +288,7 @@ def download(sftp, remote, target):
     part.replace(target)
 
 
-def listing(sftp, folder):
+def listing(sftp: Any, folder: str) -> dict[str, Any]:
     """The entries of a remote folder, {name: paramiko.SFTPAttributes} sorted by name; links show what they lead to."""
     entries = {}
     for entry in sorted(sftp.listdir_attr(folder), key=lambda entry: entry.filename):
@@ -299,7 +304,7 @@ def listing(sftp, folder):
     return entries
 
 
-def skip(remote, error):
+def skip(remote: str, error: Exception) -> None:
     """Name a file or folder of the server that cannot be had."""
     tqdm.write(f"Skipped {remote}: {reason(error)}.", file=sys.stderr)
 
@@ -314,18 +319,18 @@ class Server:
     Everything raises UserError when the connection cannot be opened or stays lost.
     """
 
-    def __init__(self, args):
+    def __init__(self, args: argparse.Namespace) -> None:
         self.host, self.root = args.server, args.server_path
         logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints tracebacks of lost connections
         password = os.environ.get(PASSWORD_VARIABLE)
         key = read_key(args.key, password) if args.key else None
         # The passphrase of a key is not a password, and no server ever gets it.
         self._connections = [Connection(args, key, None if key else password) for _ in range(CONNECTIONS)]
-        self._idle = LifoQueue()
+        self._idle: LifoQueue[Connection] = LifoQueue()
         for connection in self._connections:
             self._idle.put(connection)
 
-    def __enter__(self):
+    def __enter__(self) -> "Server":
         import paramiko
 
         connection = self._connections[-1]
@@ -335,15 +340,15 @@ class Server:
             raise UserError(f"{self.host} port {connection.args.port} cannot be reached ({reason(error)}).") from None
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         for connection in self._connections:
             connection.close()
 
-    def places(self):
+    def places(self) -> list[str]:
         """Sorted names of the places. Raises UserError when the folder does not exist or may not be read."""
         return self._folders(self.root)
 
-    def fetch_day(self, place, folder, count, seed):
+    def fetch_day(self, place: str, folder: str | Path, count: int, seed: int) -> list[Path]:
         """Download up to count consecutive frames from noon on, of the bluest of some random days of a place.
 
         They come to folder/<place>/<day>/; what is there already is not fetched again. Returns their sorted paths: none
@@ -360,9 +365,10 @@ class Server:
         target = writable_folder(Path(folder) / place / day)
         return self._fetch([(*frame, target / posixpath.basename(frame[0])) for frame in frames[:count]], place)
 
-    def _bluest(self, place, candidates):
+    def _bluest(self, place: str,
+                candidates: list[tuple[str, list[tuple[str, int]]]]) -> tuple[str, list[tuple[str, int]]]:
         """Of candidates (day, frames) the one whose first frame is bluest."""
-        def score(frame):
+        def score(frame: Path) -> float:
             try:
                 return blueness(read_picture(frame))
             except UserError:
@@ -375,7 +381,7 @@ class Server:
             scores = [score(file) for file in first]
         return candidates[int(np.argmax(scores))]
 
-    def _frames(self, folder):
+    def _frames(self, folder: str) -> list[tuple[str, int]]:
         """The frames of a day from noon on: (full name on the server, size in bytes)."""
         try:
             entries = self._run(lambda sftp: listing(sftp, folder))
@@ -386,20 +392,20 @@ class Server:
                   if name.lower().endswith(FRAME_SUFFIXES) and stat.S_ISREG(entry.st_mode)]
         return frames[noon_position([posixpath.basename(name) for name, _ in frames]):]
 
-    def _folders(self, folder):
+    def _folders(self, folder: str) -> list[str]:
         try:
             entries = self._run(lambda sftp: listing(sftp, folder))
         except OSError as error:
             raise UserError(f"The folder {folder} on {self.host} cannot be listed ({reason(error)}).") from None
         return [name for name, entry in entries.items() if stat.S_ISDIR(entry.st_mode)]
 
-    def _fetch(self, frames, label):
+    def _fetch(self, frames: list[tuple[str, int, Path]], label: str) -> list[Path]:
         """Download frames (full name on the server, size, path here), several at once; returns the paths that came."""
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             paths = pool.map(lambda frame: self._fetch_one(*frame), frames)
             return [path for path in tqdm(paths, label, len(frames), unit="frame", disable=None, leave=False) if path]
 
-    def _fetch_one(self, remote, size, target):
+    def _fetch_one(self, remote: str, size: int, target: Path) -> Path | None:
         if target.is_file() and target.stat().st_size == size:
             return target
         try:
@@ -411,7 +417,7 @@ class Server:
             return None
         return target
 
-    def _run(self, action):
+    def _run(self, action: Callable[[Any], Any]) -> Any:
         """Return action(sftp) on a connection that is idle."""
         connection = self._idle.get()
         try:

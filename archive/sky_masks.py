@@ -7,10 +7,13 @@ and which way it points says more: those of clouds point everywhere and cancel i
 (static_edges). So what static edges outline is landscape, and the thesis's statistics confirm the weak ones (sky_mask).
 What is left of the sky behind branches, wires and roofs looks like the sky around it over the frames (sky_between).
 """
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 REFERENCE_AREA = 1600 * 1200  # frames of the thesis; all areas and lengths below are for this size
 EDGE = 0.02  # of values in [0, 1]: a smaller gradient is no edge
@@ -44,18 +47,20 @@ OVERLAY_BORDER = 0.05  # of the frame: overlays so near to its border are masked
 LETTER_GAP, TEXT_MARGIN = 20, 18  # pixels between parts of one overlay, and around text
 PANEL_SIDES, EDGE_WIDTH = 0.9, 3  # share of the sides with edges; pixels that static edges are wide to either side
 CORNER = 0.25  # of width and height of the frame: the corners where overlays may touch trees
+Box = tuple[int, ...]  # left, top, width, height in pixels
+Pair = tuple[int, float]  # thresholds of the thesis: longest run in frames, share in percent
 THESIS_BOXES = ((0, 0, 270, 115), (-250, 0, 250, 250))  # its logo and its text, at this size
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One frame
 
 
-def length_scale(shape):
+def length_scale(shape: Sequence[int]) -> float:
     """What lengths for 1600x1200 are multiplied with for this (height, width)."""
     return (shape[0] * shape[1] / REFERENCE_AREA) ** 0.5
 
 
-def gradient_mask(frame, threshold=EDGE):
+def gradient_mask(frame: NDArray[np.uint8], threshold: float = EDGE) -> NDArray[np.bool]:
     """Where |d/dx| + |d/dy| of uint8 [H, W, 3], averaged over the colours, is above threshold x 255. Bool [H, W].
 
     Differences are to the next pixel; there is none in the last row and column. threshold: below 1/3.
@@ -66,31 +71,32 @@ def gradient_mask(frame, threshold=EDGE):
     return cv2.transform(total, np.ones((1, 3), np.float32)) > 3 * 255 * threshold
 
 
-def closed(mask, times=CLOSINGS):
+def closed(mask: NDArray[np.bool], times: int = CLOSINGS) -> NDArray[np.bool]:
     """Closing with a 3x3 square: dilated so many times, then eroded as often. Bool [H, W]."""
     square = np.ones((3, 3), np.uint8)
     return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, square, iterations=times).astype(bool)
 
 
-def large_regions(mask, area, connectivity):
+def large_regions(mask: NDArray[np.bool], area: float, connectivity: int) -> NDArray[np.bool]:
     """The True regions of bool [H, W] with at least this area in pixels; connectivity 4 or 8."""
+    # skimage.morphology's remove_small_objects and remove_small_holes do the same in 63 ms for 42, at 1600x1200 pixels.
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
     large = stats[:, cv2.CC_STAT_AREA] >= area
     large[0] = False
     return large[labels]
 
 
-def fill_small_sky(mask, area):
+def fill_small_sky(mask: NDArray[np.bool], area: float) -> NDArray[np.bool]:
     """Mask the unmasked regions (4-connected) of less than this area. Bool [H, W]."""
     return ~large_regions(~mask, area, connectivity=4)
 
 
-def drop_small_masked(mask, area):
+def drop_small_masked(mask: NDArray[np.bool], area: float) -> NDArray[np.bool]:
     """Drop the masked regions (8-connected) of less than this area. Bool [H, W]."""
     return large_regions(mask, area, connectivity=8)
 
 
-def mask_boxes(mask, boxes):
+def mask_boxes(mask: NDArray[np.bool], boxes: Iterable[Box]) -> NDArray[np.bool]:
     """Mask rectangles (left, top, width, height) in pixels; a negative left or top counts from the other border."""
     mask = mask.copy()
     height, width = mask.shape
@@ -100,19 +106,19 @@ def mask_boxes(mask, boxes):
     return mask
 
 
-def thesis_boxes(shape):
+def thesis_boxes(shape: Sequence[int]) -> list[Box]:
     """The logo and the text of the thesis's cameras, for frames of this (height, width)."""
     scale = length_scale(shape)
     return [tuple(round(number * scale) for number in box) for box in THESIS_BOXES]
 
 
-def frame_mask(frame, threshold=EDGE):
+def frame_mask(frame: NDArray[np.uint8], threshold: float = EDGE) -> NDArray[np.bool]:
     """Edges of uint8 [H, W, 3], closed, without small regions: the thesis's mask of one frame. Bool [H, W]."""
     scale = length_scale(frame.shape)
     return without_small_regions(closed(gradient_mask(frame, threshold), max(1, round(CLOSINGS * scale))))
 
 
-def without_small_regions(mask):
+def without_small_regions(mask: NDArray[np.bool]) -> NDArray[np.bool]:
     """fill_small_sky, then drop_small_masked, with the areas of the thesis."""
     scale = length_scale(mask.shape)
     return drop_small_masked(fill_small_sky(mask, SMALLEST_SKY * scale**2), SMALLEST_MASKED * scale**2)
@@ -127,29 +133,31 @@ class Statistics:
     """What is known of a camera after some frames; memory does not grow with their number."""
 
     frames: int
-    masked: np.ndarray  # uint16 [H, W], number of frames in which a pixel was masked
-    run: np.ndarray  # uint16 [H, W], frames in the run that is going on
-    longest: np.ndarray  # uint16 [H, W], frames in the longest run
-    slope_x: np.ndarray  # int16 [H, W, 3], sum of differences to the right, each clipped to EDGE
-    slope_y: np.ndarray  # int16 [H, W, 3], the same downwards
-    steepness: np.ndarray  # float32 [H, W], sum of the absolute values of both over the colours
-    total: np.ndarray  # float32 [H, W, 3], sum of the frames
-    squares: np.ndarray  # float32 [H, W, 3], sum of their squares
-    brightest: np.ndarray  # uint8 [H, W, 3], the brightest frame
-    clearest: np.ndarray  # uint8 [H, W, 3], the frame with the most edges
-    levels: np.ndarray  # float64 [2], brightness of the one and share of edges of the other
-    shifts: np.ndarray  # int [frames, 2], how far right and down each frame's landscape lies from where it first lay
+    masked: NDArray[np.uint16]  # [H, W], number of frames in which a pixel was masked
+    run: NDArray[np.uint16]  # [H, W], frames in the run that is going on
+    longest: NDArray[np.uint16]  # [H, W], frames in the longest run
+    slope_x: NDArray[np.int16]  # [H, W, 3], sum of differences to the right, each clipped to EDGE
+    slope_y: NDArray[np.int16]  # [H, W, 3], the same downwards
+    steepness: NDArray[np.float32]  # [H, W], sum of the absolute values of both over the colours
+    total: NDArray[np.float32]  # [H, W, 3], sum of the frames
+    squares: NDArray[np.float32]  # [H, W, 3], sum of their squares
+    brightest: NDArray[np.uint8]  # [H, W, 3], the brightest frame
+    clearest: NDArray[np.uint8]  # [H, W, 3], the frame with the most edges
+    levels: NDArray[np.float64]  # [2], brightness of the one and share of edges of the other
+    shifts: NDArray[np.integer]  # [frames, 2], how far right and down a frame's landscape lies from where it first lay
 
     @classmethod
-    def empty(cls, shape):
+    def empty(cls, shape: Sequence[int]) -> "Statistics":
         """Statistics of no frame yet, for frames of this (height, width)."""
-        counts = [np.zeros(shape, np.uint16) for _ in range(3)]
-        slopes = [np.zeros((*shape, 3), np.int16) for _ in range(2)]
-        frames = [np.zeros((*shape, 3), np.uint8) for _ in range(2)]
-        sums = np.zeros(shape, np.float32), *(np.zeros((*shape, 3), np.float32) for _ in range(2))
-        return cls(0, *counts, *slopes, *sums, *frames, np.full(2, -1.0), np.zeros((0, 2), int))
+        masked, run, longest = (np.zeros(shape, np.uint16) for _ in range(3))
+        slope_x, slope_y = (np.zeros((*shape, 3), np.int16) for _ in range(2))
+        total, squares = (np.zeros((*shape, 3), np.float32) for _ in range(2))
+        brightest, clearest = (np.zeros((*shape, 3), np.uint8) for _ in range(2))
+        return cls(0, masked, run, longest, slope_x, slope_y, np.zeros(shape, np.float32), total, squares, brightest,
+                   clearest, np.full(2, -1.0), np.zeros((0, 2), int))
 
-    def add(self, frame, mask, slopes, steepness, shift=(0, 0)):
+    def add(self, frame: NDArray[np.uint8], mask: NDArray[np.bool], slopes: NDArray[np.int16],
+            steepness: NDArray[np.uint8], shift: Sequence[int] = (0, 0)) -> None:
         """Add the next frame: uint8 [H, W, 3], frame_mask(frame), what clipped_slopes(frame) returns, and its shift.
 
         Everything but the mask is moved back by the shift first.
@@ -174,30 +182,30 @@ class Statistics:
                 setattr(self, name, original)
 
     @property
-    def looks(self):
+    def looks(self) -> NDArray[np.floating]:
         """How each pixel looks over the frames, float32 [H, W, 6]: mean and deviation of its colours in [0, 1]."""
         mean = self.total / np.float32(255 * self.frames)
         deviation = np.sqrt(np.maximum(self.squares / np.float32(255**2 * self.frames) - mean**2, 0))
         return np.dstack([mean, deviation])
 
     @property
-    def share(self):
+    def share(self) -> NDArray[np.floating]:
         """Share of the frames in which each pixel was masked, float32 [H, W] in [0, 1]."""
         return self.masked / np.float32(max(1, self.frames))
 
-    def save(self, path):
+    def save(self, path: Path) -> None:
         """Write everything as .npz."""
         np.savez(path, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: Path) -> "Statistics":
         """Read what save wrote. Raises one of utilities.DAMAGED for anything else."""
         with np.load(path) as stored:
             arrays = {field.name: stored[field.name] for field in fields(cls)}
         return cls(**{**arrays, "frames": int(arrays["frames"])})
 
 
-def outlines(frame):
+def outlines(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The edges of uint8 [H, W, 3] as camera_shift compares them, float32: a part of the frame, at half its size."""
     height, width = frame.shape[:2]
     grey = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (width // 2, height // 2), interpolation=cv2.INTER_AREA)
@@ -206,7 +214,7 @@ def outlines(frame):
     return (steep - steep.mean()) * cv2.createHanningWindow(steep.shape[::-1], cv2.CV_32F)
 
 
-def camera_shift(reference, other):
+def camera_shift(reference: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[int, int]:
     """How far (right, down) in pixels the landscape lies in one frame from where it is in the reference, from outlines.
 
     Phase correlation (Kuglin and Hines 1975, "The phase correlation image alignment method"). Small and doubtful shifts
@@ -219,7 +227,7 @@ def camera_shift(reference, other):
     return shift if likely and max(map(abs, shift)) >= SMALLEST_SHIFT else (0, 0)
 
 
-def moved(values, shift):
+def moved(values: np.ndarray, shift: Sequence[int]) -> np.ndarray:
     """Values [H, W] or [H, W, N], moved (right, down) by a shift in pixels; the border repeats."""
     height, width = values.shape[:2]
     rows = np.clip(np.arange(height) - shift[1], 0, height - 1)
@@ -227,7 +235,7 @@ def moved(values, shift):
     return np.ascontiguousarray(values[rows][:, columns])
 
 
-def clipped_slopes(frame, threshold=EDGE):
+def clipped_slopes(frame: NDArray[np.uint8], threshold: float = EDGE) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
     """Signed differences of uint8 [H, W, 3] to the right and downwards, clipped to +-threshold x 255.
 
     Returns both, int16 [H, W, 3] and 0 in the last column or row, and the sum of their absolute values over the
@@ -246,24 +254,25 @@ def clipped_slopes(frame, threshold=EDGE):
 # The mask of the thesis
 
 
-def final_mask(share, longest, share_threshold, run_threshold):
+def final_mask(share: NDArray[np.floating], longest: NDArray[np.uint16], share_threshold: float,
+               run_threshold: float) -> NDArray[np.bool]:
     """Masked where share (in [0, 1]) and longest run (in frames) both exceed their thresholds. Bool [H, W]."""
     return (share > share_threshold) & (longest > run_threshold)
 
 
-def fill_below(mask):
+def fill_below(mask: NDArray[np.bool]) -> NDArray[np.bool]:
     """Mask everything below the masked regions that span the whole width. Bool [H, W]."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     spanning = np.intersect1d(labels[:, 0], labels[:, -1])
-    return mask | below(np.isin(labels, spanning[spanning > 0]))
+    return mask | filled_downwards(np.isin(labels, spanning[spanning > 0]))
 
 
-def below(mask):
+def filled_downwards(mask: NDArray[np.bool]) -> NDArray[np.bool]:
     """Every pixel of bool [H, W] with a True pixel above it in its column, and those themselves."""
     return np.maximum.accumulate(mask, axis=0)
 
 
-def thesis_mask(statistics, pair, boxes=()):
+def thesis_mask(statistics: Statistics, pair: Pair, boxes: Iterable[Box] = ()) -> NDArray[np.bool]:
     """The mask of the thesis for a pair of thresholds (frames, percent), with boxes masked. Bool [H, W]."""
     mask = final_mask(statistics.share, statistics.longest, pair[1] / 100, pair[0])
     return fill_below(mask_boxes(drop_small_masked(mask, SMALLEST_MASKED * length_scale(mask.shape)**2), boxes))
@@ -273,7 +282,7 @@ def thesis_mask(statistics, pair, boxes=()):
 # Static edges
 
 
-def static_edges(statistics):
+def static_edges(statistics: Statistics) -> NDArray[np.float32]:
     """Strength of the edges that stay where they are. Float32 [H, W], 0 or more; 1 is hardly reached by chance.
 
     The larger of signed_edges and unsigned_edges, each in units of what it hardly exceeds in the sky. Clouds and noise
@@ -282,25 +291,25 @@ def static_edges(statistics):
     """
     signed, unsigned = signed_edges(statistics), unsigned_edges(statistics)
     bands = np.array_split(np.arange(len(signed)), NOISE_BANDS)
-    calmest = min(bands, key=lambda rows: np.median(signed[rows]))
-    return np.maximum(*(edges / np.float32(max(WEAKEST_EDGE, NOISE_FACTOR * np.median(edges[calmest])))
+    calmest = min(bands, key=lambda rows: float(np.median(signed[rows])))
+    return np.maximum(*(edges / np.float32(max(WEAKEST_EDGE, NOISE_FACTOR * float(np.median(edges[calmest]))))
                         for edges in (signed, unsigned)))
 
 
-def signed_edges(statistics):
+def signed_edges(statistics: Statistics) -> NDArray[np.float32]:
     """The mean over the frames of the clipped slopes, as a share of the frames with an edge. Float32 [H, W].
 
     The edges of clouds point everywhere and cancel. Blurred by EDGE_BLUR, then as in gradient_mask summed over both
     directions and averaged over the colours.
     """
-    total = 0
+    total = np.zeros(statistics.masked.shape, np.float32)
     for slope in (statistics.slope_x, statistics.slope_y):
         slope = np.abs(cv2.GaussianBlur(slope.astype(np.float32), (0, 0), EDGE_BLUR))
         total = total + cv2.transform(slope, np.full((1, 3), 1 / 3, np.float32))
     return total / (statistics.frames * EDGE * 255)
 
 
-def unsigned_edges(statistics):
+def unsigned_edges(statistics: Statistics) -> NDArray[np.float32]:
     """How much steeper a pixel is than those around it in the mean over the frames, as a share. Float32 [H, W].
 
     Snow and glass are brighter than the sky in some frames and darker in others, so that their outlines cancel in
@@ -311,7 +320,7 @@ def unsigned_edges(statistics):
     return cv2.morphologyEx(steep, cv2.MORPH_TOPHAT, np.ones((RIDGE, RIDGE), np.uint8))
 
 
-def split_overlays(mask):
+def split_overlays(mask: NDArray[np.bool]) -> tuple[NDArray[np.bool], NDArray[np.bool]]:
     """Split the masked regions of bool [H, W] into landscape and overlays (logos, text, bars); both bool [H, W].
 
     Landscape are regions that touch the lower border, or the sides below a third of the height, and wide ones, unless
@@ -322,18 +331,19 @@ def split_overlays(mask):
     landscape = standing(mask)
     seeds = np.zeros_like(mask)
     seeds[:round(OVERLAY_BORDER * height)] = True
-    high = regions_with(spread(mask & ~landscape, LETTER_GAP), seeds) & mask & ~landscape
+    high = regions_with(dilated(mask & ~landscape, LETTER_GAP), seeds) & mask & ~landscape
     upwards = np.ones((2 * round(OVERLAY_HEIGHT * height) + 1, 1), np.uint8)
     known = -1
     while known < (known := landscape.sum()):
-        near = cv2.dilate(below(landscape).astype(np.uint8), upwards).astype(bool)
+        near = cv2.dilate(filled_downwards(landscape).astype(np.uint8), upwards).astype(bool)
         landscape = regions_with(mask & ~high, near) | landscape
     return landscape, mask & ~landscape
 
 
-def standing(mask):
+def standing(mask: NDArray[np.bool]) -> NDArray[np.bool]:
     """The regions of bool [H, W] that touch the lower border, or a side below a third of the height, and wide ones."""
     height, width = mask.shape
+    # skimage.measure.regionprops takes 256 ms for the 14 of this, with 9,000 regions at 1600x1200 pixels.
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     _, top, across, down, _ = stats.T
     keep = (across > OVERLAY_WIDTH * width) & (top + down > BAR_HEIGHT * height)
@@ -342,13 +352,13 @@ def standing(mask):
     return keep[labels]
 
 
-def spread(mask, reach):
+def dilated(mask: NDArray[np.bool], reach: float) -> NDArray[np.bool]:
     """Bool [H, W], dilated by a square that reaches so many pixels at 1600x1200 to each side."""
     size = 2 * round(reach * length_scale(mask.shape)) + 1
     return cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)).astype(bool)
 
 
-def regions_with(mask, seeds):
+def regions_with(mask: NDArray[np.bool], seeds: NDArray[np.bool]) -> NDArray[np.bool]:
     """The regions (8-connected) of mask that hold a seed; both bool [H, W]."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     keep = np.zeros(labels.max() + 1, bool)
@@ -357,7 +367,7 @@ def regions_with(mask, seeds):
     return keep[labels]
 
 
-def overlay_boxes(overlays):
+def overlay_boxes(overlays: NDArray[np.bool]) -> list[Box]:
     """Rectangles (left, top, width, height) around the overlays of bool [H, W].
 
     Letters side by side share a rectangle. A rectangle with edges along its sides is a panel; else it is text, and gets
@@ -366,7 +376,7 @@ def overlay_boxes(overlays):
     height, width = overlays.shape
     scale = length_scale(overlays.shape)
     deep = GROWTH + round(GROWTH * scale)
-    count, labels = cv2.connectedComponents(spread(overlays, LETTER_GAP).astype(np.uint8), connectivity=8)
+    count, labels = cv2.connectedComponents(dilated(overlays, LETTER_GAP).astype(np.uint8), connectivity=8)
     boxes = []
     for label in range(1, count):
         found = overlays & (labels == label)
@@ -388,14 +398,14 @@ def overlay_boxes(overlays):
     return boxes
 
 
-def corner_boxes(landscape):
+def corner_boxes(landscape: NDArray[np.bool]) -> list[Box]:
     """Rectangles (left, top, width, height) around landscape, bool [H, W], that reaches the top in an upper corner.
 
     An overlay that touches a tree below it is landscape for split_overlays, and sky would be seen around its letters.
     """
     height, width = landscape.shape
     down, across = round(CORNER * height), round(CORNER * width)
-    boxes = []
+    boxes: list[Box] = []
     for first in (0, width - across):
         corner = landscape[:down, first:first + across]
         if corner[:round(OVERLAY_BORDER * height)].any():
@@ -414,12 +424,13 @@ def corner_boxes(landscape):
 class SkyMask:
     """A finished mask and how it came about."""
 
-    masked: np.ndarray  # bool [H, W]
-    pair: tuple | None  # the thresholds (frames, percent) used; None: static edges alone
-    overlays: list  # rectangles found, (left, top, width, height)
+    masked: NDArray[np.bool]  # [H, W]
+    pair: Pair | None  # the thresholds used; None: static edges alone
+    overlays: list[Box]  # rectangles found
 
 
-def sky_mask(statistics, boxes=(), pair=None, find_overlays=True):
+def sky_mask(statistics: Statistics, boxes: Iterable[Box] = (), pair: Pair | None = None,
+             find_overlays: bool = True) -> SkyMask:
     """The mask of a camera.
 
     boxes: rectangles (left, top, width, height) to mask besides the overlays found. pair: thresholds (frames, percent)
@@ -432,11 +443,11 @@ def sky_mask(statistics, boxes=(), pair=None, find_overlays=True):
 
     # A stricter look, where the noise is known by height: what it adds to the sky was noise, unless that is a wall, or
     # so much that it must be landscape.
-    calm = evened(edges, ~below(landscape)) / CALMER
+    calm = evened(edges, ~filled_downwards(landscape)) / CALMER
     fewer, others = split_overlays(landscape_edges(calm, confirmed))
-    if (~below(fewer)).mean() <= MOST_GAIN * (~below(landscape)).mean():
-        added = opened(below(landscape) & ~below(fewer), NARROWEST_SKY)
-        walls = calm_regions(added, statistics.steepness, ~below(landscape))
+    if (~filled_downwards(fewer)).mean() <= MOST_GAIN * (~filled_downwards(landscape)).mean():
+        added = opened(filled_downwards(landscape) & ~filled_downwards(fewer), NARROWEST_SKY)
+        walls = calm_regions(added, statistics.steepness, ~filled_downwards(landscape))
         edges, landscape, overlays = calm, fewer | walls, others
 
     shifts = usual_shifts(statistics.shifts)
@@ -444,17 +455,18 @@ def sky_mask(statistics, boxes=(), pair=None, find_overlays=True):
         overlays = split_overlays(statistics.share > ALWAYS)[1]
     found = [*overlay_boxes(overlays), *corner_boxes(landscape)] if find_overlays else []
     boxes = [*found, *boxes]
-    sky = grown(opened(~mask_boxes(below(landscape), boxes), NARROWEST_SKY), edges)
+    sky = grown(opened(~mask_boxes(filled_downwards(landscape), boxes), NARROWEST_SKY), edges)
     sky = large_regions(sky, SMALLEST_SKY * length_scale(sky.shape)**2, connectivity=4)
     looks, outside = statistics.looks, ~mask_boxes(np.zeros_like(sky), boxes)
     for _ in range(3):  # what one turn finds is the sky around for the next
         sky |= sky_between(looks, statistics.steepness, sky, outside)
-    sky &= ~(spread(~sky, BESIDE) & (np.abs(unlikeness(looks, sky)).max(axis=2) > ALIKE))
+    sky &= ~(dilated(~sky, BESIDE) & (np.abs(unlikeness(looks, sky)).max(axis=2) > ALIKE))
     masked = np.any([moved(~sky, shift) for shift in shifts], axis=0)
     return SkyMask(with_margin(mask_boxes(masked, boxes)), pair, found)
 
 
-def sky_between(looks, steepness, sky, outside):
+def sky_between(looks: NDArray[np.floating], steepness: NDArray[np.float32], sky: NDArray[np.bool],
+                outside: NDArray[np.bool]) -> NDArray[np.bool]:
     """Sky seen through the landscape, between branches, wires and roofs, that sky does not hold yet. Bool [H, W].
 
     Regions that look like the sky around them, still more so on average, and end at what looks quite different:
@@ -478,7 +490,7 @@ def sky_between(looks, steepness, sky, outside):
     return keep[labels] & ~calm_regions(keep[labels], steepness, sky)
 
 
-def calm_regions(regions, steepness, sky):
+def calm_regions(regions: NDArray[np.bool], steepness: NDArray[np.float32], sky: NDArray[np.bool]) -> NDArray[np.bool]:
     """The regions (4-connected) too calm to be sky: clouds pass there, but not over smooth walls and snow. Bool [H, W].
 
     Their median of steepness, float32 [H, W], is less than CALMEST of that of the sky in the same rows, or anywhere
@@ -494,7 +506,7 @@ def calm_regions(regions, steepness, sky):
     return keep[labels]
 
 
-def unlikeness(looks, sky):
+def unlikeness(looks: NDArray[np.floating], sky: NDArray[np.bool]) -> NDArray[np.float32]:
     """Looks, float32 [H, W, N], minus their mean over the sky, bool [H, W], around; infinite where there is none."""
     size = max(1, sky.shape[1] // 4), max(1, sky.shape[0] // 4)
     across, down = (reach * length_scale(sky.shape) / 4 for reach in AROUND)
@@ -508,7 +520,7 @@ def unlikeness(looks, sky):
     return np.where(near[..., None], looks - around, np.float32(np.inf))
 
 
-def usual_shifts(shifts):
+def usual_shifts(shifts: NDArray[np.integer]) -> NDArray[np.integer]:
     """The different shifts, int [K, 2], among those of all frames, int [N, 2], without the RARE outermost ones.
 
     The mask holds for all of them, because a camera that moves does not say so.
@@ -517,14 +529,14 @@ def usual_shifts(shifts):
     return np.unique(shifts[((shifts >= low) & (shifts <= high)).all(axis=1)], axis=0)
 
 
-def confirmed_by(statistics, pair):
+def confirmed_by(statistics: Statistics, pair: Pair | None) -> NDArray[np.bool]:
     """Where share and longest run exceed a pair of thresholds, bool [H, W]; nowhere for no pair."""
     if pair is None:
         return np.zeros(statistics.masked.shape, bool)
     return final_mask(statistics.share, statistics.longest, pair[1] / 100, pair[0])
 
 
-def evened(edges, sky):
+def evened(edges: NDArray[np.float32], sky: NDArray[np.bool]) -> NDArray[np.float32]:
     """Static edges float32 [H, W] divided by how much noisier than elsewhere the sky, bool [H, W], is at that height.
 
     Clouds crowd near the horizon. At most MOST_EXCESS, and 1 in bands of rows with hardly any sky.
@@ -537,13 +549,14 @@ def evened(edges, sky):
     return edges / np.interp(np.arange(len(edges)), centres, factors).astype(np.float32)[:, None]
 
 
-def landscape_edges(edges, confirmed):
+def landscape_edges(edges: NDArray[np.float32], confirmed: NDArray[np.bool]) -> NDArray[np.bool]:
     """Regions of static edges float32 [H, W] that are not there by chance, closed. Bool [H, W].
 
     Weak edges count where they lead to a strong one (hysteresis: Canny 1986, "A computational approach to edge
     detection", section VIII-A), or where the thesis's statistics confirm most of their region: bool [H, W].
     """
     scale = length_scale(edges.shape)
+    # skimage.filters.apply_hysteresis_threshold joins no diagonal neighbours, gives no areas and takes 42 ms for 17.
     _, labels, stats, _ = cv2.connectedComponentsWithStats((edges > 1).astype(np.uint8), connectivity=8)
     keep = np.zeros(len(stats), bool)
     keep[labels[edges > STRONG_EDGE]] = True
@@ -552,7 +565,7 @@ def landscape_edges(edges, confirmed):
     return drop_small_masked(closed(keep[labels], max(1, round(CLOSINGS * scale))), SMALLEST_MASKED * scale**2)
 
 
-def choose_pair(statistics):
+def choose_pair(statistics: Statistics) -> Pair | None:
     """The most cautious of PAIRS that masks no clouds, or None if all do.
 
     The lower the thresholds, the more clouds are masked; the higher, the more landscape is missed. The upper quarter of
@@ -566,14 +579,14 @@ def choose_pair(statistics):
     return next(pair for pair, share in zip(PAIRS, lost, strict=True) if share <= lost[-1] + LOST_SKY)
 
 
-def opened(sky, diameter):
+def opened(sky: NDArray[np.bool], diameter: float) -> NDArray[np.bool]:
     """The sky, bool [H, W], as far as a ball of this diameter in pixels at 1600x1200 reaches."""
     diameter = 2 * round(diameter * length_scale(sky.shape) / 2) + 1
     ball = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
     return cv2.morphologyEx(sky.astype(np.uint8), cv2.MORPH_OPEN, ball).astype(bool)
 
 
-def grown(sky, edges, steps=GROWTH):
+def grown(sky: NDArray[np.bool], edges: NDArray[np.float32], steps: int = GROWTH) -> NDArray[np.bool]:
     """Let the sky, bool [H, W], climb static edges float32 [H, W] to their ridge, the skyline, in so many steps.
 
     A pixel joins the sky where its edge is stronger than that of all sky beside it.
@@ -586,7 +599,7 @@ def grown(sky, edges, steps=GROWTH):
     return sky
 
 
-def with_margin(mask):
+def with_margin(mask: NDArray[np.bool]) -> NDArray[np.bool]:
     """Mask also a margin, and the tiny regions of sky that are left. Bool [H, W]."""
     scale = length_scale(mask.shape)
     mask = cv2.dilate(mask.astype(np.uint8), np.ones((2 * MARGIN + 1,) * 2, np.uint8)) > 0

@@ -20,15 +20,18 @@ import re
 import sys
 import time
 from collections import Counter, defaultdict, deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from archive.pictures import (
@@ -41,7 +44,8 @@ from archive.pictures import (
     picture_shape,
     read_picture,
 )
-from utilities import DAMAGED, UserError, import_tensorflow, own_seed, replacing
+from networks.backend import Tensor
+from utilities import DAMAGED, Seed, UserError, import_tensorflow, own_seed, replacing
 
 READERS = min(4, os.cpu_count() or 1)
 FRAME_SUFFIXES = (".jpg", ".jpeg")
@@ -59,7 +63,7 @@ UNSETTLED = 2 * 10**9  # nanoseconds: a folder changed so recently may change ag
 # Both sources
 
 
-def held_back(groups, names, share):
+def held_back(groups: Sequence[str], names: Sequence[str], share: float) -> NDArray[np.bool]:
     """Choose what is held back for development: a share of the names, by a hash that other names do not influence.
 
     groups, names: N strings each. Every group keeps at least one name for training; if share > 0 and some group has two
@@ -79,13 +83,13 @@ def held_back(groups, names, share):
     return held
 
 
-def hash_score(text):
+def hash_score(text: str) -> float:
     """A number in [0, 1) that depends on the text only, the same on every machine."""
     digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
-def digest(*parts):
+def digest(*parts: Any) -> str:
     """Eight hexadecimal digits that identify arrays and values that are ready for JSON."""
     total = hashlib.sha256()
     for part in parts:
@@ -93,7 +97,8 @@ def digest(*parts):
     return total.hexdigest()[:8]
 
 
-def random_crop(picture, size, zoom_out, rng, least_zoom=1.0):
+def random_crop(picture: NDArray[np.uint8], size: int, zoom_out: float, rng: np.random.Generator,
+                least_zoom: float = 1.0) -> NDArray[np.uint8]:
     """A random square of uint8 [H, W, 3], least_zoom to zoom_out times as wide as size where that fits, at this size.
 
     Draws exactly three numbers from rng, so that the state of rng after n crops is known.
@@ -110,18 +115,19 @@ def random_crop(picture, size, zoom_out, rng, least_zoom=1.0):
 class Source:
     """What photographs and archives share: what is left out is counted, and a broken file named."""
 
-    def __init__(self, location, size):
+    def __init__(self, location: str | Path, size: int) -> None:
         self.name, self.size = Path(location).resolve().name, size
-        self.dropped, self.broken = Counter(), set()
+        self.dropped: Counter[str] = Counter()
+        self.broken: set[Path] = set()
 
-    def report(self, file, reason):
+    def report(self, file: Path, reason: Any) -> None:
         """Name a file that cannot be used, once."""
         if file not in self.broken:
             self.broken.add(file)
             self.dropped["broken"] += 1
             print(f"Skipped {file}: {str(reason).removeprefix(f'{file} ')}", file=sys.stderr)
 
-    def dropped_text(self):
+    def dropped_text(self) -> str:
         """What was left out so far, as in "3 dark, 1 broken"."""
         return ", ".join(f"{total:,} {reason}" for reason, total in self.dropped.items() if total) or "none"
 
@@ -130,7 +136,7 @@ class Source:
 # Photographs
 
 
-def class_name(label):
+def class_name(label: str) -> str:
     """The kind of sky that a sub-folder stands for: its last part in lower case, without a number before it, genera in
     full ("gcd/1_cumulus" and "ccsn/Cu" are both "cumulus"). Empty for the folder itself, "."."""
     name = label.rsplit("/", 1)[-1].lower().lstrip("0123456789_-. ")
@@ -143,7 +149,8 @@ class Photographs(Source):
     kind = "photographs"
     per_picture = 1
 
-    def __init__(self, folder, size, zoom_out=1.0, exclude=(), dev_share=0.05, least_zoom=1.0):
+    def __init__(self, folder: str | Path, size: int, zoom_out: float = 1.0, exclude: Sequence[str] = (),
+                 dev_share: float = 0.05, least_zoom: float = 1.0) -> None:
         super().__init__(folder, size)
         self.zoom_out, self.least_zoom = zoom_out, least_zoom
         files = [file for file in picture_files(folder) if not any(fnmatch(file.name, glob) for glob in exclude)]
@@ -160,20 +167,21 @@ class Photographs(Source):
         self.held_back = held_back(labels, [file.name for file in self.files], dev_share)
         self.sky_of = np.arange(len(self.files))
 
-    def class_of(self, number):
+    def class_of(self, number: int) -> int:
         return self._class_of_label[self.label_of[number]]
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """What tells the crops from those of other photographs: names and sizes of the files."""
         return digest(self.zoom_out, [[os.path.relpath(file, self.root), os.stat(file).st_size] for file in self.files])
 
-    def read(self, numbers, per_picture, seed):
+    def read(self, numbers: NDArray[np.integer], per_picture: int,
+             seed: Seed) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield (number, uint8 [K, size, size, 3]) for these pictures; a broken one is named on stderr and left out.
 
         K is per_picture, or less where fewer crops already cover the picture. seed: of own_seed.
         """
         with ThreadPoolExecutor(READERS) as pool:
-            waiting = deque()
+            waiting: deque[tuple[int, Future]] = deque()
             for position, number in enumerate(numbers):
                 own = own_seed(seed, "crops", position)
                 waiting.append((number, pool.submit(self._crops, number, per_picture, own)))
@@ -182,20 +190,20 @@ class Photographs(Source):
             for number, crops in waiting:
                 yield from self._finished(number, crops)
 
-    def _crops(self, number, per_picture, seed):
+    def _crops(self, number: int, per_picture: int, seed: np.random.SeedSequence) -> NDArray[np.uint8]:
         picture = read_picture(self.files[number])
         rng = np.random.default_rng(seed)
         count = min(per_picture, -(-picture.shape[0] * picture.shape[1] // self.size**2))
         return np.stack([random_crop(picture, self.size, self.zoom_out, rng, self.least_zoom)
                          for _ in range(count)])
 
-    def _finished(self, number, crops):
+    def _finished(self, number: int, crops: Future) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         try:
             yield number, crops.result()
         except UserError as error:
             self.report(self.files[number], error)
 
-    def _fits(self, file):
+    def _fits(self, file: Path) -> bool:
         try:
             with open_picture(file) as image:
                 fits = min(image.size) >= self.size
@@ -210,7 +218,7 @@ class Photographs(Source):
 # Webcam archives
 
 
-def masked_places(location, masks):
+def masked_places(location: str | Path, masks: Path) -> list[str]:
     """Sorted names of the sub-folders of location that are cameras: with a mask <place>_mask.png in the folder masks.
 
     A folder that holds pictures itself, and none in folders of days, is one of photographs that is called like a mask.
@@ -222,7 +230,7 @@ def masked_places(location, masks):
             or any(len(frame_names(location / place / day)) for day in subfolders(location / place))]
 
 
-def entries(folder):
+def entries(folder: Path) -> list[os.DirEntry]:
     """What a folder holds, [os.DirEntry] sorted by name; one that cannot be read is named and holds nothing."""
     try:
         return listing(folder)[0]
@@ -232,12 +240,12 @@ def entries(folder):
 
 
 @cache
-def say_once(text):
+def say_once(text: str) -> None:
     """Print a line on stderr that was not printed before."""
     print(text, file=sys.stderr)
 
 
-def subfolders(folder):
+def subfolders(folder: Path) -> dict[str, os.stat_result]:
     """The sub-folders of a folder, and links to folders, each once: {name: os.stat_result}, sorted by name."""
     folders, visited = {}, set()
     for entry in filter(is_folder, entries(folder)):
@@ -248,33 +256,33 @@ def subfolders(folder):
     return folders
 
 
-def downscaled_sky(sky, ratio):
+def downscaled_sky(sky: NDArray[np.bool], ratio: int) -> NDArray[np.bool]:
     """Bool [H, W] to bool [ceil(H / ratio), ceil(W / ratio)], the size libjpeg decodes to: sky where all pixels are."""
     height, width = sky.shape
     sky = np.pad(sky, ((0, -height % ratio), (0, -width % ratio)), constant_values=True)
-    return sky.reshape(-(-height // ratio), ratio, -(-width // ratio), ratio).all((1, 3))
+    return np.all(sky.reshape(-(-height // ratio), ratio, -(-width // ratio), ratio), axis=(1, 3))
 
 
-def legal_corners(sky, size):
+def legal_corners(sky: NDArray[np.bool], size: int) -> NDArray[np.integer]:
     """Upper left corners (row, column) of all size x size squares that hold only sky. Bool [H, W] to int [N, 2]."""
     blocked = np.pad(np.cumsum(np.cumsum(~sky, 0), 1), ((1, 0), (1, 0)))
     inside = blocked[size:, size:] - blocked[:-size, size:] - blocked[size:, :-size] + blocked[:-size, :-size]
     return np.argwhere(inside == 0)
 
 
-def day_folders(place_folder):
+def day_folders(place_folder: Path) -> dict[str, int]:
     """The days of a place: {name: time of the last change in nanoseconds}, sorted by name."""
     return {name: found.st_mtime_ns for name, found in subfolders(place_folder).items()}
 
 
-def frame_names(day_folder):
+def frame_names(day_folder: Path) -> np.ndarray:
     """Sorted JPEG names of a folder, bytes [N]."""
     names = [entry.name for entry in entries(day_folder)]
     frames = [name for name in names if name.lower().endswith(FRAME_SUFFIXES) and not is_hidden(name)]
     return np.array(sorted(map(os.fsencode, frames)), dtype=np.bytes_)
 
 
-def place_index(folder, cache):
+def place_index(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The frames of one place, listed anew only for days whose folder changed since the listing kept in cache, a folder
     that need not be writable.
 
@@ -284,12 +292,13 @@ def place_index(folder, cache):
     known, now = read_index(file), time.time_ns()
     index = {}
     for day, changed in tqdm(day_folders(folder).items(), folder.name, unit="day", disable=None, leave=False):
-        index[day] = known.get(day)
-        if index[day] is None or index[day][0] != changed:
-            index[day] = (changed if now - changed > UNSETTLED else -1, frame_names(folder / day))
+        listed = known.get(day)
+        if listed is None or listed[0] != changed:
+            listed = changed if now - changed > UNSETTLED else -1, frame_names(folder / day)
+        index[day] = listed
     stamps, names = zip(*index.values(), strict=True) if index else ((), [np.array([], np.bytes_)])
     first = np.cumsum([0, *map(len, names)]) if index else np.zeros(1, int)
-    arrays = {"days": np.array(list(index), str), "stamps": np.array(stamps, np.int64), "first": first,
+    arrays: dict[str, Any] = {"days": np.array(list(index), str), "stamps": np.array(stamps, np.int64), "first": first,
               "names": np.concatenate(names)}
     if index.keys() != known.keys() or any(index[day] is not known[day] for day in index):
         with suppress(UserError, OSError):
@@ -299,7 +308,7 @@ def place_index(folder, cache):
     return arrays["days"], arrays["first"], arrays["names"]
 
 
-def read_index(file):
+def read_index(file: Path) -> dict[str, tuple[int, np.ndarray]]:
     """What place_index stored: {day: (time of the last change, names)}; empty when there is none that can be read."""
     try:
         with np.load(file) as stored:
@@ -315,24 +324,24 @@ class Place:
     """One camera of an archive."""
 
     folder: Path
-    shape: tuple  # height and width of its mask, which its frames must have
-    corners: np.ndarray  # int [N, 2], legal corners in downscaled pixels
+    shape: tuple[int, ...]  # height and width of its mask, which its frames must have
+    corners: NDArray[np.integer]  # [N, 2], legal corners in downscaled pixels
     days: np.ndarray  # str [D]
-    first: np.ndarray  # int [D + 1], frames first[d] to first[d + 1] are of day d
+    first: NDArray[np.integer]  # [D + 1], frames first[d] to first[d + 1] are of day d
     names: np.ndarray  # bytes [F], file names
 
-    def path(self, frame):
+    def path(self, frame: int) -> Path:
         """Full name of a frame."""
         day = self.days[np.searchsorted(self.first, frame, "right") - 1]
         return self.folder / day / os.fsdecode(self.names[frame])
 
 
-def away_from_edges(sky):
+def away_from_edges(sky: NDArray[np.bool]) -> NDArray[np.bool]:
     """The sky, bool [H, W], without a band of SMEAR pixels along what is not sky: JPEG carries colours that far."""
     return cv2.erode(sky.astype(np.uint8), np.ones((2 * SMEAR + 1,) * 2, np.uint8)).astype(bool)
 
 
-def read_place(folder, mask, size, scale_down, cache):
+def read_place(folder: Path, mask: Path, size: int, scale_down: int, cache: Path) -> Place:
     """Read mask and frame names as Place. Raises UserError when the mask is not as large as the frames."""
     sky = read_picture(mask)[..., 0] > 127
     corners = legal_corners(downscaled_sky(away_from_edges(sky), scale_down), size)
@@ -351,14 +360,14 @@ def read_place(folder, mask, size, scale_down, cache):
     return place
 
 
-def is_turned(path):
+def is_turned(path: Path) -> bool:
     """Whether the EXIF of a picture file says that it does not stand upright."""
     with suppress(UserError), open_picture(path) as image:
         return orientation(image) != 1
     return False
 
 
-def time_of_day(name):
+def time_of_day(name: str) -> int | None:
     """Minutes since midnight in a frame's file name (1205.jpg, 2021-03-01_12-05-30.jpg), or None."""
     stem = DATE.sub(" ", os.path.splitext(name)[0])
     times = [(match.end(4), -match.start(1), match) for match in TIME.finditer(stem)]
@@ -369,7 +378,7 @@ def time_of_day(name):
     return 60 * int(hours) + int(minutes)
 
 
-def hour_of(name):
+def hour_of(name: str) -> int:
     """The hour in a frame's file name; -1 for names that do not tell it."""
     minutes = time_of_day(name)
     return -1 if minutes is None else minutes // 60
@@ -384,7 +393,8 @@ class Archive(Source):
     kind = "archive"
     class_names = [f"{hour:02}h" for hour in range(24)]
 
-    def __init__(self, location, masks, size, scale_down, dev_share, cache):
+    def __init__(self, location: str | Path, masks: Path, size: int, scale_down: int, dev_share: float,
+                 cache: Path) -> None:
         super().__init__(location, size)
         self.scale_down = scale_down
         # A downscaled frame is small, and reading it is most of its cost; at full size each crop costs a decoding.
@@ -414,27 +424,28 @@ class Archive(Source):
         self.held_back = np.repeat(held_back(groups, names, dev_share), lengths)
         self.sky_of = np.repeat(np.arange(len(days)), lengths)
 
-    def path(self, number):
+    def path(self, number: int) -> Path:
         """Full name of a frame."""
         label = self.label_of[number]
         return self.places[label].path(number - self.begin[label])
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """What tells the crops from those of other cameras; more frames of the same make no difference."""
         return digest(self.scale_down, self.label_names, *(place.corners for place in self.places))
 
-    def class_of(self, number):
+    def class_of(self, number: int) -> int:
         return hour_of(self.path(number).name)
 
-    def read(self, numbers, per_picture, seed):
+    def read(self, numbers: NDArray[np.integer], per_picture: int,
+             seed: Seed) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield (number, uint8 [per_picture, size, size, 3]) for these frames; names a broken one and leaves it out.
 
         Of each frame only the window that holds its crops is decoded. seed: of own_seed.
         """
         tf = import_tensorflow()
-        plans = deque()
+        plans: deque[tuple[int, Path, NDArray[np.integer]]] = deque()
 
-        def windows():
+        def windows() -> Iterator[tuple[bytes, NDArray[np.integer], tuple[int, ...]]]:
             rng = np.random.default_rng(own_seed(seed, "corners"))
             for number in numbers:
                 place, path = self.places[self.label_of[number]], self.path(number)
@@ -443,7 +454,7 @@ class Archive(Source):
                 plans.append((number, path, corners - start))
                 yield os.fsencode(path), np.concatenate([start, corners.max(0) - start + self.size]), place.shape
 
-        def decode(path, window, shape):
+        def decode(path: Tensor, window: Tensor, shape: Tensor) -> Tensor:
             content = tf.io.read_file(path)
             tf.debugging.assert_equal(tf.io.extract_jpeg_shape(content)[:2], shape, "not as large as the mask")
             return tf.io.decode_and_crop_jpeg(content, window, channels=3, ratio=self.scale_down,

@@ -6,6 +6,7 @@ Pictures of all formats, modes and sizes are cut, flipped and given wrong header
 go through the reader of all commands and that of check_dataset.py, and some with options at random through the whole of
 outpainting.py. Prints what went wrong; the exit status is 1 if anything did.
 """
+import argparse
 import io
 import os
 import signal
@@ -14,8 +15,10 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -47,7 +50,7 @@ OPTIONS = {"--outpaint_range": ("0", "0.3", "1", "-1", "x"), "--left": ("0.5", "
            "--precision": ("float32", "float8")}
 
 
-def draw(rng):
+def draw(rng: np.random.Generator) -> tuple[str, bytes]:
     """(name, content) of a picture of a random format, mode and size."""
     suffix = rng.choice(list(FORMATS))
     mode = rng.choice(FORMATS[suffix])
@@ -56,8 +59,8 @@ def draw(rng):
     if mode in ("I;16", "I"):
         image = Image.fromarray(values[..., 0].astype({"I;16": np.uint16, "I": np.int32}[mode]) * 257)
     elif mode == "F":
-        scaled = values[..., 0] * rng.choice(np.float32([1, 1 / 255, 1e30, -1]))
-        scaled.flat[rng.integers(scaled.size)] = rng.choice(np.float32([1, 500, np.nan, np.inf, -np.inf]))
+        scaled = values[..., 0] * rng.choice(np.array([1, 1 / 255, 1e30, -1], np.float32))
+        scaled.flat[rng.integers(scaled.size)] = rng.choice(np.array([1, 500, np.nan, np.inf, -np.inf], np.float32))
         image = Image.fromarray(scaled)
     elif mode == "LAB":
         image = Image.frombytes("LAB", (int(width), int(height)), values[..., :3].tobytes())
@@ -72,7 +75,7 @@ def draw(rng):
     return f"a.{suffix}", content.getvalue()
 
 
-def mutated(name, content, rng):
+def mutated(name: str, content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
     """The same picture, damaged in a random way or not at all."""
     content, way = bytearray(content), rng.integers(7)
     if way == 0:
@@ -84,7 +87,7 @@ def mutated(name, content, rng):
         for place in rng.integers(0, min(64, len(content)), rng.integers(1, 5)):
             content[place] ^= 1 << rng.integers(8)
     elif way == 3:
-        start = rng.integers(len(content))
+        start = int(rng.integers(len(content)))
         content[start:start + 64] = bytes(min(64, len(content) - start))
     elif way == 4:
         content += rng.bytes(1000)
@@ -93,7 +96,7 @@ def mutated(name, content, rng):
     return name, bytes(content)
 
 
-def check_picture(path):
+def check_picture(path: Path) -> None:
     """Raise AssertionError unless the readers give a picture or one sentence."""
     try:
         pixels = read_picture(path)
@@ -102,10 +105,10 @@ def check_picture(path):
     except UserError as error:
         assert "\n" not in str(error) and str(error).endswith("."), f"not one sentence: {error}"
     small, _, fault, _ = examine(path)
-    assert fault in (None, *FAULTS) and (fault is not None or small.dtype == np.uint8)
+    assert fault in (None, *FAULTS) and (fault is not None or (small is not None and small.dtype == np.uint8))
 
 
-def fuzz_pictures(count, seed, folder):
+def fuzz_pictures(count: int, seed: int, folder: Path) -> Iterator[tuple[int, str]]:
     """Yield (number, traceback) for every picture of `count` that a reader does not stand."""
     for turn in range(count):
         rng = np.random.default_rng([seed, turn])
@@ -121,7 +124,7 @@ def fuzz_pictures(count, seed, folder):
         path.unlink()
 
 
-def fuzz_commands(count, seed, folder):
+def fuzz_commands(count: int, seed: int, folder: Path) -> Iterator[tuple[int, str]]:
     """Yield (number, options and what was printed) for every run of outpainting.py that does not end as it should."""
     for turn in range(count):
         rng = np.random.default_rng([seed, turn, 1])
@@ -161,11 +164,11 @@ class Hang(BaseException):
     """A command takes too long. No command catches this."""
 
 
-def hang(*_):
+def hang(*_: Any) -> None:
     raise Hang
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     wrong = 0
     for name in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(name, hang)
@@ -180,7 +183,7 @@ def main(args):
         sys.exit(1)
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--pictures", type=number(int, 0), default=10_000, metavar="N", help="pictures to read")
     parser.add_argument("--commands", type=number(int, 0), default=300, metavar="N", help="runs of outpainting.py")

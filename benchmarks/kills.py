@@ -6,12 +6,14 @@ Trains a tiny tokenizer twice, once without a break. Each time the other has got
 second later, while it trains, measures or saves, and started again. Both must have the same curves and models; the exit
 status is 1 if they have not.
 """
+import argparse
 import json
 import os
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +28,14 @@ from conftest import Workshop, draw_skies, tiny_command  # noqa: E402
 from utilities import command_parser, number, run_command  # noqa: E402
 
 
-def stats(folder):
+def stats(folder: Path) -> list[dict]:
     """The rows of a run's stats.jsonl, without that which is being written; none if there is no such file yet."""
     file = folder / "stats.jsonl"
     lines = file.read_text().split("\n")[:-1] if file.exists() else []
     return [json.loads(line) for line in lines]
 
 
-def killed(workshop, command, folder, kills, longest, seed=0):
+def killed(workshop: Workshop, command: Sequence, folder: Path, kills: int, longest: float, seed: int = 0) -> int:
     """Start a command, kill it at most `longest` seconds after it got further, and again; returns how often it was.
 
     The last time, or when it ends before it is killed, it runs to its end.
@@ -51,18 +53,18 @@ def killed(workshop, command, folder, kills, longest, seed=0):
     return kills
 
 
-def whole(workshop, command):
+def whole(workshop: Workshop, command: Sequence) -> None:
     """Run a command to its end, however long that takes."""
     if workshop.start(*command).wait():
         sys.exit((workshop.folder / "output.txt").read_text())
 
 
-def curves(folder):
+def curves(folder: Path) -> list[dict]:
     """The numbers of a run at each tick, without those that depend on the time of day."""
     return [{name: value for name, value in row.items() if name != "images_per_second"} for row in stats(folder)]
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         workshop = Workshop(Path(name))
         for part, count, seed in (("", 12, 0), (".dev", 2, 1)):
@@ -81,7 +83,7 @@ def main(args):
             sys.exit(1)
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--kills", type=number(int, 1), default=50, metavar="N", help="how often to kill")
     parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="seed of the moments")

@@ -6,6 +6,7 @@
 A square sample grows on all sides until the result has so many million pixels. Memory is the largest the process ever
 held, with all its libraries.
 """
+import argparse
 import math
 import os
 import shlex
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +27,7 @@ from utilities import command_parser, number, run_command  # noqa: E402
 SIDE, STEP = 512, 256  # pixels of the sample, and of the result for each step
 
 
-def measured(million, options, folder):
+def measured(million: float, options: Sequence[str], folder: Path) -> tuple[int, float, int, str]:
     """(pixels of the result, seconds, bytes of memory at the peak, ending of the 4x picture's name)."""
     steps = (math.sqrt(million * 1e6) - SIDE) / (2 * STEP)
     command = [sys.executable, ROOT / "outpainting.py", "--input", folder / "sky.png", "--output", folder / "results",
@@ -43,7 +45,16 @@ def measured(million, options, folder):
     return pixels, time.perf_counter() - begin, 1024 * usage.ru_maxrss, result.suffix
 
 
-def main(args):
+def build_parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    parser.add_argument("--million", type=number(float, 0.3), nargs="+", default=[1, 4, 16, 64, 100], metavar="N",
+                        help="million pixels of the results (default: 1 4 16 64 100)")
+    parser.add_argument("--options", type=shlex.split, default=[], metavar="'OPTIONS'",
+                        help="more options of outpainting.py")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
     print("million pixels  seconds  microseconds a pixel  GB at the peak  file", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -57,9 +68,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--million", type=number(float, 0.3), nargs="+", default=[1, 4, 16, 64, 100], metavar="N",
-                        help="million pixels of the results (default: 1 4 16 64 100)")
-    parser.add_argument("--options", type=shlex.split, default=[], metavar="'OPTIONS'",
-                        help="more options of outpainting.py")
-    run_command(main, parser)
+    run_command(main, build_parser())

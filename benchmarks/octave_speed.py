@@ -5,11 +5,14 @@
 
 The half that it begins with is noise; what it shows plays no part.
 """
+import argparse
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -18,11 +21,11 @@ from networks.machine import add_machine_options, prepare_machine
 from utilities import command_parser, number, own_seed, run_command
 
 
-def steps_of_octaves(text):
+def steps_of_octaves(text: str) -> list[int]:
     return [number(int, 1)(part) for part in text.split(",")]
 
 
-def seconds(half, steps, prepare, estimate):
+def seconds(half: NDArray[np.float32], steps: Sequence[int], prepare: Callable, estimate: Callable) -> list[float]:
     """How long each octave takes, one after another."""
     taken = []
     for octave, count in enumerate(steps):
@@ -32,7 +35,18 @@ def seconds(half, steps, prepare, estimate):
     return taken
 
 
-def main(args):
+def build_parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    parser.add_argument("--quarter", type=number(int, 8), default=96, metavar="PX", help="side of the first half")
+    parser.add_argument("--steps", type=steps_of_octaves, nargs="+", metavar="N,N,...",
+                        default=[[12] * 4, [12, 4, 4, 4]],
+                        help="steps of each octave, several to compare (default: 12,12,12,12 and, as in "
+                             "outpainting.py, 12,4,4,4)")
+    add_machine_options(parser)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
     prepare_machine(args)
     from diffusion_model_upscale import load_super_sampler
     from log_and_save import load_config, model_folder
@@ -53,11 +67,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--quarter", type=number(int, 8), default=96, metavar="PX", help="side of the first half")
-    parser.add_argument("--steps", type=steps_of_octaves, nargs="+", metavar="N,N,...",
-                        default=[[12] * 4, [12, 4, 4, 4]],
-                        help="steps of each octave, several to compare (default: 12,12,12,12 and, as in "
-                             "outpainting.py, 12,4,4,4)")
-    add_machine_options(parser)
-    run_command(main, parser)
+    run_command(main, build_parser())

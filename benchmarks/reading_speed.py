@@ -7,16 +7,20 @@ crops of each frame: what training asks for at that scale. The plain way decodes
 INTER_AREA, and crops. They take turns, and after a round to warm up all rounds count. The processor's time is given
 too, because other programs on the machine disturb it less.
 """
+import argparse
 import os
 import sys
 import tempfile
 import time
 from argparse import Namespace
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,20 +28,22 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from dataset import open_source  # noqa: E402
 from simulate_webcam import minutes_of_day, write_archive  # noqa: E402
+from utilities import command_parser, run_command  # noqa: E402
 
 HEIGHT, WIDTH, FRAMES, PASSES, ROUNDS = 1200, 1600, 24, 4, 8
 CROPS = {4: 128, 1: 512}  # scale: side of the crops, as tokenizer and super sampler train on
 
 
-def plain_crops(path, corners, size, scale):
+def plain_crops(path: Path, corners: NDArray[np.integer], size: int, scale: int) -> NDArray[np.uint8]:
     """Decode a whole frame, downscale it, and crop: uint8 [K, size, size, 3]."""
-    frame = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    frame: Any = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if scale > 1:
         frame = cv2.resize(frame, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
     return np.stack([frame[row:row + size, column:column + size] for row, column in corners])
 
 
-def read_plainly(source, numbers, per_picture, rng):
+def read_plainly(source: Any, numbers: NDArray[np.integer], per_picture: int,
+                 rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
     """Yield the same number of crops as source.read, each frame decoded as a whole."""
     places = [source.places[source.label_of[number]] for number in numbers]
     paths = [source.path(number) for number in numbers]
@@ -46,14 +52,14 @@ def read_plainly(source, numbers, per_picture, rng):
         yield from pool.map(lambda path, at: plain_crops(path, at, source.size, source.scale_down), paths, corners)
 
 
-def measure(crops):
+def measure(crops: Iterable[NDArray[np.uint8]]) -> NDArray[np.float64]:
     """Number, seconds and processor seconds of all crops of an iterator of uint8 [K, size, size, 3]."""
     start = time.perf_counter(), time.process_time()
     total = sum(map(len, crops))
     return np.array([total, time.perf_counter() - start[0], time.process_time() - start[1]])
 
 
-def compare(source, numbers):
+def compare(source: Any, numbers: NDArray[np.integer]) -> NDArray[np.float64]:
     """Crops per second and processor milliseconds per crop, float [2, 2]: a row for plain, one for ours."""
     sums = np.zeros((2, 3))
     for turn in range(ROUNDS + 1):
@@ -64,7 +70,11 @@ def compare(source, numbers):
     return np.column_stack([sums[:, 0] / sums[:, 1], 1000 * sums[:, 2] / sums[:, 0]])
 
 
-def main():
+def build_parser() -> argparse.ArgumentParser:
+    return command_parser(__doc__)
+
+
+def main(_: Any) -> None:
     cv2.setNumThreads(1)  # one frame a thread, as in the reader
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -84,4 +94,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, build_parser())

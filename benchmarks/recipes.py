@@ -7,12 +7,17 @@
 Every variant is a run of its own, runs/KIND_recipe_VARIANT, with its model in models/: the same command goes on where
 it was stopped, and trains nothing again that is finished. The scores are the last ones of each run.
 """
+import argparse
 import importlib
 import json
 import shlex
 import shutil
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from networks.backend import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -21,7 +26,7 @@ from utilities import ROOT, UserError, command_parser, number, run_command  # no
 
 SCRIPTS = {kind: script.removesuffix(".py") for kind, script in train_all.SCRIPTS.items()}
 # What differs from the default preset: entries of its "model", a loss (of losses()), options of the script.
-VARIANTS = {
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "tokenizer": {
         "default": {},
         "codebook of the thesis": {"model": {"quantizer": "gradient"}},
@@ -38,7 +43,7 @@ VARIANTS = {
     },
     "maskgit": {
         "default": {},
-        "masks of the thesis": {"model": {"masks": "thesis"}},
+        "masks of the thesis": {"model": {"masks": "thesis", "mask_ratio": 0.5}},
         "transformer of the thesis": {"model": {"style": "thesis"}},
         "no context": {"model": {"context": 0}},
         "colours as they are": {"model": {"colours": "own"}},
@@ -66,12 +71,12 @@ COLUMNS = {
 }
 
 
-def losses():
+def losses() -> dict[str, Callable[[Tensor], Tensor]]:
     """Functions of reconstruction_loss's argument, float32 [B, H, W, 3], by name."""
     import tokenizer
     from networks.backend import ops
 
-    def frequencies(difference):
+    def frequencies(difference: Tensor) -> Tensor:
         """Absolute error of the spectrum beside the default loss, after Jiang et al., arXiv 2012.12821, without its
         weights."""
         planes = ops.transpose(difference, (0, 3, 1, 2))
@@ -84,17 +89,18 @@ def losses():
             "absolute": lambda difference: 4 * ops.mean(ops.abs(difference)), "frequencies": frequencies}
 
 
-def run_name(variant):
+def run_name(variant: str) -> str:
     return "recipe_" + variant.replace(" ", "_")
 
 
-def run_folder(kind, variant):
+def run_folder(kind: str, variant: str) -> Path:
     return ROOT / "runs" / f"{kind}_{run_name(variant)}"
 
 
-def train_variant(kind, variant, options):
+def train_variant(kind: str, variant: str, options: Sequence[str]) -> None:
     """Run the training script of a kind with the variant's changes, in this process."""
-    script, changes = importlib.import_module(SCRIPTS[kind]), VARIANTS[kind][variant]
+    script: Any = importlib.import_module(SCRIPTS[kind])
+    changes = VARIANTS[kind][variant]
     script.PRESETS["default"]["model"].update(changes.get("model", {}))
     if "loss" in changes:
         script.reconstruction_loss = losses()[changes["loss"]]
@@ -102,7 +108,7 @@ def train_variant(kind, variant, options):
                                                      *changes.get("options", [])])
 
 
-def share_tokens(kind, variant, first):
+def share_tokens(kind: str, variant: str, first: str) -> None:
     """Give a MaskGIT run the tokens that another has extracted, so that all see the same and none waits for them.
 
     Other colours have other tokens."""
@@ -113,7 +119,7 @@ def share_tokens(kind, variant, first):
         shutil.copy(tokens, own)
 
 
-def table(kind, variants):
+def table(kind: str, variants: Sequence[str]) -> str:
     """Markdown of the last scores of every variant that has some."""
     columns = COLUMNS[kind]
     lines = [f"| {' | '.join(('variant', 'images', *columns))} |", "|---" * (len(columns) + 2) + "|"]
@@ -126,7 +132,7 @@ def table(kind, variants):
     return "\n".join(lines)
 
 
-def build_parser():
+def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("kind", choices=SCRIPTS, help="model")
     parser.add_argument("--pack", required=True, metavar="FILE", help="pack written by dataset.py")
@@ -138,7 +144,7 @@ def build_parser():
     return parser
 
 
-def main(args):
+def main(args: argparse.Namespace) -> None:
     known = VARIANTS[args.kind]
     variants = args.variants or list(known)
     if unknown := set(variants) - set(known):

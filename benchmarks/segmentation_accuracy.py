@@ -9,6 +9,7 @@ before. Given for each, and for all: the IoU (intersection over union) of the sk
 sky, the share of what is called sky that is not. With --differences there is a picture for each camera as well: sky
 that was missed is blue, false sky red.
 """
+import argparse
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,13 @@ from os import cpu_count
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from archive.pictures import read_picture  # noqa: E402
-from archive.sky_masks import sky_mask  # noqa: E402
+from archive.sky_masks import Statistics, sky_mask  # noqa: E402
 from archive.sky_sources import MASK_ENDING  # noqa: E402
 from segmentation import choose_frames, frame_paths, gather  # noqa: E402
 from simulate_webcam import place_names, write_archive  # noqa: E402
@@ -38,32 +40,32 @@ from utilities import (  # noqa: E402
 DAYS, FIRST, LAST = 2, 8 * 60, 18 * 60  # minutes
 
 
-def drawn_cameras(args):
+def drawn_cameras(args: argparse.Namespace) -> tuple[Path, Path]:
     """Folder of the frames and of the true masks of the cameras; draws them where that was not done before."""
     folder = args.folder / f"{args.size}_seed{args.seed}_frames{args.frames}"
     done = folder / "drawn.txt"
     if not done.is_file() or int(done.read_text()) < args.places:
         minutes = np.linspace(FIRST, LAST, -(-args.frames // DAYS), endpoint=False).astype(int).tolist()
         write_archive(folder / "frames", writable_folder(folder / "masks"), args.places, DAYS, minutes,
-                      *picture_size(args.size), args.seed, args.processes or cpu_count())
+                      *picture_size(args.size), args.seed, args.processes or cpu_count() or 1)
         with replacing(done) as temporary:
             temporary.write_text(str(args.places))
     return folder / "frames", folder / "masks"
 
 
-def statistics_of(folder, count):
+def statistics_of(folder: Path, count: int) -> Statistics:
     """The Statistics that segmentation.py gathers of the frames of a place."""
     with ThreadPoolExecutor(cpu_count()) as pool:
         shape, chosen = choose_frames(frame_paths(folder), count, pool, print)
         return gather(chosen, shape, pool, print)
 
 
-def compare(found, true):
+def compare(found: NDArray[np.bool], true: NDArray[np.bool]) -> NDArray[np.float64]:
     """Numbers of pixels of sky, both bool [H, W]: in both, in either, falsely found, found."""
     return np.array([(found & true).sum(), (found | true).sum(), (found & ~true).sum(), found.sum()], float)
 
 
-def difference(statistics, found, true):
+def difference(statistics: Statistics, found: NDArray[np.bool], true: NDArray[np.bool]) -> NDArray[np.uint8]:
     """The clearest frame, uint8, darker where no sky was found; missed sky is blue and false sky red."""
     picture = statistics.clearest // np.where(found, 1, 2)[..., None].astype(np.uint8)
     picture[true & ~found] = 60, 90, 255
@@ -71,7 +73,21 @@ def difference(statistics, found, true):
     return picture
 
 
-def main(args):
+def build_parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    parser.add_argument("--folder", required=True, type=Path, metavar="FOLDER", help="where the drawn frames stay")
+    parser.add_argument("--places", type=number(int, 1, 1000), default=22, metavar="N", help="number of cameras")
+    parser.add_argument("--size", default="800x600", metavar="WxH", help="width and height in pixels")
+    parser.add_argument("--frames", type=number(int, 5, 1000), default=60, metavar="N", help="frames of each camera")
+    parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of all randomness")
+    parser.add_argument("--differences", type=Path, metavar="FOLDER", help="where pictures of the differences go")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    parser.add_argument("--processes", type=number(int, 0), default=0, metavar="N",
+                        help="frames drawn at once, 0 = as many as there are cores")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
     frames, masks = drawn_cameras(args)
     rows = {}
     for name in tqdm(place_names(args.places), desc="cameras", unit="camera", disable=None):
@@ -94,14 +110,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--folder", required=True, type=Path, metavar="FOLDER", help="where the drawn frames stay")
-    parser.add_argument("--places", type=number(int, 1, 1000), default=22, metavar="N", help="number of cameras")
-    parser.add_argument("--size", default="800x600", metavar="WxH", help="width and height in pixels")
-    parser.add_argument("--frames", type=number(int, 5, 1000), default=60, metavar="N", help="frames of each camera")
-    parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of all randomness")
-    parser.add_argument("--differences", type=Path, metavar="FOLDER", help="where pictures of the differences go")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
-    parser.add_argument("--processes", type=number(int, 0), default=0, metavar="N",
-                        help="frames drawn at once, 0 = as many as there are cores")
-    run_command(main, parser)
+    run_command(main, build_parser())

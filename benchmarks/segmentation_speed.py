@@ -5,15 +5,19 @@
 
 The frames are drawn first: moving clouds over textured landscape, as JPEG. Both sides read the same files.
 """
+import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -24,7 +28,7 @@ from segmentation import choose_frames, gather
 from utilities import command_parser, number, picture_size, run_command
 
 
-def write_frames(folder, count, height, width):
+def write_frames(folder: Path, count: int, height: int, width: int) -> list[Path]:
     """Draw frames of a camera: noise as clouds that move 12 pixels a frame, over landscape of finer noise."""
     rng = np.random.default_rng(0)
     clouds = cv2.GaussianBlur(rng.random((height, width + 12 * count), np.float32), (0, 0), 20)
@@ -35,12 +39,12 @@ def write_frames(folder, count, height, width):
     paths = [folder / f"{frame:05}.jpg" for frame in range(count)]
     for frame, path in enumerate(paths):
         cloud = clouds[:, 12 * frame:12 * frame + width]
-        picture = np.where(sky, np.float32([90, 140, 220]) * (1 - cloud) + 240 * cloud, land)
+        picture = np.where(sky, np.array([90, 140, 220], np.float32) * (1 - cloud) + 240 * cloud, land)
         Image.fromarray(picture.astype(np.uint8)).save(path, quality=90)
     return paths
 
 
-def scipy_frame_mask(frame):
+def scipy_frame_mask(frame: NDArray[np.uint8]) -> NDArray[np.bool]:
     """Steps 1 to 4 of the thesis as SciPy says them: uint8 [H, W, 3] to bool [H, W]."""
     values, scale = frame / 255, length_scale(frame.shape)
     gradient = np.zeros_like(values)
@@ -56,9 +60,10 @@ def scipy_frame_mask(frame):
     return mask
 
 
-def scipy_statistics(paths):
+def scipy_statistics(paths: Sequence[Path]) -> tuple[NDArray[np.floating], NDArray[np.integer]]:
     """Share of the frames and longest run of masked frames, as the thesis counts them."""
-    total, run, longest = 0, 0, 0
+    total: Any = 0
+    run, longest = total, total
     for path in paths:
         mask = scipy_frame_mask(np.asarray(Image.open(path)))
         total = total + mask
@@ -67,7 +72,17 @@ def scipy_statistics(paths):
     return total / len(paths), longest
 
 
-def main(args):
+def build_parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    parser.add_argument("--frames", type=number(int, 5), default=100, metavar="N", help="number of frames")
+    parser.add_argument("--scipy_frames", type=number(int, 1), default=10, metavar="N",
+                        help="frames that SciPy is timed on")
+    parser.add_argument("--size", default="1600x1200", metavar="WxH", help="width and height in pixels")
+    parser.add_argument("--threads", type=number(int, 0), default=0, metavar="N", help="0 = as many as cores")
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
     height, width = picture_size(args.size)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(args.threads or cpu_count()) as pool:
         paths = write_frames(Path(folder), args.frames, height, width)
@@ -91,10 +106,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    parser = command_parser(__doc__)
-    parser.add_argument("--frames", type=number(int, 5), default=100, metavar="N", help="number of frames")
-    parser.add_argument("--scipy_frames", type=number(int, 1), default=10, metavar="N",
-                        help="frames that SciPy is timed on")
-    parser.add_argument("--size", default="1600x1200", metavar="WxH", help="width and height in pixels")
-    parser.add_argument("--threads", type=number(int, 0), default=0, metavar="N", help="0 = as many as cores")
-    run_command(main, parser)
+    run_command(main, build_parser())

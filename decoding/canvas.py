@@ -1,8 +1,11 @@
 """A picture on a larger canvas of tokens: its place, its tokens, and what it shows of each octave of the result."""
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 SCALE = 4
 
@@ -17,27 +20,27 @@ class Canvas:
     smallest: no canvas has a side of fewer tokens.
     """
 
-    picture: np.ndarray
+    picture: NDArray[np.uint8]
     octave: int
-    margins: tuple
+    margins: tuple[int, ...]
     unit: int
     smallest: int
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """(height, width) of the picture in the result."""
         return tuple(side << self.octave for side in self.picture.shape[:2])
 
     @property
-    def height_tokens(self):
+    def height_tokens(self) -> int:
         return max(self.margins[0] + -(-self.shape[0] // self.unit) + self.margins[1], self.smallest)
 
     @property
-    def width_tokens(self):
+    def width_tokens(self) -> int:
         return max(self.margins[2] + -(-self.shape[1] // self.unit) + self.margins[3], self.smallest)
 
     @property
-    def known(self):
+    def known(self) -> tuple[int, int, int, int]:
         """(top, bottom, left, right) of the tokens whose pixels the picture gives.
 
         A token that the picture covers in part is known only where no margin follows it, and its rest is cropped.
@@ -48,18 +51,18 @@ class Canvas:
         columns = width // self.unit if right else -(-width // self.unit)
         return top, top + rows, left, left + columns
 
-    def at_half_size(self):
+    def at_half_size(self) -> "Canvas":
         """The same picture on a canvas of half as many tokens, or half of one more, on each side of it."""
         return replace(self, margins=tuple(-(-margin // 2) for margin in self.margins), unit=2 * self.unit)
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, int]:
         """(height, width) of the result."""
         height, width = self.shape
         top, bottom, left, right = (margin * self.unit for margin in self.margins)
         return top + height + bottom, left + width + right
 
-    def low_resolution(self):
+    def low_resolution(self) -> NDArray[np.uint8]:
         """The picture at the scale of what tokens show, uint8 [h, w, 3]."""
         if SCALE >> self.octave == 0:
             size = tuple(side // SCALE for side in self.shape[::-1])
@@ -70,7 +73,7 @@ class Canvas:
                                        (0, squares * width - self.picture.shape[1]), (0, 0)), mode="edge")
         return cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
 
-    def shown(self, octave):
+    def shown(self, octave: int) -> tuple[NDArray[np.floating], int, int] | None:
         """What the picture shows of the result at 1 / 2**octave of its size: (float32 [h, w, 3] in [0, 1], top, left);
         None where it has fewer pixels than that."""
         if octave < self.octave:
@@ -82,7 +85,8 @@ class Canvas:
         return part, self.margins[0] * self.unit >> octave, self.margins[2] * self.unit >> octave
 
 
-def place_picture(picture, img_size, margins, downscale, window):
+def place_picture(picture: NDArray[np.uint8], img_size: int, margins: tuple[int, ...], downscale: int,
+                  window: int) -> Canvas:
     """Scale a picture so that its shorter side has SCALE * img_size pixels in the result, and lay it on a canvas.
 
     One that is smaller is scaled to the nearest octave below that instead.
@@ -104,7 +108,8 @@ def place_picture(picture, img_size, margins, downscale, window):
     return Canvas(scaled, octave, tuple(margins), SCALE * downscale, window)
 
 
-def known_tokens(canvas, encode, mask_token, margin=4):
+def known_tokens(canvas: Canvas, encode: Callable[[NDArray[np.uint8]], Any], mask_token: int,
+                 margin: int = 4) -> NDArray[np.int32]:
     """The canvas as tokens, int32 [height_tokens, width_tokens], mask_token where nothing is known.
 
     encode: function uint8 [1, h, w, 3] -> tokens [1, h / downscale, w / downscale]. The picture is mirrored `margin`

@@ -1,7 +1,11 @@
 """Filling a canvas of tokens that is larger than the network's window, and decoding it. Functions of arrays and one
 callable."""
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from decoding.token_decoding import (
     decode_tokens,
@@ -13,13 +17,14 @@ from decoding.token_decoding import (
     sample_tokens,
 )
 from decoding.windows import blend, grid_windows, in_batches, independent_batches, ring_windows
-from utilities import own_seed
+from utilities import Progress, Seed, own_seed
 
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
 
 
-def fill_outwards(canvases, beside, network, mask_token, known, window, step, seeds, batch_size, progress=iter,
-                  steps=12, **options):
+def fill_outwards(canvases: np.ndarray, beside: Sequence[np.ndarray], network: Callable[..., Any], mask_token: int,
+                  known: Sequence[int], window: int, step: int, seeds: Sequence[Seed], batch_size: int,
+                  progress: Progress = iter, steps: int = 12, **options: Any) -> NDArray[np.int32]:
     """Fill ring by ring: every window is decoded with what the windows before it left (the order of the thesis).
 
     Args:
@@ -38,7 +43,8 @@ def fill_outwards(canvases, beside, network, mask_token, known, window, step, se
     Returns: int32 [A, H, W] without mask tokens.
     """
     canvases = np.array(canvases, np.int32)
-    windows = ring_windows(known, *canvases.shape[1:], window, step)
+    _, height, width = canvases.shape
+    windows = ring_windows(known, height, width, window, step)
     number = {place: index for index, place in enumerate(windows)}
     batches = [part for places in independent_batches(windows, window) for part in in_batches(
         [(attempt, place) for place in places for attempt in range(len(canvases))], batch_size)]
@@ -46,7 +52,7 @@ def fill_outwards(canvases, beside, network, mask_token, known, window, step, se
         tokens, *told = (np.stack([grids[attempt, row:row + window, column:column + window]
                                    for attempt, (row, column) in batch]) for grids in (canvases, *beside))
         unknown = (tokens == mask_token).sum(axis=(1, 2))
-        filled = decode_tokens(tokens, lambda tokens, told=told: network(tokens, *told), mask_token,
+        filled = decode_tokens(tokens, lambda grid, told=told: network(grid, *told), mask_token,
                                [own_seed(seeds[attempt], "window", number[place]) for attempt, place in batch],
                                steps=steps_for(unknown, steps, window**2 // 2), **options)
         for (attempt, (row, column)), result in zip(batch, filled, strict=True):
@@ -54,13 +60,14 @@ def fill_outwards(canvases, beside, network, mask_token, known, window, step, se
     return canvases
 
 
-def steps_for(unknown, steps, usual):
+def steps_for(unknown: np.ndarray, steps: int, usual: int) -> np.ndarray:
     """Steps in which so many tokens are decided, int [B], if `usual` tokens take `steps`; a single step stays one."""
     return np.ones_like(unknown) if steps == 1 else np.maximum(1, -(-steps * unknown // usual))
 
 
-def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, steps, schedule="arccos",
-                 temperature=1.0, spread=1.0, progress=iter):
+def fill_jointly(canvas: np.ndarray, beside: Sequence[np.ndarray], network: Callable[..., Any], mask_token: int,
+                 window: int, seed: Seed, batch_size: int, steps: int, schedule: str = "arccos",
+                 temperature: float = 1.0, progress: Progress = iter) -> NDArray[np.int32]:
     """Fill the whole canvas at once: in each step all windows are read, and their log-probabilities are averaged.
 
     MultiDiffusion (arXiv 2302.08113) carried over to tokens. Positions are decided in one Halton order over the
@@ -70,7 +77,6 @@ def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, 
         canvas: int32 [H, W].
         beside: sequence of arrays [H, W].
         seed: of own_seed.
-        spread: 0 decides everywhere alike, large values strictly outwards.
         The others are those of fill_outwards and decode_tokens.
 
     Returns: int32 [H, W] without mask tokens.
@@ -82,15 +88,15 @@ def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, 
     rank = halton_order(*canvas.shape) / canvas.size
     nothing_known = unknown.all()
     distance = np.zeros(canvas.shape) if nothing_known else cv2.distanceTransform(np.uint8(unknown), cv2.DIST_L2, 5)
-    priority = -(rank + spread * distance / max(distance.max(), 1))[None]
+    priority = -(rank + distance / max(distance.max(), 1))[None]
     masked_after = masked_after_steps(unknown.sum(), steps, schedule)
-    places = grid_windows(*canvas.shape, (window, window), window // 2)
+    places = grid_windows(canvas.shape[0], canvas.shape[1], (window, window), window // 2)
     for step in progress(range(steps)):
         if not unknown.any():
             break
         needed = [(row, column) for row, column in places if unknown[row:row + window, column:column + window].any()]
 
-        def read(needed=needed):
+        def read(needed: list[tuple[int, int]] = needed) -> Iterator[tuple[tuple[int, int], NDArray[np.float32]]]:
             for batch in in_batches(needed, batch_size):
                 inputs = (np.stack([grid[row:row + window, column:column + window] for row, column in batch])
                           for grid in (canvas, *beside))
@@ -105,7 +111,8 @@ def fill_jointly(canvas, beside, network, mask_token, window, seed, batch_size, 
     return canvas
 
 
-def decode_canvas(tokens, decode, downscale, progress=iter):
+def decode_canvas(tokens: np.ndarray, decode: Callable[[np.ndarray], Any], downscale: int,
+                  progress: Progress = iter) -> NDArray[np.float32]:
     """Tokens int32 [H, W] -> picture float32 [H * downscale, W * downscale, 3] in [0, 1], tile by tile.
 
     For position-local decoders: each tile is decoded with a margin that is cut off, so tiles fit exactly.
@@ -123,7 +130,8 @@ def decode_canvas(tokens, decode, downscale, progress=iter):
     return picture
 
 
-def decode_canvas_blended(tokens, decode, downscale, window, samples, progress=iter):
+def decode_canvas_blended(tokens: np.ndarray, decode: Callable[[np.ndarray], Any], downscale: int, window: int,
+                          samples: float, progress: Progress = iter) -> NDArray[np.floating]:
     """As decode_canvas, for decoders that see a whole window: overlapping windows, blended with weights that fall
     towards their borders; `samples` times as many in each direction as would cover the canvas."""
     height, width = tokens.shape

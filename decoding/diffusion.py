@@ -5,48 +5,54 @@ nearly clean. Samplers take a function estimate(noisy, time) -> clean, so whatev
 imposed inside it.
 """
 import math
+from collections.abc import Callable
+
+from networks.backend import Tensor
+from utilities import Progress
 
 # (signal rate at time 0, at time 1); between them the angle whose cosine is the signal rate grows linearly.
 SCHEDULES = {"thesis": (0.95, 0.02), "wide": (0.9999, 0.005)}
 
+Rates = tuple[float, float]  # of signal and noise
 
-def angle(time, schedule):
+
+def angle(time: Tensor, schedule: str) -> Tensor:
     """Angle in radians at a time in [0, 1]; works on floats and on arrays of any backend."""
     first, last = (math.acos(rate) for rate in SCHEDULES[schedule])
     return first + (last - first) * time
 
 
-def rates(time, schedule):
+def rates(time: float, schedule: str) -> Rates:
     """(signal rate, noise rate) as floats for a float time."""
     return math.cos(angle(time, schedule)), math.sin(angle(time, schedule))
 
 
-def velocity(clean, epsilon, signal, noise):
+def velocity(clean: Tensor, epsilon: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
     """v = signal * epsilon - noise * clean (Salimans & Ho, arXiv 2202.00512, appendix D)."""
     return signal * epsilon - noise * clean
 
 
-def clean_from_velocity(noisy, v, signal, noise):
+def clean_from_velocity(noisy: Tensor, v: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
     """Clean array from a noisy one and its v."""
     return signal * noisy - noise * v
 
 
-def clean_from_epsilon(noisy, epsilon, signal, noise):
+def clean_from_epsilon(noisy: Tensor, epsilon: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
     """Clean array from a noisy one and its noise."""
     return (noisy - noise * epsilon) / signal
 
 
-def epsilon_from_clean(noisy, clean, signal, noise):
+def epsilon_from_clean(noisy: Tensor, clean: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
     """Noise of a noisy array whose clean part is known."""
     return (noisy - signal * clean) / noise
 
 
-def ddim_step(noisy, clean, now, then):
+def ddim_step(noisy: Tensor, clean: Tensor, now: Rates, then: Rates) -> Tensor:
     """One deterministic step (Song et al., arXiv 2010.02502, eq. 12); now and then are (signal, noise)."""
     return then[0] * clean + then[1] * epsilon_from_clean(noisy, clean, *now)
 
 
-def ancestral_step(noisy, clean, now, then, fresh):
+def ancestral_step(noisy: Tensor, clean: Tensor, now: Rates, then: Rates, fresh: Tensor) -> Tensor:
     """A step in which as much of the noise as can be is drawn anew: `fresh`, of unit variance (Ho et al., arXiv
     2006.11239; Song et al., arXiv 2010.02502, eq. 12 and 16 with eta = 1)."""
     drawn = then[1] / now[1] * math.sqrt(1 - (now[0] / then[0]) ** 2)
@@ -54,7 +60,7 @@ def ancestral_step(noisy, clean, now, then, fresh):
     return then[0] * clean + kept * epsilon_from_clean(noisy, clean, *now) + drawn * fresh
 
 
-def dpm_solver_step(noisy, clean, previous, before, now, then):
+def dpm_solver_step(noisy: Tensor, clean: Tensor, previous: Tensor, before: Rates, now: Rates, then: Rates) -> Tensor:
     """One step of DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2).
 
     previous is the clean estimate of the step before and before its rates, or None in the first step, which is then
@@ -67,11 +73,12 @@ def dpm_solver_step(noisy, clean, previous, before, now, then):
     return then[1] / now[1] * noisy - then[0] * math.expm1(-step) * clean
 
 
-def _log_snr(pair):
+def _log_snr(pair: Rates) -> float:
     return math.log(pair[0] / pair[1])
 
 
-def solver_step(noisy, clean, previous, index, steps, schedule, solver="dpm", drawn=None):
+def solver_step(noisy: Tensor, clean: Tensor, previous: Tensor, index: int, steps: int, schedule: str,
+                solver: str = "dpm", drawn: Tensor = None) -> Tensor:
     """The noisy array after step `index` of so many, which begin at time 1.
 
     Args:
@@ -88,7 +95,8 @@ def solver_step(noisy, clean, previous, index, steps, schedule, solver="dpm", dr
     return dpm_solver_step(noisy, clean, previous, before, now, then)
 
 
-def sample(estimate, start, steps, schedule, solver="dpm", progress=iter):
+def sample(estimate: Callable[[Tensor, float], Tensor], start: Tensor, steps: int, schedule: str, solver: str = "dpm",
+           progress: Progress = iter) -> Tensor:
     """Denoise `start` in `steps` steps; returns the last clean estimate.
 
     Args:

@@ -45,9 +45,6 @@ class Growth:
                                      number(float, 0, 10), "W")
     temperature: float = setting(SKY, 0.8, "of the tokens' distribution: 0 = most probable, 1 = as learned",
                                  number(float, 0, 10), "T")
-    guided_temperature: float = setting(SKY, 0.8, "the same for skies that grow by more than a step: they are painted "
-                                        "at half their size with --temperature, and at their own, guided by that, with "
-                                        "this one", number(float, 0, 10), "T")
     decoding: str = setting(TOKENS, "full", "full = ring by ring (thesis), joint = the whole canvas at once, simple = "
                             "ring by ring in one pass, with the most probable tokens",
                             choices=("full", "joint", "simple"))

@@ -1,8 +1,11 @@
 """Tokens of a picture at half its size, which guide those at its own."""
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 
-def guide_tokens(coarse):
+def guide_tokens(coarse: NDArray[np.integer]) -> NDArray[np.int32]:
     """Tokens of a picture at half its size, int [..., h, w], for the places of its own tokens: int [..., 2h, 2w].
 
     Each is four times the token and the number of the place in its square of four.
@@ -12,12 +15,12 @@ def guide_tokens(coarse):
     return (4 * coarse.astype(np.int32).repeat(2, axis=-2).repeat(2, axis=-1) + place).astype(np.int32)
 
 
-def no_guide(shape, mask_token):
+def no_guide(shape: Sequence[int], mask_token: int) -> NDArray[np.int32]:
     """int [*shape], as guide_tokens where nothing is known of the picture at half its size."""
     return np.full(shape, 4 * mask_token, np.int32)
 
 
-def at_half_size(pictures):
+def at_half_size(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """uint8 [..., H, W, 3] with even sides -> uint8 [..., H / 2, W / 2, 3], the means of squares of four pixels."""
     *batch, height, width, _ = pictures.shape
     squares = pictures.reshape(*batch, height // 2, 2, width // 2, 2, 3)

@@ -1,12 +1,15 @@
 """The border between a photograph and what was painted around it. Functions of arrays."""
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 REACHES = 16, 8, 4, 2  # deviations in low-resolution pixels of the means of what is missing along a border
 FADING = 1.5  # reaches from the border at which these have fallen to 1 / e
 
 
-def seamless(low, known, photograph):
+def seamless(low: NDArray[np.floating], known: Sequence[int], photograph: NDArray[np.floating]) -> NDArray[np.floating]:
     """A decoded canvas that has the photograph's colours along its border, on both sides of it.
 
     The decoder sees what was painted beside the photograph, and is off inside it too. What is missing at the border is
@@ -29,7 +32,7 @@ def seamless(low, known, photograph):
     missing, added = np.zeros_like(low), np.zeros_like(low)
     missing[place] = photograph - low[place]
     for reach in REACHES:
-        band = np.float32(inside * (distance < reach / 2))
+        band = (inside * (distance < reach / 2)).astype(np.float32)
         near = cv2.GaussianBlur(band, (0, 0), reach)[..., None]
         mean = cv2.GaussianBlur((missing - added) * band[..., None], (0, 0), reach) / (near + 1e-5)
         added += mean * np.exp(-distance / (FADING * reach))[..., None]

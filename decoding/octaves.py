@@ -7,7 +7,7 @@ scale mixture: Wainwright and Simoncelli, Scale mixtures of Gaussians and the st
 """
 import numpy as np
 
-from networks.backend import ops
+from networks.backend import Tensor, ops
 
 TO_YUV = np.array([[1 / 3, 1, -1 / 2], [1 / 3, 0, 1], [1 / 3, -1, -1 / 2]], np.float32)
 FROM_YUV = np.linalg.inv(TO_YUV).astype(np.float32)
@@ -20,27 +20,27 @@ GREY = np.array([2, 0, 0], np.float32)
 CONDITION = 3 + 3 + 9 + 3 + 12 + 1  # channels of what the network is told
 
 
-def yuv(picture):
+def yuv(picture: Tensor) -> Tensor:
     """RGB [..., 3] in [0, 1] -> Y = (R + G + B) / 3, U = R - B, V = G - (R + B) / 2."""
     return ops.matmul(picture, TO_YUV)
 
 
-def rgb(picture):
+def rgb(picture: Tensor) -> Tensor:
     """Inverse of yuv."""
     return ops.matmul(picture, FROM_YUV)
 
 
-def halve(picture):
+def halve(picture: Tensor) -> Tensor:
     """Means of squares of four pixels: [B, 2h, 2w, C] -> [B, h, w, C]."""
     return ops.average_pool(picture, 2, 2)
 
 
-def enlarge(picture):
+def enlarge(picture: Tensor) -> Tensor:
     """Twice as large, by cubic interpolation: [B, h, w, C] -> [B, 2h, 2w, C]."""
     return _enlarge_rows(ops.transpose(_enlarge_rows(ops.transpose(picture, (0, 2, 1, 3))), (0, 2, 1, 3)))
 
 
-def _enlarge_rows(picture):
+def _enlarge_rows(picture: Tensor) -> Tensor:
     batch, height, width, channels = ops.shape(picture)
     padded = ops.pad(picture, ((0, 0), (2, 2), (0, 0), (0, 0)), mode="symmetric")
     taps = [padded[:, start:start + height] for start in range(5)]
@@ -49,17 +49,17 @@ def _enlarge_rows(picture):
     return ops.reshape(ops.stack([upper, lower], axis=2), (batch, 2 * height, width, channels))
 
 
-def nearest(picture):
+def nearest(picture: Tensor) -> Tensor:
     """Twice as large, each pixel four times: [B, h, w, C] -> [B, 2h, 2w, C]."""
     return ops.repeat(ops.repeat(picture, 2, axis=1), 2, axis=2)
 
 
-def blur(picture):
+def blur(picture: Tensor) -> Tensor:
     """Means of 3x3 pixels: [B, h, w, C] -> [B, h, w, C]."""
     return ops.average_pool(picture, 3, 1, padding="same")
 
 
-def strengths(half):
+def strengths(half: Tensor) -> Tensor:
     """Logarithms of local root mean squares of the octaves of a picture, the finest first, for the places of the
     picture: [B, h, w, 3], h and w multiples of 8, -> [B, h, w, 9]."""
     found = []
@@ -74,24 +74,24 @@ def strengths(half):
     return ops.concatenate(found, axis=-1)
 
 
-def expected_strength(found):
+def expected_strength(found: Tensor) -> Tensor:
     """Logarithm of the root mean square that an octave has in photographs, from strengths of those below: float
     [B, h, w, 9] -> [B, h, w, 3]. It follows from the octave below, and where that is blurred from those below that."""
     return ops.max(ops.reshape(found, (*ops.shape(found)[:3], 3, 3)) + np.log(ABOVE)[:, None], axis=3)
 
 
-def octave_of(picture, half, strength):
+def octave_of(picture: Tensor, half: Tensor, strength: Tensor) -> Tensor:
     """What a picture [B, 2h, 2w, 3] has beyond the enlarged half [B, h, w, 3], in strengths [B, h, w, 3], for the
     places of the half: [B, h, w, 12]."""
     return to_squares(picture - enlarge(half)) / ops.tile(strength, (1, 1, 1, 4))
 
 
-def with_octave(half, octave, strength):
+def with_octave(half: Tensor, octave: Tensor, strength: Tensor) -> Tensor:
     """The picture [B, 2h, 2w, 3] that has this octave: the inverse of octave_of."""
     return enlarge(half) + from_squares(octave * ops.tile(strength, (1, 1, 1, 4)))
 
 
-def condition(half, found, strength, octave, known):
+def condition(half: Tensor, found: Tensor, strength: Tensor, octave: Tensor, known: Tensor) -> Tensor:
     """What the network is told, [B, h, w, CONDITION]: the half [B, h, w, 3], its finest structure in strengths, the
     strengths found [B, h, w, 9] and expected [B, h, w, 3], and the octave [B, h, w, 12] where known [B, h, w, 1] is 1.
     """
@@ -100,14 +100,14 @@ def condition(half, found, strength, octave, known):
     return ops.concatenate(told, axis=-1)
 
 
-def to_squares(picture):
+def to_squares(picture: Tensor) -> Tensor:
     """[B, 2h, 2w, C] -> [B, h, w, 4C]: the squares of four pixels."""
     batch, height, width, channels = ops.shape(picture)
     squares = ops.reshape(picture, (batch, height // 2, 2, width // 2, 2, channels))
     return ops.reshape(ops.transpose(squares, (0, 1, 3, 2, 4, 5)), (batch, height // 2, width // 2, 4 * channels))
 
 
-def from_squares(squares):
+def from_squares(squares: Tensor) -> Tensor:
     """Inverse of to_squares."""
     batch, height, width, channels = ops.shape(squares)
     squares = ops.reshape(squares, (batch, height, width, 2, 2, channels // 4))

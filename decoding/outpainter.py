@@ -1,9 +1,12 @@
 """From a photograph to a larger sky: the three networks, and the stages of the way."""
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from decoding.canvas import SCALE, Canvas, known_tokens, place_picture
 from decoding.canvas_decoding import decode_canvas, decode_canvas_blended, fill_jointly, fill_outwards
@@ -12,10 +15,10 @@ from decoding.growth import Growth
 from decoding.guides import at_half_size, guide_tokens, no_guide
 from decoding.membrane import seamless
 from decoding.super_sampling import MULTIPLE, octave_bands
-from decoding.token_decoding import guided
+from decoding.token_decoding import classifier_free_guidance
 from log_and_save import model_folder
 from networks.machine import prepare_machine
-from utilities import UserError, available_memory, own_seed, spread, to_bytes
+from utilities import Progress, UserError, available_memory, evenly_spaced, own_seed, to_bytes
 
 CONTEXT_TOKENS = 256  # of the picture, that every window knows of
 LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
@@ -26,10 +29,10 @@ FRESH_NOISE = 0.8  # of the first octave, whose half is decoded from tokens: gra
 BAND_BYTES, BANDS_AT_MOST, LOW_BYTES = 300, 2e9, 320
 DEFAULTS = Growth()
 
-Bar = Callable[[str], Callable[[Iterable], Iterable]]  # description of a stage -> what wraps its steps
+Bar = Callable[[str], Progress]  # description of a stage -> what wraps its steps
 
 
-def no_bar(stage: str) -> Callable[[Iterable], Iterable]:
+def no_bar(stage: str) -> Progress:
     """Shows nothing."""
     return iter
 
@@ -38,17 +41,17 @@ class Rows:
     """A picture of height x width pixels that is computed from top to bottom while it is read, once, as an iterator of
     uint8 [rows, width, 3]. bands: float32 [rows, W, 3] in [0, 1], which may hold more rows and columns."""
 
-    def __init__(self, height: int, width: int, bands: Iterator[np.ndarray]) -> None:
+    def __init__(self, height: int, width: int, bands: Iterator[NDArray[np.float32]]) -> None:
         self.height, self.width, self.bands = height, width, bands
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         left = self.height
         for band in self.bands:
             if left > 0:
                 yield to_bytes(band[:left, :self.width])
             left -= len(band)
 
-    def whole(self) -> np.ndarray:
+    def whole(self) -> NDArray[np.uint8]:
         """The picture as uint8 [height, width, 3]."""
         return np.concatenate(list(self))
 
@@ -73,7 +76,7 @@ class Outpainter:
         machine = argparse.Namespace(use_gpu=use_gpu, threads=threads, precision=precision, seed=0)
         return cls(folders, prepare_machine(machine))
 
-    def __init__(self, folders: list, precision: str) -> None:
+    def __init__(self, folders: Sequence[Path], precision: str) -> None:
         """folders: of tokenizer, MaskGIT and super sampler. precision: as set by prepare_machine."""
         from diffusion_model_upscale import load_super_sampler
         from maskgit import load_maskgit
@@ -98,14 +101,14 @@ class Outpainter:
         if self.octaves:
             self.prepare = compiled(sampler, sampler.prepare, any_size=True)
 
-    def __call__(self, photograph: np.ndarray, growth: Growth = DEFAULTS, seed: int = 0) -> np.ndarray:
+    def __call__(self, photograph: NDArray[np.uint8], growth: Growth = DEFAULTS, seed: int = 0) -> NDArray[np.uint8]:
         """A photograph uint8 [H, W, 3] in the middle of a larger sky, uint8 [H', W', 3]: four times as large as what
         tokens show, or with generate_upsampled=False as large. Raises UserError."""
         low, large = next(self.grow(photograph, growth, seed))
         return large.whole() if large else low
 
-    def grow(self, photograph: np.ndarray, growth: Growth = DEFAULTS, seed: int = 0, attempts: int = 1,
-             bar: Bar = no_bar) -> Iterator[tuple[np.ndarray, Rows | None]]:
+    def grow(self, photograph: NDArray[np.uint8], growth: Growth = DEFAULTS, seed: int = 0, attempts: int = 1,
+             bar: Bar = no_bar) -> Iterator[tuple[NDArray[np.uint8], Rows | None]]:
         """Yield (low-resolution picture uint8 [h, w, 3], 4x picture or None) for each attempt.
 
         The same seed gives the same pictures, whatever batch_size is.
@@ -122,7 +125,7 @@ class Outpainter:
             low = to_bytes(next(results)[:-(-height // SCALE), :-(-width // SCALE)])
             yield low, Rows(height, width, next(results)) if growth.generate_upsampled else None
 
-    def canvas(self, photograph: np.ndarray, growth: Growth) -> Canvas:
+    def canvas(self, photograph: NDArray[np.uint8], growth: Growth) -> Canvas:
         """The photograph on the canvas that it grows to. Raises UserError when that needs more memory than there is."""
         sides = SCALE * growth.img_size * np.array(photograph.shape[:2]) / min(photograph.shape[:2])
         margins = growth.margins(self.window)
@@ -139,7 +142,7 @@ class Outpainter:
         return place_picture(photograph, growth.img_size, margins, self.downscale, self.window)
 
     def fill(self, canvas: Canvas, encode: Callable, growth: Growth, seed: int, attempts: int, bar: Bar,
-             halvings: int = 0) -> np.ndarray:
+             halvings: int = 0) -> NDArray[np.int32]:
         """Token canvases int32 [attempts, H, W] without mask tokens. A canvas that grows by more than a step is filled
         at half its size first, where windows hold four times as much sky; that guides what is painted at its own. So it
         goes on until a step is enough or too little of the picture would be left.
@@ -150,31 +153,30 @@ class Outpainter:
         guides = no_guide((attempts, *tokens.shape), self.mask_token)
         step, half = growth.ring(self.window), canvas.at_half_size()
         top, bottom, left, right = half.known
-        is_guided = self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN
-        if is_guided:
+        if self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN:
             coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar, halvings + 1)
             guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.margins[2] % 2:]
             guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
         network = self.network(tokens, growth)
-        temperature = growth.guided_temperature if is_guided else growth.temperature
         seeds = [own_seed(seed, "tokens", attempt, halvings) for attempt in range(attempts)]
         if growth.decoding == "joint":
             rings = max(1, -(-max(canvas.margins) // step))
             return np.stack([
                 fill_jointly(tokens, (guide,), network, self.mask_token, self.window, own, growth.batch_size,
-                             growth.maskgit_steps * rings, growth.schedule, temperature, progress=bar("tokens"))
+                             growth.maskgit_steps * rings, growth.schedule, growth.temperature, progress=bar("tokens"))
                 for guide, own in zip(guides, seeds, strict=True)])
         simple = growth.decoding == "simple"
         return fill_outwards(
             np.stack([tokens] * attempts), (guides,), network, self.mask_token, canvas.known, self.window, step, seeds,
             growth.batch_size, bar("tokens"), steps=1 if simple else growth.maskgit_steps, schedule=growth.schedule,
-            order=growth.order, temperature=0.0 if simple else temperature, order_temperature=growth.generation_temp)
+            order=growth.order, order_temperature=growth.generation_temp,
+            temperature=0.0 if simple else growth.temperature)
 
-    def network(self, tokens: np.ndarray, growth: Growth) -> Callable:
+    def network(self, tokens: NDArray[np.int32], growth: Growth) -> Callable:
         """MaskGIT for the windows of one canvas int [H, W] and their guides: it knows the colours of all that is known
         on the canvas, and the kind of sky that is asked for."""
-        def knowing(context: np.ndarray, label: int) -> Callable:
-            def logits(windows: np.ndarray, guides: np.ndarray) -> np.ndarray:
+        def knowing(context: NDArray[np.int32], label: int) -> Callable:
+            def logits(windows: NDArray[np.int32], guides: NDArray[np.int32]) -> Any:
                 count = len(windows)
                 return self.maskgit(windows, np.tile(context, (count, 1)), np.full(count, label, np.int32), guides)
             return logits
@@ -182,10 +184,10 @@ class Outpainter:
         label = self.class_number(growth.label)
         guidance = float(label >= 0) if growth.guidance is None else growth.guidance
         nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
-        known = spread(tokens[tokens != self.mask_token], CONTEXT_TOKENS)
+        known = evenly_spaced(tokens[tokens != self.mask_token], CONTEXT_TOKENS)
         # Guidance asks the network a second time, in vain where both answers are the same.
         weight = guidance if self.maskgit_config["context"] or label >= 0 else 0.0
-        return guided(knowing(known, label), knowing(nothing, -1), weight)
+        return classifier_free_guidance(knowing(known, label), knowing(nothing, -1), weight)
 
     def class_number(self, label: str | None) -> int:
         """Which of the names of MaskGIT's classes a label is; -1 for None. Raises UserError."""
@@ -198,13 +200,13 @@ class Outpainter:
             raise UserError(f"--label {label}: {self.maskgit_folder} knows {', '.join(names)}.")
         return names.index(label.lower())
 
-    def pixels(self, tokens: np.ndarray, growth: Growth, bar: Bar) -> np.ndarray:
+    def pixels(self, tokens: NDArray[np.int32], growth: Growth, bar: Bar) -> NDArray[np.floating]:
         """What tokens int32 [H, W] show, float32 [H * downscale, W * downscale, 3] in [0, 1]."""
         if self.position_local:
             return decode_canvas(tokens, self.decode, self.downscale, bar("decoding"))
         return decode_canvas_blended(tokens, self.decode, self.downscale, self.window, growth.samples, bar("decoding"))
 
-    def enlarged(self, low: np.ndarray, canvas: Canvas, growth: Growth, seed: np.random.SeedSequence,
+    def enlarged(self, low: NDArray[np.floating], canvas: Canvas, growth: Growth, seed: np.random.SeedSequence,
                  bar: Bar) -> Iterator:
         """Yield a decoded canvas float32 [h, w, 3] in [0, 1] as it is in the end, and then an iterator of it at SCALE
         times its size, from top to bottom, float32 [rows, SCALE * w, 3]. Where the photograph has pixels, they are

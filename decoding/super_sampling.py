@@ -3,13 +3,15 @@
 The canvas passes through in bands of rows. What a step makes of a band depends on the bands above and below only as
 they were before that step; so each step follows one band behind the step before it, and few bands are in memory.
 """
-from collections import namedtuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from decoding import octaves
 from decoding.diffusion import solver_step
-from utilities import own_seed
+from utilities import Progress, Seed, own_seed
 
 TILE = 512  # columns of the half that are denoised at once
 BAND, LEAST_BAND = 384, 96  # rows of a band, at most and at least
@@ -17,18 +19,29 @@ BAND_PLACES = 600_000  # of the half, in a band that has more rows than the leas
 MARGIN, VIEW = 44, 32  # pixels of the half that the network sees around a place, and the conditions around theirs
 MULTIPLE = 8  # of the height and width of a half
 
-# Rows of the half (slice) and, for the places in them: where the octave is known, the known octave (both None where
-# nothing is), the octave's strength, what the network is told (float16), the noisy octave, the last estimate of the
-# clean one.
-Band = namedtuple("Band", "rows mask wanted strength condition noisy clean")
+Known = tuple[NDArray[np.floating], int, int]  # of a larger picture: float32 [h, w, 3] in [0, 1], top, left
 
 
-def add_octave(*args, **options):
+class Band(NamedTuple):
+    """Rows of the half, and float arrays [1, rows, w, channels] for the places in them."""
+
+    rows: slice
+    mask: NDArray[np.float32] | None  # 1 where the octave is known, 0 elsewhere; None where nothing is
+    wanted: NDArray[np.float32] | None  # the known octave
+    strength: NDArray[np.float32]  # of the octave
+    condition: NDArray[np.float16]  # what the network is told
+    noisy: NDArray[np.float32]  # the octave
+    clean: Any  # float32, the last estimate of the octave without noise; None in the first step
+
+
+def add_octave(*args: Any, **options: Any) -> NDArray[np.float32]:
     """What octave_bands gives as one array, float32 [2h, 2w, 3]."""
     return np.concatenate(list(octave_bands(*args, **options)))
 
 
-def octave_bands(half, known, prepare, estimate, steps, seed, solver="ancestral", fresh=1.0, progress=iter):
+def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callable[..., Any],
+                 estimate: Callable[..., Any], steps: int, seed: Seed, solver: str = "ancestral", fresh: float = 1.0,
+                 progress: Progress = iter) -> Iterator[NDArray[np.float32]]:
     """Yield the picture twice as large as `half` from top to bottom, float32 [rows, 2w, 3] in [0, 1] or little beyond.
 
     Args:
@@ -47,7 +60,8 @@ def octave_bands(half, known, prepare, estimate, steps, seed, solver="ancestral"
     for index in range(steps):
         rng = np.random.default_rng(own_seed(seed, "step", index))
 
-        def towards_clean(band, clean, index=index, rng=rng):
+        def towards_clean(band: Band, clean: NDArray[np.float32], index: int = index,
+                          rng: np.random.Generator = rng) -> NDArray[np.float32]:
             next(done, None)
             if index == steps - 1:
                 return band.noisy
@@ -63,7 +77,8 @@ def octave_bands(half, known, prepare, estimate, steps, seed, solver="ancestral"
     next(done, None)  # lets the bar finish
 
 
-def noise_bands(half, known, rows, prepare, rng):
+def noise_bands(half: NDArray[np.float32], known: Known | None, rows: list[slice], prepare: Callable[..., Any],
+                rng: np.random.Generator) -> Iterator[Band]:
     """Yield a Band of noise for each slice of rows."""
     for part in rows:
         seen, inside = around(part, VIEW)
@@ -75,7 +90,8 @@ def noise_bands(half, known, rows, prepare, rng):
         yield Band(part, mask, wanted, strength.copy(), condition.astype(np.float16), noise, None)
 
 
-def denoised(bands, estimate, time, towards_clean):
+def denoised(bands: Iterator[Band], estimate: Callable[..., Any], time: np.float32,
+             towards_clean: Callable[[Band, NDArray[np.float32]], NDArray[np.float32]]) -> Iterator[Band]:
     """Yield bands one step further.
 
     time: of the noisy octaves. towards_clean: function (band, its clean octave) -> its next noisy octave.
@@ -93,25 +109,26 @@ def denoised(bands, estimate, time, towards_clean):
                 seen, inside = around(columns, MARGIN)
                 found = np.asarray(estimate(condition[:, :, seen].astype(np.float32), noisy[:, :, seen], time))
                 clean[:, :, columns] = found[:, down, inside]
-        if band.mask is not None:
+        if band.mask is not None and band.wanted is not None:
             np.copyto(clean, band.wanted, where=band.mask > 0)
         yield band._replace(noisy=towards_clean(band, clean), clean=clean)
         above = band.condition[:, -MARGIN:].copy(), band.noisy[:, -MARGIN:].copy()
         band = below
 
 
-def first_rows(band):
+def first_rows(band: Band) -> tuple[np.ndarray, np.ndarray]:
     """What the band above sees of a band."""
     return band.condition[:, :MARGIN], band.noisy[:, :MARGIN]
 
 
-def around(part, margin):
+def around(part: slice, margin: int) -> tuple[slice, slice]:
     """(A slice with this margin on both sides, where it begins no lower than 0; the slice inside it)."""
     seen = slice(max(0, part.start - margin), part.stop + margin)
     return seen, slice(part.start - seen.start, part.stop - seen.start)
 
 
-def half_rows(half, known, rows):
+def half_rows(half: NDArray[np.float32], known: Known | None,
+              rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """(These rows of the half in Y, U, V, float32 [1, h, w, 3], right where they are known; what is known of the
     picture twice as large, float32 [1, 2h, 2w, 3]; where that is, float32 [1, h, w, 1] of 0 and 1)."""
     part = np.asarray(octaves.yuv(half[rows]))[None]
@@ -130,7 +147,7 @@ def half_rows(half, known, rows):
     return np.where(mask > 0, np.asarray(octaves.halve(picture)), part), picture, mask
 
 
-def cut(length, size):
+def cut(length: int, size: int) -> list[slice]:
     """Slices of at most `size` that cover so much, about equal, each but the last a multiple of MULTIPLE."""
     count = -(-length // size)
     size = -(-length // count // MULTIPLE) * MULTIPLE

@@ -3,11 +3,14 @@
 Rectangles are (top, bottom, left, right), half open; windows are (top, left) of a square or tile of known size.
 """
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def even_starts(first, last, size, stride):
+def even_starts(first: int, last: int, size: int, stride: int) -> list[int]:
     """Starts of windows of `size` that cover [first, last) evenly, at most `stride` apart; one start if none is needed.
 
     Where the stretch is shorter than a window, the one window is centred on it (and may begin before `first`).
@@ -19,7 +22,7 @@ def even_starts(first, last, size, stride):
     return [first + round(index * free / (count - 1)) for index in range(count)]
 
 
-def ring_windows(known, height, width, window, step):
+def ring_windows(known: Sequence[int], height: int, width: int, window: int, step: int) -> list[tuple[int, int]]:
     """Windows that fill a canvas outwards from a known rectangle, in the order in which they are decoded.
 
     Each ring widens the known rectangle by `step` on every side where canvas is left. Its windows lie with
@@ -51,17 +54,18 @@ def ring_windows(known, height, width, window, step):
     return windows
 
 
-def _alternating(first, last, window):
+def _alternating(first: int, last: int, window: int) -> list[int]:
     starts = even_starts(first, last, window, window * 3 // 4)
     return starts[::2] + starts[1::2]
 
 
-def independent_batches(windows, size):
+def independent_batches(windows: Sequence[tuple[int, int]], size: int) -> list[list[tuple[int, int]]]:
     """Group windows so that the order of the list is kept wherever two windows overlap.
 
     Windows of one batch are disjoint, so they can be decoded at once with the result of decoding one after another.
     """
-    batches, levels = [], []
+    batches: list[list[tuple[int, int]]] = []
+    levels: list[int] = []
     for row, column in windows:
         level = max((levels[index] + 1 for index, (other_row, other_column) in enumerate(windows[:len(levels)])
                      if abs(row - other_row) < size and abs(column - other_column) < size), default=0)
@@ -72,21 +76,21 @@ def independent_batches(windows, size):
     return batches
 
 
-def grid_windows(height, width, size, stride):
+def grid_windows(height: int, width: int, size: tuple[int, int], stride: int) -> list[tuple[int, int]]:
     """Windows (top, left) of (height, width) `size` that cover a canvas evenly."""
     return [(row, column) for row in even_starts(0, height, size[0], stride) for column in
             even_starts(0, width, size[1], stride)]
 
 
-def tile_weights(height, width):
+def tile_weights(height: int, width: int) -> NDArray[np.float32]:
     """Blending weights float32 [height, width]: raised cosines, positive everywhere, falling towards the border."""
-    def profile(length):
+    def profile(length: int) -> NDArray[np.float64]:
         return np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2 + 1e-3
 
     return np.outer(profile(height), profile(width)).astype(np.float32)
 
 
-def blend(shape, tiles):
+def blend(shape: tuple[int, ...], tiles: Iterable[tuple[tuple[int, int], np.ndarray]]) -> NDArray[np.floating]:
     """Weighted mean of overlapping tiles.
 
     Args:
@@ -104,6 +108,6 @@ def blend(shape, tiles):
     return total / np.maximum(weight, 1e-12)[..., None]
 
 
-def in_batches(items, size):
+def in_batches(items: Any, size: int) -> list[Any]:
     """Consecutive lists of at most `size` items."""
     return [items[start:start + size] for start in range(0, len(items), size)]

@@ -1,15 +1,18 @@
 """Measures of pictures that need no trained network."""
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 
-def psnr(pictures, references):
+def psnr(pictures: np.ndarray, references: np.ndarray) -> NDArray[np.floating]:
     """Peak signal-to-noise ratio in dB of each picture: uint8 or float in [0, 255], [B, H, W, C] -> float [B]."""
     difference = np.asarray(pictures, np.float32) - np.asarray(references, np.float32)
     return 10 * np.log10(255**2 / np.maximum(np.mean(difference**2, axis=(1, 2, 3)), 1e-3))
 
 
-def ssim(pictures, references):
+def ssim(pictures: np.ndarray, references: np.ndarray) -> float:
     """Mean structural similarity of uint8 [B, H, W, 3] pairs. Wang et al. 2004, "Image quality assessment"."""
     from skimage.metrics import structural_similarity
 
@@ -18,14 +21,15 @@ def ssim(pictures, references):
                           for pair in zip(pictures, references, strict=True)]))
 
 
-def code_statistics(tokens, codes):
+def code_statistics(tokens: NDArray[np.integer], codes: int) -> tuple[float, float]:
     """(share of codes used, perplexity = exp of the entropy of their frequencies) of an int array."""
     share = np.bincount(np.ravel(tokens), minlength=codes) / np.size(tokens)
     used = share[share > 0]
+    # scipy.stats.entropy takes a second to import.
     return len(used) / codes, float(np.exp(-np.sum(used * np.log(used))))
 
 
-def radial_spectrum(pictures):
+def radial_spectrum(pictures: np.ndarray) -> NDArray[np.float64]:
     """Mean power at every whole spatial frequency from 1 to half the side: [B, S, S, C] -> float64 [S // 2].
 
     Pictures are windowed (Hann) first, so that their borders, which do not match, add no high frequencies.
@@ -42,20 +46,20 @@ def radial_spectrum(pictures):
     return np.bincount(radius[inside], power[inside])[1:] / np.bincount(radius[inside])[1:]
 
 
-def high_frequencies_kept(pictures, references):
+def high_frequencies_kept(pictures: np.ndarray, references: np.ndarray) -> float:
     """Power of the upper half of the spatial frequencies, as a share of that of the references."""
     upper = [radial_spectrum(each) for each in (pictures, references)]
     return float(np.divide(*(each[len(each) // 2:].sum() for each in upper)))
 
 
-def spectrum_distance(pictures, references):
+def spectrum_distance(pictures: np.ndarray, references: np.ndarray) -> float:
     """Mean absolute difference of the logarithms of two radial spectra, in dB; 0 = the same amount of detail."""
     smallest = 1e-3  # of squared units, far below what 8 bits resolve; keeps flat pictures finite
     ratio = (radial_spectrum(pictures) + smallest) / (radial_spectrum(references) + smallest)
     return float(np.mean(np.abs(10 * np.log10(ratio))))
 
 
-def octave_strengths(pictures, octaves=5):
+def octave_strengths(pictures: NDArray[np.uint8], octaves: int = 5) -> NDArray[np.floating]:
     """Root mean squares of the octaves of a set of pictures, the finest first: uint8 [N, H, W, 3] -> float [octaves].
 
     An octave is what a picture has beyond the enlargement of its half, of the mean of its colours in [0, 1].
@@ -72,7 +76,8 @@ def octave_strengths(pictures, octaves=5):
     return np.sqrt(np.mean(squares, axis=1))
 
 
-def streaks(pictures, bands=((0.06, 0.12), (0.12, 0.2), (0.2, 0.3), (0.3, 0.45))):
+def streaks(pictures: NDArray[np.uint8], bands: Sequence[tuple[float, float]] = (
+        (0.06, 0.12), (0.12, 0.2), (0.2, 0.3), (0.3, 0.45))) -> NDArray[np.floating]:
     """Power of spatial frequencies along rows and columns over that along diagonals, in bands of cycles a pixel:
     uint8 [N, H, W, 3] -> float [bands].
 

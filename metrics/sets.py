@@ -1,11 +1,15 @@
 """Distances between two sets of pictures as distributions, and marks of single pictures. Functions of arrays."""
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 PATCH = 7  # pixels
+Lines = tuple[NDArray[np.bool], NDArray[np.bool]]  # pairs of pixels, along columns and along rows
 
 
-def laplacian_pyramid(picture, levels):
+def laplacian_pyramid(picture: NDArray[np.float32], levels: int) -> list[NDArray[np.float32]]:
     """Band-pass pictures from fine to coarse, the last one low-pass, of float32 [H, W, C]. Burt and Adelson 1983."""
     bands = []
     for _ in range(levels - 1):
@@ -15,7 +19,8 @@ def laplacian_pyramid(picture, levels):
     return [*bands, picture]
 
 
-def patch_descriptors(pictures, inside, levels, count, rng):
+def patch_descriptors(pictures: NDArray[np.uint8], inside: NDArray[np.bool], levels: int, count: int,
+                      rng: np.random.Generator) -> list[NDArray[np.float32]]:
     """Random patches of every level of the pyramids, to compare sets of pictures by sliced_wasserstein.
 
     Args:
@@ -39,7 +44,8 @@ def patch_descriptors(pictures, inside, levels, count, rng):
     return found
 
 
-def sliced_wasserstein(first, second, projections=64, seed=0):
+def sliced_wasserstein(first: NDArray[np.floating], second: NDArray[np.floating], projections: int = 64,
+                       seed: int = 0) -> float:
     """Mean distance of two sets of descriptors, float [N, D] and [M, D], along random directions.
 
     Colours and all are in units of the standard deviation of the second set. Karras et al., arXiv 1710.10196,
@@ -56,25 +62,26 @@ def sliced_wasserstein(first, second, projections=64, seed=0):
     return float(np.abs(first - second).mean() / scale)
 
 
-def histogram_distance(first, second):
+def histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
     """Jensen-Shannon divergence in bits, 0 to 1, of two histograms of the same bins."""
+    # scipy.spatial.distance.jensenshannon is NaN for one in eight pairs of proportional histograms.
     first, second = first / first.sum(), second / second.sum()
     middle = (first + second) / 2
 
-    def divergence(p):
+    def divergence(p: NDArray[np.floating]) -> float:
         some = p > 0
         return (p[some] * np.log2(p[some] / middle[some])).sum()
 
     return float((divergence(first) + divergence(second)) / 2)
 
 
-def colour_histogram(pixels, levels=8):
+def colour_histogram(pixels: NDArray[np.uint8], levels: int = 8) -> NDArray[np.integer]:
     """Counts of the colours, each channel in so many levels, of uint8 [..., 3]: int [levels ** 3]."""
     red, green, blue = np.moveaxis(pixels.astype(np.int64) * levels // 256, -1, 0)
     return np.bincount(((red * levels + green) * levels + blue).ravel(), minlength=levels**3)
 
 
-def seam_lines(labels, inside, beside):
+def seam_lines(labels: np.ndarray, inside: NDArray[np.bool], beside: Sequence[int]) -> tuple[Lines, Lines]:
     """Where seams may be seen, and what to compare them with.
 
     Args:
@@ -88,17 +95,17 @@ def seam_lines(labels, inside, beside):
     reach = np.abs(np.arange(-max(beside), max(beside) + 1))
     kernel = np.isin(reach, beside).astype(np.uint8)[:, None]
 
-    def along_columns(labels, inside):
+    def along_columns(labels: np.ndarray, inside: NDArray[np.bool]) -> Lines:
         both = inside[1:] & inside[:-1]
         seams = labels[1:] != labels[:-1]
         near = cv2.dilate((seams & both).astype(np.uint8), kernel) > 0
         return seams & both, near & both & ~seams
 
-    found = along_columns(labels, inside), along_columns(labels.T, inside.T)
-    return tuple((rows, columns.T) for rows, columns in zip(*found, strict=True))
+    (seams, near), (seams_across, near_across) = along_columns(labels, inside), along_columns(labels.T, inside.T)
+    return (seams, seams_across.T), (near, near_across.T)
 
 
-def seam_score(picture, across, near):
+def seam_score(picture: NDArray[np.uint8], across: Lines, near: Lines) -> float:
     """How strong seams are: mean difference of the pixels of uint8 [H, W, 3] across them over that near them, both
     given by seam_lines. 1 = as between any neighbours."""
     values = picture.astype(np.float32)

@@ -5,14 +5,18 @@ made for other programs, is not read.
 """
 import os
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 from utilities import quiet_stderr
 
 BACKENDS = ("tensorflow", "jax")
+Shape = tuple[Any, ...]  # of a tensor: whole numbers, and None where any will do
+Tensor = Any  # Keras has no type for arrays of its backends, and its functions take those of NumPy as well
 
 
-def chosen_backend(wanted):
+def chosen_backend(wanted: str | None) -> str:
     """The backend that KERAS_BACKEND, a string or None, names. Raises ValueError for another, or one not installed."""
     installed = [name for name in BACKENDS if find_spec(name)]
     if not wanted and installed:
@@ -33,10 +37,10 @@ with quiet_stderr():
     import keras
     from keras import layers, ops
 
-__all__ = ["compiled", "keras", "layers", "ops"]
+__all__ = ["Shape", "Tensor", "compiled", "keras", "layers", "ops"]
 
 
-def compiled(model, function, any_size=False):
+def compiled(model: Any, function: Callable, any_size: bool = False) -> Callable:
     """function(*arrays) that calls model, as one graph of the backend; variables are read anew at every call.
 
     any_size: one graph serves pictures [B, h, w, C] of any B, h and w. Graphs of other sizes round differently in
@@ -45,7 +49,7 @@ def compiled(model, function, any_size=False):
     if keras.backend.backend() == "jax":
         import jax
 
-        def stateless(values, *arrays):
+        def stateless(values: list, *arrays: Tensor) -> Tensor:
             with keras.StatelessScope(state_mapping=zip(model.variables, values, strict=True)):
                 return function(*arrays)
 
@@ -58,7 +62,7 @@ def compiled(model, function, any_size=False):
         return tf.function(function, reduce_retracing=True)
     graph = None
 
-    def call(*arrays):
+    def call(*arrays: Tensor) -> Tensor:
         nonlocal graph
         arrays = [tf.convert_to_tensor(array) for array in arrays]
         if graph is None:

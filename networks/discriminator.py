@@ -4,8 +4,10 @@ It sees no more than PATCH pixels at once: what lies where is left to the other 
 translation with conditional adversarial networks, arXiv 1611.07004, section 3.2; loss: hinge, Lim and Ye, Geometric
 GAN, arXiv 1705.02894.
 """
+from typing import Any
+
 from build_network import SpaceToDepth
-from networks.backend import keras, layers, ops
+from networks.backend import Tensor, keras, layers, ops
 from training.devices import added_loss, parts
 
 PATCH = 22  # pixels that one answer depends on
@@ -16,7 +18,7 @@ KERNELS = ((3, 1, 64), (4, 2, 128), (3, 1, 128), (1, 1, 1))  # size, stride, fil
 class Discriminator(layers.Layer):
     """Pictures float [B, H, W, 3], in any range -> how real each place looks, float32 [B, H/4, W/4, 1]."""
 
-    def build(self, shape=None):
+    def build(self, shape: Any = None) -> None:
         self.fold = SpaceToDepth(2, dtype=self.dtype_policy)
         self.kernels, self.biases, depth = [], [], 24
         for index, (size, _, filters) in enumerate(KERNELS):
@@ -25,7 +27,7 @@ class Discriminator(layers.Layer):
             self.biases.append(self.add_weight(shape=(filters,), initializer="zeros", name=f"bias_{index}"))
             depth = filters
 
-    def call(self, pictures, learns=True):
+    def call(self, pictures: Tensor, learns: bool = True) -> Tensor:
         """learns=False: gradients pass to the pictures and not to the weights, as the decoder's loss wants it."""
         use = (lambda weight: weight) if learns else ops.stop_gradient
         fine = AMPLIFIED * (pictures - ops.average_pool(pictures, 3, 1, "same"))
@@ -38,7 +40,7 @@ class Discriminator(layers.Layer):
         return ops.cast(x, "float32")
 
 
-def discriminator_loss(real, fake):
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Hinge: answers, float, should be above 1 for what is real and below -1 for what is not."""
     return ops.mean(ops.relu(1 - real)) + ops.mean(ops.relu(1 + fake))
 
@@ -50,7 +52,7 @@ class AdversarialTokenizer(keras.Model):
     while the discriminator learns what to look at.
     """
 
-    def __init__(self, tokenizer, weight, images):
+    def __init__(self, tokenizer: Any, weight: float, images: int) -> None:
         super().__init__(name="adversarial_tokenizer")
         self.exported, self.weight, self.ramp = tokenizer, weight, images / 4
         self.discriminator = Discriminator(name="discriminator")
@@ -59,10 +61,11 @@ class AdversarialTokenizer(keras.Model):
         self.deceived = keras.metrics.Mean("deceived")
         self.built = True
 
-    def call(self, pictures, training=False):
+    def call(self, pictures: Tensor, training: bool = False) -> Tensor:
         return self.exported(pictures, training=training)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x: Tensor = None, y: Tensor = None, y_pred: Tensor = None, sample_weight: Tensor = None,
+                     training: bool = True) -> Tensor:
         fake, real = 2 * y_pred - 1, ops.cast(x, "float32") / 127.5 - 1
         self.seen.assign(self.seen + ops.cast(parts() * ops.shape(x)[0], "float32"))
         opinion = self.discriminator(fake, learns=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from utilities import UserError, number, quiet_stderr
 
 
-def addresses(text):
+def addresses(text: str) -> list[tuple[str, int]]:
     """An argparse type: HOST:PORT,HOST:PORT,... -> [(host, port), ...], at least two."""
     pairs = [part.strip().rpartition(":") for part in text.split(",")]
     if len(pairs) < 2 or not all(host and port.isdecimal() and 0 < int(port) < 2**16 for host, _, port in pairs):
@@ -16,7 +16,7 @@ def addresses(text):
     return [(host, int(port)) for host, _, port in pairs]
 
 
-def add_machine_options(parser, precision=True, workers=False):
+def add_machine_options(parser: argparse.ArgumentParser, precision: bool = True, workers: bool = False) -> None:
     """Add the options that say on what to run and with which random numbers. workers: it may be several GPUs and
     machines."""
     group = parser.add_argument_group("machine")
@@ -39,7 +39,7 @@ def add_machine_options(parser, precision=True, workers=False):
                                 "multiplies it (AMX, AVX-512 BF16)")
 
 
-def prepare_machine(args):
+def prepare_machine(args: argparse.Namespace) -> str:
     """Select device, threads, precision and seed before the first operation; returns the precision chosen.
 
     Must run before Keras is used; it reads args.use_gpu, args.threads, args.seed and args.precision, and of a training
@@ -81,7 +81,7 @@ def prepare_machine(args):
     return precision
 
 
-def chosen_gpu(number, listed):
+def chosen_gpu(number: int, listed: str | None) -> str:
     """CUDA_VISIBLE_DEVICES for --use_gpu number, where the scheduler has set it to `listed` (None: not at all).
 
     Raises UserError when it lists fewer. What hides all GPUs stays.
@@ -97,7 +97,7 @@ def chosen_gpu(number, listed):
     return names[number]
 
 
-def without_gpu(number, there, backend):
+def without_gpu(number: int | None, there: bool, backend: str) -> str:
     """What is said, a line or nothing, where a backend finds no GPU that is not hidden from it.
 
     number: --use_gpu, or None. there: whether the machine has a GPU.
@@ -107,7 +107,7 @@ def without_gpu(number, there, backend):
     return f"This machine has a GPU that {backend} cannot use: the processor is used.\n" if there else ""
 
 
-def processor_multiplies_bfloat16():
+def processor_multiplies_bfloat16() -> bool:
     """True where training in bfloat16 is faster than in float32 on the processor, by the flags that Linux reports."""
     try:
         flags = Path("/proc/cpuinfo").read_text()

@@ -3,24 +3,30 @@
 It learns the edges = sharp picture - blurry picture, where blurry = the sharp one at a quarter of its size, through the
 tokenizer and back. After Saharia et al., SR3, arXiv 2104.07636.
 """
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from build_network import NoiseEmbedding, thesis_block
 from decoding.diffusion import angle, clean_from_epsilon, sample
+from decoding.super_sampling import Known
 from decoding.windows import blend, even_starts, in_batches
 from log_and_save import picture_grid
 from metrics.pictures import psnr, spectrum_distance
-from networks.backend import compiled, keras, layers, ops
+from networks.backend import Tensor, compiled, keras, layers, ops
 from training.devices import own_rows
-from utilities import to_bytes
+from training.loop import TickReport
+from utilities import Progress, Seed, to_bytes
 
 FACTOR = 4
 UPSCALE_TILE, UPSCALE_STRIDE = 128, 112  # low-resolution pixels
 STEPS = 50
 
 
-def build_network(config):
+def build_network(config: dict[str, Any]) -> keras.Model:
     """The U-Net of the thesis (figure 3.8) at full resolution.
 
     (low-resolution picture [B, h, w, 3] in [-1, 1], noisy edges [B, 4h, 4w, 3], noise rate [B, 1]) -> noise.
@@ -52,7 +58,7 @@ class SuperSampler(keras.Model):
     are divided so that the network sees unit variance.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(name="sharpen")
         self.config = config
         self.network = build_network(config)
@@ -61,11 +67,11 @@ class SuperSampler(keras.Model):
         self.built = True
 
     @property
-    def multiple(self):
+    def multiple(self) -> int:
         """Height and width of low-resolution pictures must be multiples of this."""
         return max(1, 2 ** (len(self.config["filters"]) - 1) // FACTOR)
 
-    def estimate(self, low, noisy, time):
+    def estimate(self, low: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         """Clean edges, float32 [B, 4h, 4w, 3], from low in [-1, 1], noisy edges and a scalar time in [0, 1]."""
         turned = angle(time, self.config["schedule"])
         signal, noise = ops.cos(turned), ops.sin(turned)
@@ -73,12 +79,12 @@ class SuperSampler(keras.Model):
         epsilon = self.network([low, noisy, ops.reshape(noise, (1, 1))])
         return clean_from_epsilon(noisy, ops.cast(epsilon, "float32"), signal, noise)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tuple[Tensor, Tensor], training: bool = False) -> tuple[Tensor, ...]:
         sharp, low = (ops.cast(part, "float32") / 127.5 - 1 for part in inputs)
         edges = (sharp - bicubic(low)) / (2 * self.config["edge_scale"])
         batch, *shape = ops.shape(edges)
 
-        def drawn(kind, *shape):
+        def drawn(kind: Callable[..., Tensor], *shape: int) -> Tensor:
             return own_rows(lambda rows: kind((rows, *shape), dtype="float32", seed=self.seeds), batch)
 
         turned = angle(drawn(keras.random.uniform, 1, 1, 1), self.config["schedule"])
@@ -87,7 +93,8 @@ class SuperSampler(keras.Model):
         noisy = signal * edges + noise * epsilon
         return self.network([low, noisy, noise[:, :, 0, 0]], training=training), edges, epsilon, noisy, signal, noise
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x: Tensor = None, y: Tensor = None, y_pred: Tensor = None, sample_weight: Tensor = None,
+                     training: bool = True) -> Tensor:
         prediction, edges, epsilon, noisy, signal, noise = y_pred
         prediction = ops.cast(prediction, "float32")
         clean = clean_from_epsilon(noisy, prediction, signal, noise)
@@ -95,31 +102,32 @@ class SuperSampler(keras.Model):
         return ops.mean(ops.abs(prediction - epsilon))
 
 
-def bicubic(pictures):
+def bicubic(pictures: Tensor) -> Tensor:
     """Upscale float [B, h, w, 3] to [B, 4h, 4w, 3]."""
     _, height, width, _ = ops.shape(pictures)
     return ops.image.resize(pictures, (height * FACTOR, width * FACTOR), interpolation="bicubic")
 
 
-def shrink(pictures):
+def shrink(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """uint8 [B, 4h, 4w, 3] -> uint8 [B, h, w, 3], by averaging."""
     size = (pictures.shape[2] // FACTOR, pictures.shape[1] // FACTOR)
     return np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures])
 
 
-def make_blurry(tokenizer):
+def make_blurry(tokenizer: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     """Function uint8 [B, 4h, 4w, 3] -> uint8 [B, h, w, 3]: shrunk, through the tokenizer and back."""
     through = compiled(tokenizer, lambda pictures: tokenizer.decode(tokenizer.encode(pictures)))
     return lambda sharp: to_bytes(through(shrink(sharp)))
 
 
-def edge_scale(sharp, low):
+def edge_scale(sharp: NDArray[np.uint8], low: NDArray[np.uint8]) -> float:
     """Standard deviation in [0, 1] of the edges of uint8 [N, 4h, 4w, 3] above uint8 [N, h, w, 3]."""
     edges = sharp / np.float32(255) - np.asarray(bicubic(low.astype(np.float32) / 255))
     return round(float(edges.std()), 5)
 
 
-def upscale_pictures(estimate, low, steps, schedule, edge_scale, seed=0):
+def upscale_pictures(estimate: Callable[..., Any], low: NDArray[np.uint8], steps: int, schedule: str, edge_scale: float,
+                     seed: Seed = 0) -> NDArray[np.uint8]:
     """Sample sharp pictures, uint8 [B, 4h, 4w, 3], from low ones, uint8 [B, h, w, 3].
 
     estimate: function (low in [-1, 1], noisy edges, time) -> clean edges, e.g. SuperSampler.estimate.
@@ -131,14 +139,14 @@ def upscale_pictures(estimate, low, steps, schedule, edge_scale, seed=0):
     return to_bytes((base + 2 * edge_scale * edges) / 2 + 0.5)
 
 
-def make_thesis_report(model, sharp, low, steps=10):
+def make_thesis_report(model: Any, sharp: NDArray[np.uint8], low: NDArray[np.uint8], steps: int = 10) -> TickReport:
     """The function that measures a super sampler on held-back pictures at every tick; bicubic is the one to beat."""
     estimate = compiled(model, model.estimate)
     plain = to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255)))
     baseline = {"bicubic_psnr": float(psnr(plain, sharp).mean()),
                 "bicubic_spectrum_db": spectrum_distance(plain, sharp)}
 
-    def report():
+    def report() -> tuple[dict[str, float], dict[str, NDArray[np.uint8]]]:
         result = np.concatenate([
             upscale_pictures(estimate, low[start:start + 4], steps, model.config["schedule"],
                              model.config["edge_scale"]) for start in range(0, len(low), 4)])
@@ -148,7 +156,9 @@ def make_thesis_report(model, sharp, low, steps=10):
     return report
 
 
-def upscale_canvas(low, photograph, sampler, config, steps, seed, batch_size, multiple, progress=iter):
+def upscale_canvas(low: NDArray[np.float32], photograph: Known | None, sampler: Callable[..., Any],
+                   config: dict[str, Any], steps: int, seed: Seed, batch_size: int, multiple: int,
+                   progress: Progress = iter) -> NDArray[np.float32]:
     """A decoded canvas float32 [h, w, 3] in [0, 1] at four times its size, by the super sampler of the thesis: all
     tiles are denoised together from one canvas of noise.
 
@@ -174,8 +184,8 @@ def upscale_canvas(low, photograph, sampler, config, steps, seed, batch_size, mu
         inside = slice(top, top + part.shape[0]), slice(left, left + part.shape[1])
         known_edges = (part - base[inside]) / scale
 
-    def estimate_canvas(noisy, time):
-        def tiles():
+    def estimate_canvas(noisy: NDArray[np.float32], time: float) -> NDArray[np.float32]:
+        def tiles() -> Iterator[tuple[tuple[int, int], NDArray[np.float32]]]:
             for batch in in_batches(places, batch_size):
                 lows = np.stack([padded[row:row + tile[0], column:column + tile[1]] for row, column in batch])
                 parts = np.stack([noisy[FACTOR * row:, FACTOR * column:][:FACTOR * tile[0], :FACTOR * tile[1]]

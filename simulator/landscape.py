@@ -2,22 +2,25 @@
 
 A landscape is drawn once, as what it reflects and where it lies; `lit` then shows it at any time of the day.
 """
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.sky import power_noise
 
 UNIT = 1200  # rows of a frame for which lengths in pixels are given below; other frames scale them
 MOUNTAIN, HILLS, TOWN, NEAR = 25.0, 7.0, 1.2, 0.1  # distances in kilometres
-GRASS, FOREST, FIELD = (0.13, 0.17, 0.05), (0.035, 0.055, 0.025), (0.32, 0.26, 0.14)
+GRASS, FOREST, FIELD = np.array([(0.13, 0.17, 0.05), (0.035, 0.055, 0.025), (0.32, 0.26, 0.14)], np.float32)
 LEAF = (0.07, 0.105, 0.03)
-ROCK, SNOW, WATER = (0.20, 0.18, 0.17), (0.82, 0.85, 0.90), (0.02, 0.035, 0.045)
+ROCK, SNOW, WATER = np.array([(0.20, 0.18, 0.17), (0.82, 0.85, 0.90), (0.02, 0.035, 0.045)], np.float32)
 WALLS = ((0.55, 0.50, 0.42), (0.62, 0.60, 0.56), (0.45, 0.27, 0.19), (0.50, 0.42, 0.28), (0.36, 0.37, 0.38))
 SKY_WALLS = ((0.40, 0.56, 0.82), (0.72, 0.76, 0.82), (0.56, 0.68, 0.86))  # smooth and as blue or pale as a sky
 ROOFS = ((0.30, 0.12, 0.08), (0.16, 0.15, 0.15), (0.24, 0.17, 0.13))
-LAMP, WINDOW = (1.0, 0.72, 0.36), (1.0, 0.78, 0.45)
+LAMP, WINDOW = np.array([(1.0, 0.72, 0.36), (1.0, 0.78, 0.45)], np.float32)
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,17 @@ class Scenario:
 
 @dataclass
 class Landscape:
-    """Float32 arrays of a frame's size; albedo, lights and cover are weighted with cover, which is 0 in the sky."""
+    """Arrays of a frame's size; albedo, lights and cover are weighted with cover, which is 0 in the sky."""
 
-    albedo: np.ndarray  # [H, W, 3], share of light that is reflected
-    cover: np.ndarray  # [H, W], share of a pixel that is not sky
-    distance: np.ndarray  # [H, W], kilometres
-    shade: np.ndarray  # [H, W, 3], how the sun lights it from the left, from the right, and from the camera's side
-    lights: np.ndarray  # [H, W, 3], what shines at night
-    water: np.ndarray  # [H, W], share of a pixel that mirrors what is above the horizon
+    albedo: NDArray[np.float32]  # [H, W, 3], share of light that is reflected
+    cover: NDArray[np.float32]  # [H, W], share of a pixel that is not sky
+    distance: NDArray[np.float32]  # [H, W], kilometres
+    shade: NDArray[np.float32]  # [H, W, 3], how the sun lights it from the left, the right, and the camera's side
+    lights: NDArray[np.float32]  # [H, W, 3], what shines at night
+    water: NDArray[np.float32]  # [H, W], share of a pixel that mirrors what is above the horizon
 
-    def paint(self, alpha, albedo, distance, shade, lights=(0, 0, 0), corner=(0, 0)):
+    def paint(self, alpha: np.ndarray, albedo: Any, distance: Any, shade: Any, lights: Any = (0, 0, 0),
+              corner: tuple[int, int] = (0, 0)) -> None:
         """Lay something in front: alpha [h, w] in [0, 1], its upper left corner at (row, column), maybe outside.
 
         albedo, shade, lights: a colour or [h, w, 3]; distance: a number or [h, w].
@@ -61,10 +65,10 @@ class Landscape:
         alpha = alpha[inside]
         front = (alpha >= 0.5) | ((alpha > 0) & (self.cover[there] == 0))
         for array, value in ((self.albedo, albedo), (self.lights, lights)):
-            value = np.broadcast_to(np.float32(value), (height, width, 3))[inside]
+            value = np.broadcast_to(np.asarray(value, np.float32), (height, width, 3))[inside]
             array[there] += alpha[..., None] * (value - array[there])
-        self.shade[there][front] = np.broadcast_to(np.float32(shade), (height, width, 3))[inside][front]
-        self.distance[there][front] = np.broadcast_to(np.float32(distance), (height, width))[inside][front]
+        self.shade[there][front] = np.broadcast_to(np.asarray(shade, np.float32), (height, width, 3))[inside][front]
+        self.distance[there][front] = np.broadcast_to(np.asarray(distance, np.float32), (height, width))[inside][front]
         self.cover[there] += alpha * (1 - self.cover[there])
         self.water[there] *= 1 - alpha
 
@@ -73,28 +77,28 @@ class Landscape:
 # Parts
 
 
-def texture(rng, height, width, slope, low):
+def texture(rng: np.random.Generator, height: int, width: int, slope: float, low: float) -> NDArray[np.floating]:
     """Power noise [height, width] with low periods across."""
     return power_noise(rng, (-(-height // 32) * 32, -(-width // 32) * 32), slope, low)[:height, :width]
 
 
-def wave(rng, width, slope, low):
+def wave(rng: np.random.Generator, width: int, slope: float, low: float) -> NDArray[np.floating]:
     """Power noise [width] with low periods across, whose ends do not meet."""
     return power_noise(rng, (-(-width // 32) * 64,), slope, 2 * low)[:width]
 
 
-def below(crest, height):
+def alpha_below(crest: NDArray[np.floating], height: int) -> NDArray[np.floating]:
     """Alpha [height, W] of everything below a crest, rows [W]."""
     return np.clip(np.arange(height, dtype=np.float32)[:, None] - crest + 0.5, 0, 1)
 
 
-def slopes(relief, strength):
+def slopes(relief: NDArray[np.floating], strength: float) -> NDArray[np.floating]:
     """Shade [H, W, 3] of a relief [H, W] whose slopes face left, right and the camera."""
     across, down = cv2.Sobel(relief, -1, 1, 0, scale=strength), cv2.Sobel(relief, -1, 0, 1, scale=strength)
     return np.clip(np.stack([0.55 + across, 0.55 - across, 0.65 - 0.7 * down], axis=-1), 0.05, 1.6)
 
 
-def add_mountain(view, rng, horizon, rise, snow):
+def add_mountain(view: Landscape, rng: np.random.Generator, horizon: float, rise: float, snow: float) -> None:
     """Rocky mountains with snow above a part of their height."""
     height, width = view.cover.shape
     profile = wave(rng, width, 1.9, 1.5)
@@ -106,13 +110,13 @@ def add_mountain(view, rng, horizon, rise, snow):
     up = (horizon - np.arange(height)[:, None]) / rise
     high = np.clip(7 * (up - snow * (0.92 + 0.18 * ridges)) + 0.5, 0, 1)[..., None]
     low = np.clip(9 * (0.40 - up + 0.10 * ridges), 0, 1)[..., None]
-    rock = np.float32(ROCK) * (1 + 0.35 * texture(rng, height, width, 1.1, 40)[..., None]).clip(0.4, 1.7)
-    albedo = rock + low * (np.float32(FOREST) * 1.4 - rock)
-    albedo = albedo + high * (np.float32(SNOW) - albedo)
-    view.paint(below(crest, height), albedo, MOUNTAIN, slopes(ridges, 5 * height / UNIT))
+    rock = ROCK * (1 + 0.35 * texture(rng, height, width, 1.1, 40)[..., None]).clip(0.4, 1.7)
+    albedo = rock + low * (FOREST * 1.4 - rock)
+    albedo = albedo + high * (SNOW - albedo)
+    view.paint(alpha_below(crest, height), albedo, MOUNTAIN, slopes(ridges, 5 * height / UNIT))
 
 
-def add_hills(view, rng, horizon, rise):
+def add_hills(view: Landscape, rng: np.random.Generator, horizon: float, rise: float) -> None:
     """Three ridges of hills, one nearer and darker than the other, with meadows and forests."""
     height, width = view.cover.shape
     unit = height / UNIT
@@ -122,43 +126,44 @@ def add_hills(view, rng, horizon, rise):
         tops = wave(rng, width, 0.9, 150)
         crest = crest - unit * (1 + nearer) * np.clip(0.8 * tops + 1, 0, None) * (woods[0, :, 0] + 0.4)
         grain = texture(rng, height, width, 0.7, 160)
-        albedo = np.float32(GRASS) + woods * (np.float32(FOREST) - np.float32(GRASS))
+        albedo = GRASS + woods * (FOREST - GRASS)
         albedo = albedo * (1 + 0.25 * grain[..., None]).clip(0.3, 2)
         bumps = texture(rng, height, width, 2.2, 5) + 0.06 * grain * woods[..., 0]
-        view.paint(below(crest, height), albedo, HILLS / (1 + nearer), slopes(bumps, 3 * unit))
+        view.paint(alpha_below(crest, height), albedo, HILLS / (1 + nearer), slopes(bumps, 3 * unit))
 
 
-def add_ground(view, rng, horizon, kind):
+def add_ground(view: Landscape, rng: np.random.Generator, horizon: float, kind: str) -> None:
     """Flat ground from the horizon to the camera: fields of grass, snow, or water, which mirrors."""
     height, width = view.cover.shape
-    alpha = below(np.full(width, horizon, np.float32), height)
+    alpha = alpha_below(np.full(width, horizon, np.float32), height)
     far = np.maximum(np.arange(height) + 0.5 - horizon, 0.5) / (height - horizon)  # 1 at the lower edge
     across = (np.arange(width) - width / 2) / width / far[:, None]
     rows, columns = (np.broadcast_to(axis, (height, width)).astype(np.float32) for axis in (1 / far[:, None], across))
     side = 512
     patches, fine = power_noise(rng, (side, side), 1.7, 20), power_noise(rng, (side, side), 0.9, 60)
 
-    def look(sheet, scale):
+    def look(sheet: NDArray[np.floating], scale: float) -> NDArray[np.floating]:
         return cv2.remap(sheet.astype(np.float32), columns * scale, rows * scale, cv2.INTER_LINEAR,
                          borderMode=cv2.BORDER_WRAP)
 
     fade = np.clip(2.5 * far, 0, 1)[:, None]
     rough = look(fine, 420) * fade + 0.6 * look(fine, 1900) * np.clip(2 * far - 0.6, 0, 1)[:, None]
     field = np.clip(0.5 + 0.8 * look(patches, 60), 0, 1)[..., None]
-    colours = {"grass": np.float32(GRASS) + 0.6 * field * (np.float32(FIELD) - np.float32(GRASS)),
-               "snow": np.float32(SNOW) * (0.93 + 0.05 * field), "water": np.float32(WATER) + 0 * field}
+    colours = {"grass": GRASS + 0.6 * field * (FIELD - GRASS),
+               "snow": SNOW * (0.93 + 0.05 * field), "water": WATER + 0 * field}
     rough_share = {"grass": 0.22, "snow": 0.02, "water": 0.1}[kind]
     albedo = colours[kind] * (1 + rough_share * rough[..., None]).clip(0.3, 2)
-    shade = np.float32([0.55, 0.55, 0.6]) * (1 + 0.5 * rough_share * rough[..., None])
+    shade = np.array([0.55, 0.55, 0.6], np.float32) * (1 + 0.5 * rough_share * rough[..., None])
     view.paint(alpha, albedo, np.broadcast_to(np.minimum(0.05 / far, HILLS)[:, None], alpha.shape), shade)
     if kind == "water":
         view.water[:] = alpha
 
 
-def add_house(view, rng, corner, size, wall, smooth):
+def add_house(view: Landscape, rng: np.random.Generator, corner: tuple[int, int], size: tuple[int, int],
+              wall: Sequence[float], smooth: bool) -> None:
     """A house with one front: corner (row, column) of its upper left end, size (height, width)."""
     (height, width), unit = size, view.cover.shape[0] / UNIT
-    albedo = np.broadcast_to(np.float32(wall), (height, width, 3)).copy()
+    albedo = np.broadcast_to(np.asarray(wall, np.float32), (height, width, 3)).copy()
     lights = np.zeros((height, width, 3), np.float32)
     if smooth:
         albedo *= np.linspace(1.08, 0.94, height, dtype=np.float32)[:, None, None]
@@ -168,33 +173,33 @@ def add_house(view, rng, corner, size, wall, smooth):
         for row in range(storey // 3, height - storey // 2, storey):
             for column in range(pane // 2, width - pane, round(1.8 * pane)):
                 there = slice(row, row + max(1, storey * 3 // 5)), slice(column, column + max(1, pane))
-                albedo[there] = np.float32([0.05, 0.06, 0.08]) * rng.uniform(0.6, 2.2)
+                albedo[there] = np.array([0.05, 0.06, 0.08], np.float32) * rng.uniform(0.6, 2.2)
                 if rng.random() < 0.3:
-                    lights[there] = np.float32(WINDOW) * rng.uniform(0.2, 1)
+                    lights[there] = WINDOW * rng.uniform(0.2, 1)
         albedo[::storey] *= 0.85
     view.paint(np.ones((height, width), np.float32), albedo, TOWN, rng.uniform([0.1, 0.1, 0.5], [0.9, 0.9, 0.9]),
                lights, corner)
 
 
-def add_roof(view, rng, corner, size):
+def add_roof(view: Landscape, rng: np.random.Generator, corner: tuple[int, int], size: tuple[int, int]) -> None:
     """A pitched roof above a house, or an aerial and a chimney on a flat one; corner and size of the house."""
     (row, column), (height, width), unit = corner, size, view.cover.shape[0] / UNIT
     rise = round(rng.uniform(0.18, 0.32) * min(width, 90 * unit)) + 2
     alpha = np.zeros((rise + 1, width), np.uint8)
     if height < 150 * unit:
         inset = round(rng.uniform(0.1, 0.45) * width)
-        outline = np.int32([[0, rise], [inset, 0], [width - 1 - inset, 0], [width - 1, rise]])
+        outline = np.array([[0, rise], [inset, 0], [width - 1 - inset, 0], [width - 1, rise]], np.int32)
         cv2.fillPoly(alpha, [outline], 255, cv2.LINE_AA)
     else:
         start = round(rng.uniform(0.1, 0.6) * width)
         alpha[rise // 3:, start:start + max(1, width // 4)] = 255
         cv2.line(alpha, (width * 3 // 4, 0), (width * 3 // 4, rise), 255, max(1, round(2 * unit)), cv2.LINE_AA)
-    albedo = np.float32(ROOFS[rng.integers(len(ROOFS))])
+    albedo = np.asarray(ROOFS[rng.integers(len(ROOFS))], np.float32)
     albedo = albedo * (1 + 0.12 * rng.standard_normal((rise + 1, 1, 1), np.float32))
     view.paint(alpha / np.float32(255), albedo, TOWN, (0.5, 0.5, 0.8), corner=(row - rise, column))
 
 
-def add_town(view, rng, horizon, rise, smooth):
+def add_town(view: Landscape, rng: np.random.Generator, horizon: float, rise: float, smooth: int) -> None:
     """Rows of houses down to the lower edge, the nearer the larger; some have smooth walls of the sky's colour."""
     height, width = view.cover.shape
     rows = 6
@@ -216,7 +221,8 @@ def add_town(view, rng, horizon, rise, smooth):
                 add_house(view, rng, corner, (round(high), round(wide)), SKY_WALLS[rng.integers(len(SKY_WALLS))], True)
 
 
-def branches(rng, foot, length, angle, width, depth):
+def branches(rng: np.random.Generator, foot: NDArray[np.floating], length: float, angle: float, width: float,
+             depth: int) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating], float, int]]:
     """Yield (start, end, width, depth) of a tree's branches, points (x, y); depth is 0 at the tips."""
     end = foot + length * np.array([np.sin(angle), -np.cos(angle)])
     yield foot, end, width, depth
@@ -227,16 +233,17 @@ def branches(rng, foot, length, angle, width, depth):
                                 depth - 1)
 
 
-def draw_lines(alpha, lines):
+def draw_lines(alpha: np.ndarray, lines: Iterable[tuple]) -> None:
     """Draw ((x, y), (x, y), width) on uint8 [h, w], with soft edges and ends placed to a sixteenth of a pixel."""
     for start, end, width in lines:
-        ends = [tuple(np.rint(np.asarray(point) * 16).astype(int).tolist()) for point in (start, end)]
-        cv2.line(alpha, *ends, 255, max(1, round(width)), cv2.LINE_AA, 4)
+        first, last = (tuple(np.rint(np.asarray(point) * 16).astype(int).tolist()) for point in (start, end))
+        cv2.line(alpha, first, last, 255, max(1, round(width)), cv2.LINE_AA, 4)
 
 
-def draw_leaves(rng, alpha, places, colour, size):
+def draw_leaves(rng: np.random.Generator, alpha: np.ndarray, places: NDArray[np.floating], colour: Iterable[float],
+                size: float) -> NDArray[np.float32]:
     """Draw leaves on uint8 [h, w] at places (x, y) [N, 2]; returns their colours [h, w, 3], lighter near the top."""
-    look = np.zeros((*alpha.shape, 3), np.float32) + np.float32(colour)
+    look = np.zeros((*alpha.shape, 3), np.float32) + np.asarray(colour, np.float32)
     order = np.argsort(places[:, 1] + rng.normal(0, 0.25 * np.ptp(places[:, 1]), len(places)))[::-1]
     bright = np.exp(rng.normal(0, 0.35, len(places))) * np.linspace(0.5, 1.7, len(places))
     for (x, y), light in zip(places[order], bright, strict=True):
@@ -246,7 +253,7 @@ def draw_leaves(rng, alpha, places, colour, size):
     return look
 
 
-def add_tree(view, rng, foot, tall, leafy):
+def add_tree(view: Landscape, rng: np.random.Generator, foot: tuple[float, float], tall: float, leafy: bool) -> None:
     """A tree: foot (row, column), tall in pixels; sky is seen through its crown."""
     side = round(1.7 * tall) + 4
     wood = list(branches(rng, np.array([side / 2, side - 1]), tall * 0.22, rng.normal(0, 0.05), tall * 0.035, 7))
@@ -263,7 +270,7 @@ def add_tree(view, rng, foot, tall, leafy):
         view.paint(alpha / np.float32(255), look, NEAR, shade, corner=corner)
 
 
-def add_conifer(view, rng, foot, tall):
+def add_conifer(view: Landscape, rng: np.random.Generator, foot: tuple[float, float], tall: float) -> None:
     """A spruce: foot (row, column), tall in pixels; drooping boughs of needles around a stem."""
     side = round(0.55 * tall) + 4
     alpha = np.zeros((round(tall) + 4, side), np.uint8)
@@ -281,7 +288,7 @@ def add_conifer(view, rng, foot, tall):
     view.paint(alpha / np.float32(255), look, NEAR, shade, corner=(round(foot[0] - tall), round(foot[1] - side / 2)))
 
 
-def add_wires(view, rng, horizon):
+def add_wires(view: Landscape, rng: np.random.Generator, horizon: float) -> None:
     """A row of poles that comes nearer, with three sagging wires, and a lamp that shines at night."""
     height, width = view.cover.shape
     unit = height / UNIT
@@ -298,12 +305,12 @@ def add_wires(view, rng, horizon):
     part = np.linspace(0, 1, 40)[:, None]
     for first, last in zip(tops, tops[1:], strict=False):
         for start, end in zip(np.array(first), np.array(last), strict=True):
-            points = start + part * (end - start) + [0, 1] * (part * (1 - part)) * 0.16 * height
+            points = start + part * (end - start) + np.array([0, 1]) * (part * (1 - part)) * 0.16 * height
             draw_lines(alpha, [(*pair, 2 * unit) for pair in zip(points, points[1:], strict=False)])
     view.paint(alpha / np.float32(255), (0.10, 0.085, 0.07), NEAR, (0.5, 0.5, 0.6))
 
 
-def add_lamps(view, rng, horizon, count):
+def add_lamps(view: Landscape, rng: np.random.Generator, horizon: float, count: int) -> None:
     """Street lamps: dark dots by day that glow at night and light what is around."""
     height, width = view.cover.shape
     glow = np.zeros((height, width), np.float32)
@@ -313,14 +320,14 @@ def add_lamps(view, rng, horizon, count):
                    rng.uniform(0.5, 1), -1, cv2.LINE_AA)
     around = sum(weight * cv2.GaussianBlur(glow, (0, 0), sigma * height / UNIT)
                  for weight, sigma in ((1, 1.5), (3, 14), (7, 60)))
-    view.lights += (around * view.cover)[..., None] * np.float32(LAMP)
+    view.lights += (around * view.cover)[..., None] * LAMP
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Whole landscape
 
 
-def draw_landscape(scenario, height, width, rng):
+def draw_landscape(scenario: Scenario, height: int, width: int, rng: np.random.Generator) -> Landscape:
     """Draw a Scenario for frames of height x width pixels; the same rng state draws the same Landscape."""
     view = Landscape(*(np.zeros((height, width, *rest), np.float32) for rest in ((3,), (), (), (3,), (3,), ())))
     horizon = scenario.horizon * height
@@ -346,7 +353,7 @@ def draw_landscape(scenario, height, width, rng):
     return seen_by_lens(view)
 
 
-def seen_by_lens(view):
+def seen_by_lens(view: Landscape) -> Landscape:
     """Blur what is drawn a little; pixels that are covered by less than can be seen become sky."""
     view.albedo, view.cover, view.lights, view.water = (
         cv2.GaussianBlur(array, (3, 3), 0.5) for array in (view.albedo, view.cover, view.lights, view.water))
@@ -359,7 +366,8 @@ def seen_by_lens(view):
     return view
 
 
-def lit(view, rows, sun, directions, ambient, lamps):
+def lit(view: Landscape, rows: slice, sun: NDArray[np.floating], directions: Sequence[float],
+        ambient: NDArray[np.floating], lamps: float) -> NDArray[np.floating]:
     """Light [h, W, 3] that rows (a slice) of a landscape send to the camera, weighted with its cover, before haze.
 
     sun, ambient: colours [3]; directions [3]: how much the sun comes from the left, the right, behind the camera;

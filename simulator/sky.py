@@ -4,17 +4,20 @@ A small renderer: a camera tilted up, air that scatters sunlight, a slab of clou
 along every view ray and from every sample towards the sun, cirrus as a thin sheet, then haze, exposure and sensor.
 Distances are in kilometres; rays and points have the axes right, ahead and up.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 CELLS = 96  # voxels along an edge of the noise volume, a multiple of 16
 SHEET = (1024, 1024)  # pixels of a map of clouds seen from above
 CHUNK = 2**16  # rays marched at once, few enough for the processor's cache
-RAYLEIGH = np.float32([0.049, 0.118, 0.245])  # optical depth of clear air towards the zenith: red, green, blue
-OZONE = np.float32([0.020, 0.032, 0.002])
+RAYLEIGH = np.array([0.049, 0.118, 0.245], np.float32)  # optical depth of clear air towards the zenith: R, G, B
+OZONE = np.array([0.020, 0.032, 0.002], np.float32)
 CIRRUS_ALTITUDE = 9.0
 DETAIL_REACH = 7.0  # distance at which the smallest bulges are halved, as the camera can no longer resolve them
 
@@ -45,11 +48,11 @@ class Scene:
     """What one kind of sky is drawn from; a pair is a range to draw from, angles are in degrees."""
 
     layer: Layer | None
-    sun: tuple  # height of the sun
-    azimuth: tuple  # of the sun, 0 = straight ahead
-    bottom: tuple  # height of the picture's lower edge above the horizon
-    cirrus: tuple  # optical depth
-    haze: tuple  # optical depth towards the zenith
+    sun: tuple[float, float]  # height of the sun
+    azimuth: tuple[float, float]  # of the sun, 0 = straight ahead
+    bottom: tuple[float, float]  # height of the picture's lower edge above the horizon
+    cirrus: tuple[float, float]  # optical depth
+    haze: tuple[float, float]  # optical depth towards the zenith
     brightness: float  # mean of the picture
 
 
@@ -70,7 +73,8 @@ SCENES = {
 # Noise
 
 
-def power_noise(rng, shape, slope, low, stretch=1):
+def power_noise(rng: np.random.Generator, shape: Sequence[int], slope: float, low: float,
+                stretch: float = 1) -> NDArray[np.floating]:
     """Periodic Gaussian noise of any dimension, mean 0, deviation 1, that grows along the last axis by stretch.
 
     Its amplitude peaks near low periods a tile and falls from there as frequency ** -slope.
@@ -83,7 +87,7 @@ def power_noise(rng, shape, slope, low, stretch=1):
     return noise / noise.std()
 
 
-def billows(rng, cells):
+def billows(rng: np.random.Generator, cells: int) -> NDArray[np.float32]:
     """Periodic noise [CELLS, CELLS, CELLS]: 1 at cells ** 3 scattered points, falling to 0 a cell away from them."""
     points = rng.random((3, cells, cells, cells), np.float32)
     part = np.arange(CELLS // cells, dtype=np.float32) * cells / CELLS
@@ -97,7 +101,7 @@ def billows(rng, cells):
 
 
 @lru_cache(1)
-def noise_volume():
+def noise_volume() -> NDArray[np.float32]:
     """A periodic volume of billows (0 to 1) and three power noises as an atlas [(CELLS + 1) ** 2, CELLS + 1, 4].
 
     Slice, row and column number CELLS repeat number 0, so that interpolation needs no wrapping.
@@ -108,7 +112,8 @@ def noise_volume():
     return np.pad(np.stack(noises, axis=-1), [(0, 1)] * 3 + [(0, 0)], mode="wrap").reshape(-1, CELLS + 1, 4)
 
 
-def look_up(x, y, z, period):
+def look_up(x: NDArray[np.floating], y: NDArray[np.floating], z: NDArray[np.floating],
+            period: float) -> NDArray[np.floating]:
     """The noise volume [h, w, 4] at points of [h, w] kilometres, repeating every period kilometres."""
     x, y, z = (((axis / period) % 1 * (CELLS - 1e-3)).astype(np.float32) for axis in (x, y, z))
     lower = np.floor(z)
@@ -116,7 +121,8 @@ def look_up(x, y, z, period):
     return below + (z - lower)[..., None] * (above - below)
 
 
-def read_sheet(sheet, x, y, extent):
+def read_sheet(sheet: NDArray[np.floating], x: NDArray[np.floating], y: NDArray[np.floating],
+               extent: float) -> NDArray[np.floating]:
     """A periodic map at points of [h, w] kilometres, repeating every extent kilometres."""
     x, y = ((axis * (len(sheet) / extent)).astype(np.float32) for axis in (x, y))
     return cv2.remap(sheet, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
@@ -126,22 +132,23 @@ def read_sheet(sheet, x, y, extent):
 # Air
 
 
-def air_mass(sine):
+def air_mass(sine: Any) -> Any:
     """Length of the way through the atmosphere, 1 at the zenith, from the sine of the height (Kasten and Young)."""
     return 1 / (sine + 0.15 * (np.degrees(np.arcsin(np.minimum(sine, 1))) + 3.885) ** -1.253)
 
 
-def henyey_greenstein(cosine, asymmetry):
+def henyey_greenstein(cosine: Any, asymmetry: float) -> Any:
     """How much is scattered towards an angle, relative to scattering alike to all sides."""
     return (1 - asymmetry**2) / (1 + asymmetry**2 - 2 * asymmetry * cosine) ** 1.5
 
 
-def sunlight(sine, haze, altitude):
+def sunlight(sine: Any, haze: Any, altitude: float) -> NDArray[np.floating]:
     """Colour [3] of the direct sun, which is 1 outside the atmosphere."""
     return np.exp(-(RAYLEIGH * np.exp(-altitude / 8) + haze * np.exp(-altitude / 2) + OZONE) * air_mass(sine))
 
 
-def clear_sky(rays, sun, haze):
+def clear_sky(rays: NDArray[np.floating], sun: NDArray[np.floating],
+              haze: NDArray[np.floating]) -> NDArray[np.floating]:
     """Light [..., 3] of the cloudless sky along rays [..., 3]: scattered once in plane air, and again by guess."""
     cosine = (rays @ sun)[..., None]
     view, light, depth = air_mass(rays[..., 2:]), air_mass(sun[2]), RAYLEIGH + haze
@@ -156,14 +163,15 @@ def clear_sky(rays, sun, haze):
 # Clouds
 
 
-def cloud_map(rng, layer):
+def cloud_map(rng: np.random.Generator, layer: Layer) -> NDArray[np.floating]:
     """Map of where a layer's clouds are: single clouds, gathered by structures of about 12 kilometres."""
     single = power_noise(rng, SHEET, layer.even, layer.extent / layer.spacing / 2, layer.rows)
     large = power_noise(rng, SHEET, 2.2, layer.extent / 12)
     return (single + layer.patches * large) / np.hypot(1, layer.patches) + layer.cover
 
 
-def density(layer, sheet, x, y, z, fine=True):
+def density(layer: Layer, sheet: NDArray[np.floating], x: NDArray[np.floating], y: NDArray[np.floating],
+            z: NDArray[np.floating], fine: bool = True) -> NDArray[np.floating]:
     """Density [h, w] in [0, 1] of a layer at points of [h, w] kilometres; the smallest bulges only where fine.
 
     Bulges shift the edge of a cloud, more so near its top, and fade outside, where they would float as crumbs.
@@ -181,17 +189,21 @@ def density(layer, sheet, x, y, z, fine=True):
     return np.clip(field * layer.sharp, 0, 1) * np.clip(height * 8, 0, 1) * np.clip((1 - height) * 6, 0, 1)
 
 
-def depth_to_sun(layer, sheet, points, sun):
+def depth_to_sun(layer: Layer, sheet: NDArray[np.floating],
+                 points: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+                 sun: NDArray[np.floating]) -> NDArray[np.floating]:
     """Optical depth [h, w] from points (x, y, z) to the sun, from five samples farther and farther apart."""
-    total, near = 0, 0
-    for far in np.float32([0.02, 0.06, 0.16, 0.4, 1]) * min(2.5, layer.thickness / sun[2]):
+    total: Any = 0
+    near = 0
+    for far in np.array([0.02, 0.06, 0.16, 0.4, 1], np.float32) * min(2.5, layer.thickness / sun[2]):
         x, y, z = (axis + (near + far) / 2 * step for axis, step in zip(points, sun, strict=True))
         total = total + (far - near) * density(layer, sheet, x, y, z, fine=far < 0.12)
         near = far
     return total * layer.extinction
 
 
-def scattered(depth, cosine, height, light, ambient):
+def scattered(depth: NDArray[np.floating], cosine: NDArray[np.floating], height: NDArray[np.floating],
+              light: NDArray[np.floating], ambient: NDArray[np.floating]) -> NDArray[np.floating]:
     """Light [h, w, 3] that samples send to the camera, from the optical depth to the sun and the height in the slab.
 
     Three orders of scattering see less and less of the depth and of the direction; a fourth part is diffuse.
@@ -203,12 +215,13 @@ def scattered(depth, cosine, height, light, ambient):
     return 0.6 * lit[..., None] * light + ambient * (0.35 + 0.65 * np.clip(height, 0, 1))[..., None]
 
 
-def table(numbers, width=256):
+def table(numbers: np.ndarray, width: int = 256) -> np.ndarray:
     """Numbers [n] as a table, as OpenCV wants them; its last row is filled up with the first numbers again."""
     return np.resize(numbers, (-(-len(numbers) // width), width))
 
 
-def march(layer, sheet, rays, sun, light, ambient, rng):
+def march(layer: Layer, sheet: NDArray[np.floating], rays: NDArray[np.floating], sun: NDArray[np.floating],
+          light: NDArray[np.floating], ambient: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
     """March rays [n, 3] through a layer; returns [n, 5]: its light, the share it lets through, its mean distance.
 
     Assignments through an index that repeats a ray count once, so the filling of tables changes nothing.
@@ -236,7 +249,7 @@ def march(layer, sheet, rays, sun, light, ambient, rng):
     return np.column_stack([glow, through, way / np.maximum(1 - through, 1e-6)])
 
 
-def cirrus(rng, rays, amount):
+def cirrus(rng: np.random.Generator, rays: NDArray[np.floating], amount: float) -> NDArray[np.floating]:
     """Optical depth [height, width] of clumps of bent fibres high up, for rays [height, width, 3]."""
     extent = 60
     fibres = power_noise(rng, SHEET, 1.5, 4, stretch=9)
@@ -254,7 +267,7 @@ def cirrus(rng, rays, amount):
 # Camera
 
 
-def view_rays(height, width, bottom, field):
+def view_rays(height: int, width: int, bottom: float, field: float) -> NDArray[np.float32]:
     """Unit rays [height, width, 3]; bottom = height of the lower edge, field = diagonal angle of view, in degrees."""
     focal = np.hypot(height, width) / 2 / np.tan(np.radians(field) / 2)
     tilt = np.radians(bottom) + np.arctan(height / 2 / focal)
@@ -264,25 +277,25 @@ def view_rays(height, width, bottom, field):
     return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
-def tone(light):
+def tone(light: NDArray[np.floating]) -> NDArray[np.floating]:
     """Linear light to display values: a shoulder that saturates at 1, gamma, then a little more contrast."""
     value = (1 - np.exp(-light)) ** (1 / 2.2)
     return value + 0.25 * value * (1 - value) * (2 * value - 1)
 
 
-def vivid(picture):
+def vivid(picture: NDArray[np.floating]) -> NDArray[np.floating]:
     """Display values [..., 3] with the saturation and contrast that cameras give to photographs.
 
     The darkest and the brightest twentieth of 150 photographs of cumulus have medians of red, green and blue of 0.14,
     0.38, 0.62 and 0.84, 0.95, 1; those of a drawn sky are 0.19, 0.39, 0.70 and 0.89, 0.90, 0.93, and without this they
     would be 0.27, 0.39, 0.57 and 0.81, 0.83, 0.85.
     """
-    grey = picture @ np.float32([[0.299], [0.587], [0.114]])
+    grey = picture @ np.array([[0.299], [0.587], [0.114]], np.float32)
     picture = np.clip(grey + 1.35 * (picture - grey), 0, 1)
     return picture + 0.6 * picture * (1 - picture) * (2 * picture - 1)
 
 
-def develop(light, rng, brightness):
+def develop(light: NDArray[np.floating], rng: np.random.Generator, brightness: float) -> NDArray[np.floating]:
     """Linear light [H, W, 3] to a picture in [0, 1] of this mean: vignette, exposure, blur of the lens, noise."""
     height, width = light.shape[:2]
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
@@ -295,18 +308,18 @@ def develop(light, rng, brightness):
     return np.clip(picture + cv2.GaussianBlur(rng.normal(0, 0.012, picture.shape), (0, 0), 0.6), 0, 1)
 
 
-def draw_sky(kind, height, width, seed):
+def draw_sky(kind: str, height: int, width: int, seed: int) -> NDArray[np.floating]:
     """Draw one sky, float [height, width, 3] in [0, 1]; the same arguments draw the same picture."""
     scene, rng = SCENES[kind], np.random.default_rng([seed, list(SCENES).index(kind)])
     ranges = scene.bottom, scene.sun, scene.azimuth, scene.haze, scene.cirrus, (58, 70)
     bottom, high, side, haze, veil, field = (rng.uniform(*span) for span in ranges)
-    haze = haze * np.float32([0.93, 1, 1.08])
+    haze = haze * np.array([0.93, 1, 1.08], np.float32)
     high, side = np.radians([high, side])
-    sun = np.float32([np.sin(side) * np.cos(high), np.cos(side) * np.cos(high), np.sin(high)])
+    sun = np.array([np.sin(side) * np.cos(high), np.cos(side) * np.cos(high), np.sin(high)], np.float32)
     rays = view_rays(height, width, bottom, field)
     air = clear_sky(rays, sun, haze)
     light = sunlight(sun[2], haze, scene.layer.base if scene.layer else CIRRUS_ALTITUDE)
-    ambient = clear_sky(np.float32([[0, 0, 1], [0.7, 0, 0.7], [-0.7, 0, 0.7]]), sun, haze).mean(axis=0)
+    ambient = clear_sky(np.array([[0, 0, 1], [0.7, 0, 0.7], [-0.7, 0, 0.7]], np.float32), sun, haze).mean(axis=0)
     fibre = np.exp(-cirrus(rng, rays, veil))[..., None]
     picture = air * fibre + (1 - fibre) * (light * 0.8 + ambient)
     if scene.layer:

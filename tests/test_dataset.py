@@ -467,7 +467,7 @@ def zipped(write):
 
 
 def run(*arguments):
-    args = dataset.make_parser().parse_args([*map(str, arguments), "--wandb", "disabled"])
+    args = dataset.build_parser().parse_args([*map(str, arguments), "--wandb", "disabled"])
     dataset.main(args)
 
 

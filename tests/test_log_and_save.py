@@ -217,6 +217,12 @@ def test_a_run_refuses_to_go_on_as_another_model(tmp_path, changed, named):
     refused(f"another {named}", Run, "tokenizer", "my", {**config, **changed}, "disabled", root=tmp_path)
 
 
+def test_a_run_goes_on_without_what_nothing_reads_any_more(tmp_path):
+    Run("maskgit", "my", {"kind": "maskgit", "model": {**MODEL, "mask_ratio": 0.5}}, "disabled", root=tmp_path)
+    run = Run("maskgit", "my", {"kind": "maskgit", "model": MODEL}, "disabled", root=tmp_path)
+    assert run.config["model"]["mask_ratio"] == 0.5
+
+
 def test_a_grid_shows_rows_of_pictures_with_white_between():
     pictures = np.arange(6 * 2 * 3 * 3).reshape(2, 3, 2, 3, 3).astype(np.uint8)
     grid = picture_grid(list(pictures))

@@ -17,8 +17,9 @@ from training.token_windows import (
 
 CODES = 20
 LOCAL = {"style": "local", "window": 8, "width": 16, "blocks": 2, "heads": 2, "masks": "rectangles",
-         "mask_ratio": 0.5, "context": 5, "classes": ["cirrus", "cumulus"], "coarse": True}
-THESIS = {**LOCAL, "style": "thesis", "masks": "thesis", "context": 0, "classes": [], "coarse": False}
+         "context": 5, "classes": ["cirrus", "cumulus"], "coarse": True}
+THESIS = {**LOCAL, "style": "thesis", "masks": "thesis", "mask_ratio": 0.5, "context": 0, "classes": [],
+          "coarse": False}
 
 
 def uniforms(*rows):
@@ -88,9 +89,16 @@ def test_the_thesis_hides_one_of_four_halves_and_four_corners():
         (top, left), (top, right), (bottom, left), (bottom, right))]
     uniform = np.zeros((8, 7), np.float32)
     uniform[:, 0] = (np.arange(8) + 0.5) / 8
-    assert np.array_equal(thesis_regions(uniform, 6, 8), expected)
+    assert np.array_equal(thesis_regions(uniform, 6, 8, 0.5), expected)
     quarter = np.asarray(thesis_regions(uniform, 8, 8, mask_ratio=0.25))
     assert quarter.sum(axis=(1, 2)).tolist() == [16] * 4 + [4] * 4
+
+
+def test_the_config_says_which_share_of_rows_or_columns_the_thesis_hides():
+    hidden = [np.asarray(MaskGIT({**THESIS, "mask_ratio": ratio}, CODES, 4).hidden(np.zeros((64, 8, 8), np.int32)))
+              for ratio in (0.5, 0.25)]
+    assert [each.sum(axis=(1, 2)).max() > 16 for each in hidden] == [True, False]
+    assert all(each.any() for each in hidden)
 
 
 def test_tokens_are_hidden_inside_regions_only_with_the_probability_of_the_schedule():

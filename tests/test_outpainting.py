@@ -12,7 +12,7 @@ from decoding import canvas_decoding, token_decoding
 from decoding.canvas import place_picture
 from decoding.growth import growth_of
 from decoding.outpainter import Rows, no_bar
-from outpainting import Growth, LeftOut, Outpainter, build_parser, sources
+from outpainting import Growth, LeftOut, Outpainter, build_parser, pictures_to_grow
 from utilities import ROOT, UserError, to_bytes
 
 FAST = ["--img_size", "64", "--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2",
@@ -108,18 +108,20 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
         batch, height, width, _ = pictures.shape
         return pictures.reshape(batch, height // 8, 8, width // 8, 8, 3).mean(axis=(2, 4, 5)).astype(int) // 4
 
-    told = []
+    told, temperatures = [], set()
 
     def recording(canvases, beside, *arguments, fill=canvas_decoding.fill_outwards, **options):
         told.append(beside[0])
+        temperatures.add(options["temperature"])
         return fill(canvases, beside, *arguments, **options)
 
     monkeypatch.setattr("decoding.outpainter.fill_outwards", recording)
     squares = np.random.default_rng(0).integers(0, 63, (8, 9))
     picture = np.kron(4 * squares[..., None] + 1, np.ones((64, 64, 3))).astype(np.uint8)
     canvas = place_picture(picture, 128, margins, 8, 16)
-    tokens = Painter().fill(canvas, grey, Growth(maskgit_steps=2), 0, 2, no_bar)
+    tokens = Painter().fill(canvas, grey, Growth(maskgit_steps=2, temperature=0.5), 0, 2, no_bar)
     assert tokens.shape == (2, canvas.height_tokens, canvas.width_tokens)
+    assert temperatures == {0.5}
     assert (told[0] == 4 * Painter.mask_token).all(), "the smallest has no guide"
     top, bottom, left, right = canvas.known
     expected = np.full(tokens.shape[1:], 63)
@@ -285,7 +287,7 @@ def test_crops_of_pictures_that_are_held_back_can_be_grown(tmp_path):
     for number in range(40):
         Image.fromarray(sky(140, 150, seed=number)).save(tmp_path / f"{number}.png")
     options = ["--dataset_location", str(tmp_path), "--no-dataset_outpaint_only", "--img_size", "32"]
-    found = list(sources(build_parser().parse_args(options), LeftOut()))
+    found = list(pictures_to_grow(build_parser().parse_args(options), LeftOut()))
     assert found
     assert [name for name, _ in found] == [f"crop_{number}" for number in range(len(found))]
     assert {picture.shape for _, picture in found} == {(128, 128, 3)}

@@ -13,7 +13,6 @@ from archive import sky_masks
 from archive.sky_masks import (
     PAIRS,
     Statistics,
-    below,
     calm_regions,
     choose_pair,
     clipped_slopes,
@@ -21,6 +20,7 @@ from archive.sky_masks import (
     drop_small_masked,
     fill_below,
     fill_small_sky,
+    filled_downwards,
     final_mask,
     frame_mask,
     gradient_mask,
@@ -132,7 +132,7 @@ def results(tmp_path, monkeypatch):
 
 
 def run(*options):
-    parser = segmentation.make_parser()
+    parser = segmentation.build_parser()
     segmentation.run_command(segmentation.main, parser, ["--wandb", "disabled", *map(str, options)])
 
 
@@ -213,7 +213,7 @@ def test_fill_below_takes_only_regions_that_span_the_width():
     mask = array(".##.. ..... ##... ..### ..... .....")
     np.testing.assert_array_equal(fill_below(mask), array(".##.. ..... ##... ##### ##### #####"))
     np.testing.assert_array_equal(fill_below(array("##.. .... ...#")), array("##.. .... ...#"))
-    np.testing.assert_array_equal(below(array(".#. ... #..")), array(".#. .#. ##."))
+    np.testing.assert_array_equal(filled_downwards(array(".#. ... #..")), array(".#. .#. ##."))
 
 
 def test_slopes_are_signed_and_clipped():

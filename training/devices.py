@@ -9,12 +9,14 @@ import hashlib
 import json
 import socket
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from networks.backend import keras
+from networks.backend import Tensor, keras
 from utilities import UserError
 
 START_SECONDS = 300  # that workers wait for one another
@@ -25,7 +27,7 @@ END_SECONDS = 60  # that a worker which fails waits for the others to end as wel
 # Workers
 
 
-def join_workers(addresses, number):
+def join_workers(addresses: Sequence[tuple[str, int]] | None, number: int | None) -> None:
     """Connect this process with the other workers; must run before the first operation.
 
     addresses: of all workers, (host, port), or None; the first worker listens at its own, the others call there.
@@ -57,14 +59,14 @@ def join_workers(addresses, number):
                         f"{jax.device_count()}, see --use_gpu.")
 
 
-def _check_port(port):
+def _check_port(port: int) -> None:
     try:
         socket.create_server(("", port)).close()
     except OSError as error:
         raise UserError(f"--workers: port {port} of this machine cannot be used ({error.strerror}).") from None
 
 
-def _wait_for(host, port):
+def _wait_for(host: str, port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -77,7 +79,7 @@ def _wait_for(host, port):
             time.sleep(0.5)
 
 
-def workers():
+def workers() -> tuple[int, int]:
     """(number of this worker, number of all workers); (0, 1) for a process that trains alone."""
     if keras.backend.backend() != "jax":
         return 0, 1
@@ -86,18 +88,18 @@ def workers():
     return jax.process_index(), jax.process_count()
 
 
-def is_first():
+def is_first() -> bool:
     """True for the worker that writes."""
     return workers()[0] == 0
 
 
-def say(text):
+def say(text: str) -> None:
     """Print, once for all workers."""
     if is_first():
         print(text)
 
 
-def any_worker(flag):
+def any_worker(flag: bool) -> bool:
     """True for all workers if it is for one. All must ask; who does so first waits for the others."""
     if workers()[1] == 1:
         return flag
@@ -106,7 +108,7 @@ def any_worker(flag):
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
-def from_first(value):
+def from_first(value: Any) -> Any:
     """The first worker's number, array or list of arrays, for all, who give one of the same shape."""
     if workers()[1] == 1:
         return value
@@ -115,7 +117,7 @@ def from_first(value):
     return multihost_utils.broadcast_one_to_all(value)
 
 
-def check_alike(value):
+def check_alike(value: Any) -> None:
     """Raise UserError in all workers unless this value, ready for JSON, is the same in all."""
     digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
     digest = np.frombuffer(digest, np.uint32)
@@ -128,7 +130,7 @@ def check_alike(value):
 
 
 @lru_cache
-def engine():
+def engine() -> Any:
     """What shares batches among the devices of all workers, with a scope() for models; None if there is one device."""
     if keras.backend.backend() == "jax":
         return keras.distribution.DataParallel(auto_shard_dataset=False) if device_count() > 1 else None
@@ -137,7 +139,7 @@ def engine():
     return tf.distribute.MirroredStrategy(_tensorflow_devices()) if device_count() > 1 else None
 
 
-def device_count():
+def device_count() -> int:
     """Devices of all workers."""
     if keras.backend.backend() == "jax":
         import jax
@@ -146,26 +148,26 @@ def device_count():
     return len(_tensorflow_devices())
 
 
-def _tensorflow_devices():
+def _tensorflow_devices() -> list[str]:
     import tensorflow as tf
 
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return [device.name for device in devices]
 
 
-def on_all_devices():
+def on_all_devices() -> AbstractContextManager:
     """Context in which a model is made and trained."""
     return engine().scope() if engine() else nullcontext()
 
 
-def check_batch_size(batch_size):
+def check_batch_size(batch_size: int) -> None:
     """Raise UserError unless every device gets equally many rows of a batch."""
     if batch_size % device_count():
         raise UserError(f"--batch_size {batch_size} cannot be shared equally by {device_count()} devices: choose a "
                         f"multiple of {device_count()}, or fewer devices (--use_gpu, CUDA_VISIBLE_DEVICES).")
 
 
-def feed(batches, start):
+def feed(batches: Callable[[int], Iterator], start: int) -> Any:
     """What fit reads of batches(start), an endless iterator of tuples of arrays: of each batch the worker's own rows.
 
     TensorFlow's engine reads the first batch twice, so it gets something that can be read from its beginning again.
@@ -179,7 +181,7 @@ def feed(batches, start):
     if count == 1:
         return batches(start)
 
-    def own(rows):
+    def own(rows: np.ndarray) -> np.ndarray:
         return rows[number * len(rows) // count:(number + 1) * len(rows) // count]
 
     return (keras.tree.map_structure(own, batch) for batch in batches(start))
@@ -189,7 +191,7 @@ def feed(batches, start):
 # Parts of a batch, with TensorFlow
 
 
-def parts():
+def parts() -> int:
     """Number of parts of a batch that are computed apart: 1 but for TensorFlow on several devices."""
     if keras.backend.backend() != "tensorflow":
         return 1
@@ -198,7 +200,7 @@ def parts():
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def _part():
+def _part() -> Any:
     """TensorFlow's context of the part that is computed here; None where batches are not in parts."""
     if parts() == 1:
         return None
@@ -207,23 +209,23 @@ def _part():
     return tf.distribute.get_replica_context()
 
 
-def gathered(rows):
+def gathered(rows: Tensor) -> Tensor:
     """The rows of the whole batch, in order, of those of this part. No gradient may flow through them."""
     return _part().all_gather(rows, axis=0) if _part() else rows
 
 
-def equal_shares(arrays):
+def equal_shares(arrays: Sequence[Tensor]) -> Sequence[Tensor]:
     """What every part gets when the sums over all parts of these arrays are divided among them."""
     return _part().all_reduce("MEAN", list(arrays)) if _part() else arrays
 
 
-def added_loss(model):
+def added_loss(model: Any) -> Tensor:
     """The loss that the one layer of a model that adds any has added for this part of the batch."""
     # TensorFlow's engine leaves those of other parts before it.
     return sum(model.losses[-1:])
 
 
-def own_rows(draw, count):
+def own_rows(draw: Callable[[int], Tensor], count: int) -> Tensor:
     """draw(number of rows), as many rows as this part has: the same random numbers whatever the number of parts."""
     if not _part():
         return draw(count)

@@ -3,6 +3,7 @@
 Progress is counted in images. "To resume, run the same command again": the last checkpoint holds every variable of
 the model and of its optimizer, and the data go on where they stopped.
 """
+import argparse
 import atexit
 import json
 import math
@@ -10,14 +11,18 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from log_and_save import Run, load_weights, model_folder, save_model
-from networks.backend import keras, ops
+from networks.backend import Tensor, keras, ops
 from training.devices import (
     any_worker,
     check_alike,
@@ -33,10 +38,11 @@ from training.devices import (
 )
 from utilities import DAMAGED, UserError, number, replacing, run_name, why
 
+TickReport = Callable[[], tuple[dict[str, float], dict[str, NDArray[np.uint8]]]]  # numbers and pictures of a model
 AVERAGED = 0.1  # of a run's steps, over which weights are averaged at most: a short run shall forget how it began
 
 
-def add_training_options(parser, presets):
+def add_training_options(parser: argparse.ArgumentParser, presets: Mapping[str, dict[str, Any]]) -> None:
     """Add the options of a training script; presets maps names to dictionaries whose values they replace."""
     group = parser.add_argument_group("training")
     group.add_argument("--run_name", type=run_name, default="my", metavar="NAME",
@@ -56,7 +62,7 @@ def add_training_options(parser, presets):
                        help="images between two checkpoints with metrics and sample pictures")
 
 
-def with_preset(args, presets):
+def with_preset(args: argparse.Namespace, presets: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """The chosen preset as a dictionary, with --images, --batch_size, --learning_rate and --start_from put in where
     given. Raises UserError when the batches cannot be shared among the devices."""
     chosen = deepcopy(presets[args.preset])
@@ -67,7 +73,7 @@ def with_preset(args, presets):
     return chosen
 
 
-def start_run(kind, args, config):
+def start_run(kind: str, args: argparse.Namespace, config: dict[str, Any]) -> Run:
     """The Run of a training command. Only the first of several workers keeps one: that of another is thrown away.
 
     Raises UserError when the workers are about to train different things; their data may differ.
@@ -81,18 +87,18 @@ def start_run(kind, args, config):
     return Run(kind, args.run_name, config, "disabled", scratch)
 
 
-def start_folder(args, kind):
+def start_folder(args: argparse.Namespace, kind: str) -> Path:
     """The model that --start_from names. Raises UserError when it is not there."""
     return model_folder(kind, None if args.start_from == "shipped" else args.start_from)
 
 
-def start_weights(args, kind, model):
+def start_weights(args: argparse.Namespace, kind: str, model: Any) -> None:
     """Fill a built model with the weights that --start_from names. Raises UserError when they do not fit."""
     if args.start_from:
         load_weights(start_folder(args, kind), model)
 
 
-def held_back(crops):
+def development_crops(crops: Any) -> NDArray[np.uint8]:
     """The development crops, or UserError when there are none to measure a model with."""
     if len(crops.dev) == 0:
         raise UserError("nothing is held back for development: give a larger --dev_share, or more pictures or days.")
@@ -103,17 +109,19 @@ def held_back(crops):
 class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up to the peak over warm_up steps, then half a cosine to 1 % of it at `steps`."""
 
-    def __init__(self, peak, steps, warm_up=200):
+    # keras.optimizers.schedules.CosineDecay(warmup_target=...) is up to 0.5 % lower in the warm-up: results change.
+
+    def __init__(self, peak: float, steps: int, warm_up: int = 200) -> None:
         self.peak, self.steps, self.warm_up = peak, steps, min(warm_up, max(1, steps // 10))
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = ops.cast(step, "float32")
         rise = (step + 1) / self.warm_up
         progress = ops.clip((step - self.warm_up) / max(1, self.steps - self.warm_up), 0.0, 1.0)
         fall = 0.01 + 0.99 * 0.5 * (1 + ops.cos(math.pi * progress))
         return self.peak * ops.minimum(rise, fall)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"peak": self.peak, "steps": self.steps, "warm_up": self.warm_up}
 
 
@@ -123,14 +131,14 @@ class MeanAdamW(keras.optimizers.AdamW):
     The engine adds gradients after each part has clipped its own: so every part gets an equal share of the whole one.
     """
 
-    def scale_loss(self, loss):
+    def scale_loss(self, loss: Tensor) -> Tensor:
         return super().scale_loss(loss) / parts()
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: Sequence[Tensor], trainable_variables: Any = None) -> None:
         return super().apply(equal_shares(grads), trainable_variables)
 
 
-def make_optimizer(settings):
+def make_optimizer(settings: dict[str, Any]) -> MeanAdamW:
     """AdamW or Adam for settings (batch_size, images, learning_rate, schedule, weight_decay, ema)."""
     steps = math.ceil(settings["images"] / settings["batch_size"])
     if settings["schedule"] == "cosine":
@@ -145,8 +153,9 @@ def make_optimizer(settings):
 
 
 @contextmanager
-def ema_weights(model, settle=None):
+def ema_weights(model: Any, settle: Callable[[], None] | None = None) -> Iterator[None]:
     """Inside this block the model has its averaged weights, as it will be exported. settle: of train."""
+    # keras.callbacks.SwapEMAWeights leaves the raw weights in the model when fit is stopped before its last epoch.
     averages = model.optimizer._model_variables_moving_average
     if keras.backend.backend() == "jax":
         # Arrays of this process alone, so that one of several workers can measure without the others.
@@ -171,23 +180,23 @@ def ema_weights(model, settle=None):
             variable.assign(value)
 
 
-def _weights(model):
+def _weights(model: Any) -> list:
     metrics = {id(variable) for variable in model.metrics_variables}
     return [variable for variable in model.variables if id(variable) not in metrics]
 
 
-def _state(model):
+def _state(model: Any) -> list:
     return _weights(model) + list(model.optimizer.variables)
 
 
-def save_checkpoint(path, model, images, history):
+def save_checkpoint(path: Path, model: Any, images: int, history: list[dict[str, Any]]) -> None:
     """Everything needed to go on, in one file that is replaced as a whole."""
-    arrays = {f"v{index}": np.asarray(variable) for index, variable in enumerate(_state(model))}
+    arrays: dict[str, Any] = {f"v{index}": np.asarray(variable) for index, variable in enumerate(_state(model))}
     with replacing(path) as temporary:
         np.savez(temporary, images=images, history=json.dumps(history), **arrays)
 
 
-def read_checkpoint(path, state):
+def read_checkpoint(path: Path, state: list) -> tuple[int, list[dict[str, Any]], list[np.ndarray]]:
     """(images, history, values of the variables `state`) of a checkpoint; (0, [], zeros) if there is none.
 
     Raises UserError when it is damaged or that of another model.
@@ -206,7 +215,7 @@ def read_checkpoint(path, state):
     return images, history, values
 
 
-def resume(path, model, batch_size):
+def resume(path: Path, model: Any, batch_size: int) -> tuple[int, list[dict[str, Any]]]:
     """Put a checkpoint, if there is one, back into a built, compiled model; returns (images, history).
 
     The optimizer's steps become as many as that many images take with this batch size, because its learning rate
@@ -222,7 +231,7 @@ def resume(path, model, batch_size):
     return images, history
 
 
-def stored_arrays(path, made_from, *names):
+def stored_arrays(path: Path, made_from: str, *names: str) -> list[np.ndarray] | None:
     """The arrays of these names that keep_arrays wrote, made from the same; None where there are none such."""
     try:
         with np.load(path) as stored:
@@ -233,7 +242,7 @@ def stored_arrays(path, made_from, *names):
     return None
 
 
-def keep_arrays(path, made_from, **arrays):
+def keep_arrays(path: Path, made_from: str, **arrays: Any) -> None:
     """Write arrays to a .npz file for when a run is resumed. made_from: a text that says from what they are made."""
     with replacing(path) as temporary:
         np.savez(temporary, made_from=made_from, **arrays)
@@ -242,18 +251,19 @@ def keep_arrays(path, made_from, **arrays):
 class Ticks(keras.callbacks.Callback):
     """Progress bar, and at the end of every tick: metrics and pictures of the averaged weights, checkpoint, log."""
 
-    def __init__(self, run, settings, images, history, report, minutes, settle):
+    def __init__(self, run: Run, settings: dict[str, Any], images: int, history: list[dict[str, Any]],
+                 report: TickReport, minutes: float | None, settle: Callable[[], None] | None) -> None:
         super().__init__()
         self.run, self.settings, self.images, self.history, self.report = run, settings, images, history, report
         self.settle = settle
         self.start = time.time()
         self.deadline = self.start + 60 * minutes if minutes else math.inf
         self.interrupted = False
-        self.warm = None  # (time, images) after the first batch, which builds the graph
+        self.warm: Any = None  # (time, images) after the first batch, which builds the graph
         self.bar = tqdm(total=settings["images"], initial=images, unit="img", smoothing=0.05, dynamic_ncols=True,
                         disable=not is_first())
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.images += self.settings["batch_size"]
         self.warm = self.warm or (time.time(), self.images)
         self.bar.update(self.settings["batch_size"])
@@ -262,7 +272,7 @@ class Ticks(keras.callbacks.Callback):
         if self.images >= self.settings["images"] or self._stopped(batch):
             self.model.stop_training = True
 
-    def _stopped(self, batch):
+    def _stopped(self, batch: int) -> bool:
         """True if the time is up or somebody stops the run. All workers get the same answer, at every tenth batch.
 
         A second batch is always trained, so that the speed is known."""
@@ -272,15 +282,15 @@ class Ticks(keras.callbacks.Callback):
         return batch % 10 == 0 and any_worker(stopped)
 
     @staticmethod
-    def _numbers(logs):
+    def _numbers(logs: Any) -> dict[str, float]:
         """What fit logs as floats; under TensorFlow's engine it logs the sum of the losses of a batch's parts."""
         numbers = {name: float(value) for name, value in logs.items()}
         return {**numbers, "loss": numbers["loss"] / parts()}
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.tick_start, self.tick_images = time.time(), self.images
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self.images == self.tick_images:
             return
         numbers = self._numbers(logs)
@@ -294,7 +304,7 @@ class Ticks(keras.callbacks.Callback):
         if is_first():
             self._record(numbers)
 
-    def _record(self, numbers):
+    def _record(self, numbers: dict[str, float]) -> None:
         start, images = self.tick_start, self.tick_images
         if self.images > self.warm[1] > self.tick_images:
             start, images = self.warm
@@ -308,7 +318,9 @@ class Ticks(keras.callbacks.Callback):
         tqdm.write(f"{self.images:>9} images  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
 
 
-def train(model, run, batches, settings, report, config, folder, tick, minutes=None, settle=None):
+def train(model: Any, run: Run, batches: Callable[[int], Iterator], settings: dict[str, Any], report: TickReport,
+          config: dict[str, Any], folder: Path, tick: int, minutes: float | None = None,
+          settle: Callable[[], None] | None = None) -> None:
     """Train until settings["images"], a time limit or an interrupt, then export the averaged weights.
 
     Args:
@@ -339,7 +351,7 @@ def train(model, run, batches, settings, report, config, folder, tick, minutes=N
     ticks = Ticks(run, settings, images, history, report, minutes, settle)
     remaining = math.ceil((settings["images"] - images) / settings["batch_size"])
 
-    def interrupt(*_):
+    def interrupt(*_: Any) -> None:
         ticks.interrupted = True
 
     handlers = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM)}

@@ -2,11 +2,13 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
-from networks.backend import ops
+from networks.backend import Tensor, ops
+from utilities import Seed
 
 
-def interval(kind, low, size, length):
+def interval(kind: Tensor, low: Tensor, size: Tensor, length: int) -> Tensor:
     """Bool [B, length]: a stretch of a row for every kind in [0, 1), one of all, from the start, to the end, inside.
 
     size in [0, 1) sets its length from a quarter to three quarters, low in [0, 1) the place of a stretch inside.
@@ -19,7 +21,7 @@ def interval(kind, low, size, length):
     return (position >= start[:, None]) & (position < (start + extent)[:, None])
 
 
-def rectangle_regions(uniform, height, width):
+def rectangle_regions(uniform: Tensor, height: int, width: int) -> Tensor:
     """Regions that may be hidden in training, bool [B, height, width], from uniform float [B, 7] in [0, 1).
 
     A rectangle or its complement: half planes, corners, three known sides, holes, islands, everything. Those are the
@@ -32,10 +34,10 @@ def rectangle_regions(uniform, height, width):
     return ops.where(everything | (uniform[:, 6] < 0.5)[:, None, None], rectangle, ~rectangle)
 
 
-def thesis_regions(uniform, height, width, mask_ratio=0.5):
+def thesis_regions(uniform: Tensor, height: int, width: int, mask_ratio: float) -> Tensor:
     """One of the eight regions of the thesis (figure 3.6): left, right, top, bottom, or a corner.
 
-    uniform float [B, 7] in [0, 1); bool [B, height, width].
+    mask_ratio: share of the rows or columns that are in it. uniform float [B, 7] in [0, 1); bool [B, height, width].
     """
     choice = ops.floor(uniform[:, 0] * 8)[:, None]
     hidden_rows, hidden_columns = round(height * mask_ratio), round(width * mask_ratio)
@@ -49,12 +51,12 @@ def thesis_regions(uniform, height, width, mask_ratio=0.5):
     return rows[:, :, None] & columns[:, None, :]
 
 
-def hide(regions, time, uniform):
+def hide(regions: Tensor, time: Tensor, uniform: Tensor) -> Tensor:
     """Hide each token of a region with probability cos(pi/2 * time): bool [B, h, w], time [B], uniform [B, h, w]."""
     return regions & (uniform < ops.cos(math.pi / 2 * time)[:, None, None])
 
 
-def dev_masks(count, window, seed=0):
+def dev_masks(count: int, window: int, seed: Seed = 0) -> NDArray[np.bool]:
     """Hidden positions, bool [count, window, window], for measuring: rectangles, wholly hidden, the same every time."""
     uniform = np.random.default_rng(seed).random((count, 7), np.float32)
     return np.asarray(rectangle_regions(ops.convert_to_tensor(uniform), window, window))

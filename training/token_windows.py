@@ -1,22 +1,27 @@
 """What MaskGIT trains on: tokens of crops, made once, and the windows that are cut from them."""
 import math
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dataset import Crops
 from decoding.colours import of_some_part
 from decoding.guides import at_half_size, guide_tokens
 from networks.backend import compiled
 from training.loop import keep_arrays, stored_arrays
-from utilities import own_seed
+from utilities import Seed, own_seed
 
 DROPPED = 0.2  # share of training windows that see nothing of their picture's other parts, and of those without class
 COARSE_DROPPED = 0.5  # share of those that see nothing of the picture at half its size
 COARSE_WRONG = 0.2  # highest share of wrong tokens in that
 
 
-def in_colours(crops, colours, seed):
+def in_colours(crops: NDArray[np.uint8], colours: str, seed: Seed) -> NDArray[np.uint8]:
     """uint8 [B, H, W, 3] as MaskGIT sees photographs of which some part, chosen by the seed, is known.
 
     colours: entry of its config, "usual" or "own"."""
@@ -26,7 +31,8 @@ def in_colours(crops, colours, seed):
     return np.stack([of_some_part(crop, rng).usual(crop) for crop in crops])
 
 
-def extract_tokens(tokenizer, crops, number_of_crops, colours, seed, path, made_from):
+def extract_tokens(tokenizer: Any, crops: Crops, number_of_crops: int, colours: str, seed: Seed, path: Path,
+                   made_from: str) -> Sequence[np.ndarray]:
     """Tokens of training crops, uint16 [number_of_crops, h, w], those of the crops at half their size, uint16
     [number_of_crops, h / 2, w / 2], and their classes, int [number_of_crops], -1 where unknown.
 
@@ -48,7 +54,7 @@ def extract_tokens(tokenizer, crops, number_of_crops, colours, seed, path, made_
     return tokens, coarse, classes
 
 
-def with_wrong_tokens(grids, rng):
+def with_wrong_tokens(grids: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
     """A share from 0 to COARSE_WRONG of the tokens of each grid int [N, h, w] replaced by others of the same grid.
 
     What is painted at half the size is not quite right either; so the network learns not to trust it blindly (Ho et
@@ -58,14 +64,17 @@ def with_wrong_tokens(grids, rng):
     return np.where(rng.random(grids.shape) < COARSE_WRONG * rng.random((len(grids), 1, 1)), others, grids)
 
 
-def outside_tokens(grid, row, column, window, context, mask_token, rng):
+def outside_tokens(grid: NDArray[np.integer], row: int, column: int, window: int, context: int, mask_token: int,
+                   rng: np.random.Generator) -> NDArray[np.integer]:
     """`context` tokens of a grid int [h, w] drawn outside its window at (row, column); mask_token if nothing is."""
     outside = np.ones(grid.shape, bool)
     outside[row:row + window, column:column + window] = False
     return rng.choice(grid[outside], context) if outside.any() else np.full(context, mask_token)
 
 
-def token_windows(tokens, coarse, classes, window, batch_size, seed, start, context=0, mask_token=-1):
+def token_windows(tokens: NDArray[np.integer], coarse: NDArray[np.integer], classes: NDArray[np.integer], window: int,
+                  batch_size: int, seed: Seed, start: int, context: int = 0,
+                  mask_token: int = -1) -> Iterator[tuple[NDArray[np.int32], ...]]:
     """Endless batches cut at random from grids int [N, h, w], going on at image `start`. coarse: the grids at half the
     size, int [N, h / 2, w / 2]; classes: int [N].
 
@@ -93,7 +102,8 @@ def token_windows(tokens, coarse, classes, window, batch_size, seed, start, cont
                np.stack(guides))
 
 
-def corner_windows(grids, coarse, window, context, mask_token):
+def corner_windows(grids: NDArray[np.integer], coarse: NDArray[np.integer], window: int, context: int,
+                   mask_token: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """The first window of every grid int [N, h, w], tokens around it and its guide, as token_windows but for what is
     dropped or wrong, the same every time: int32 [N, window, window], [N, context], [N, window, window]."""
     rng = np.random.default_rng(0)

@@ -16,7 +16,7 @@ from archive import pictures, sky_sources
 from archive.pictures import picture_files, read_picture, walk
 from archive.sky_masks import unlikeness
 from dataset import add_data_options, open_source
-from outpainting import LONGEST_NAME, Growth, LeftOut, Outpainter, build_parser, result_names, sources
+from outpainting import LONGEST_NAME, Growth, LeftOut, Outpainter, build_parser, pictures_to_grow, result_names
 from utilities import UserError, command_parser, run_command, save_tiff
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
@@ -397,14 +397,14 @@ def test_more_pictures_than_wanted_are_said_and_broken_ones_left_out(tmp_path, c
     (tmp_path / "1.png").write_bytes(b"no picture")
     args = build_parser().parse_args(["--input", str(tmp_path), "--example_count", "3"])
     left_out = LeftOut()
-    assert [name for name, _ in sources(args, left_out)] == ["0", "2"]
+    assert [name for name, _ in pictures_to_grow(args, left_out)] == ["0", "2"]
     assert left_out.count == 1
     error = capsys.readouterr().err
     assert f"2 more pictures of {tmp_path} left out: --example_count 5 grows all." in error
     assert "1.png cannot be read" in error
     args.input = tmp_path / "1.png"
     with pytest.raises(UserError, match="1.png cannot be read"):
-        list(sources(args, left_out))
+        list(pictures_to_grow(args, left_out))
 
 
 @pytest.mark.parametrize(("height", "width"), [(600, 300), (256, 512), (1, 1), (700, 513)])
@@ -463,7 +463,7 @@ def test_one_bad_camera_or_frame_does_not_stop_the_others(tmp_path, monkeypatch,
         save(tmp_path / "cams" / "bad" / "day" / f"12{number:02}.jpg", sky(1, 2, number))
     save(tmp_path / "cams" / "good" / "day" / "1159.jpg", sky(1, 1))
     (tmp_path / "places.toml").write_text("\ufeff[zurich]\noverlays = false\n", encoding="utf-8")
-    status = exit_status(segmentation.main, segmentation.make_parser(), "--dataset_location", tmp_path / "cams",
+    status = exit_status(segmentation.main, segmentation.build_parser(), "--dataset_location", tmp_path / "cams",
                          "--masks", tmp_path / "masks", "--overrides", tmp_path / "places.toml", "--wandb", "disabled",
                          "--threads", 1)
     error = capsys.readouterr().err

@@ -5,10 +5,10 @@ import pytest
 from decoding.token_decoding import (
     ORDERS,
     SCHEDULES,
+    classifier_free_guidance,
     decode_tokens,
     decoding_steps,
     first_positions,
-    guided,
     gumbel_noise,
     halton_order,
     log_softmax,
@@ -237,8 +237,8 @@ def test_guidance_prefers_what_the_condition_makes_likelier():
         return lambda tokens: np.log(shares) + np.zeros((*tokens.shape, 1))
 
     conditional, seen = constant(0.5, 0.5), np.array([[[0, 2], [2, 2]]], np.int32)
-    assert guided(conditional, None, 0.0) is conditional
-    result = log_softmax(guided(conditional, constant(0.9, 0.1), 1.0)(seen))
+    assert classifier_free_guidance(conditional, None, 0.0) is conditional
+    result = log_softmax(classifier_free_guidance(conditional, constant(0.9, 0.1), 1.0)(seen))
     np.testing.assert_allclose(np.exp(result[0, 0, 0]), [0.1, 0.9], rtol=1e-5)
 
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from simulate_webcam import (
+    CAMERAS,
     FIRST_DAY,
-    PLACES,
     Webcam,
-    find_place,
+    find_camera,
     minutes_of_day,
     overlay_boxes,
     place_names,
@@ -76,11 +76,11 @@ def test_files_are_jpeg_frames_and_masks_of_two_values(tmp_path):
         assert set(np.unique(mask)) == {0, 255}
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("name", CAMERAS)
 def test_sky_share_and_overlays_of_the_mask(cameras, name):
-    sky = true_mask(cameras(name).place, cameras(name).view) == 255
+    sky = true_mask(cameras(name).camera, cameras(name).view) == 255
     assert 0.2 < sky.mean() < 0.75
-    for top, left, high, wide in overlay_boxes(PLACES[name].overlay, HEIGHT, WIDTH):
+    for top, left, high, wide in overlay_boxes(CAMERAS[name].overlay, HEIGHT, WIDTH):
         assert high and wide and not sky[top:top + high, left:left + wide].any()
     assert not sky[-1].any()
 
@@ -96,9 +96,9 @@ def test_clouds_move_and_the_landscape_does_not(cameras, name):
     camera = cameras(name)
     times = [NOON + minute for minute in (0, 10, 20, 30, 40)]
     frames = np.stack([cv2.GaussianBlur(camera.frame(minute), (3, 3), 0).mean(-1) for minute in times])
-    sky, cover = true_mask(camera.place, camera.view) == 255, camera.view.cover
+    sky, cover = true_mask(camera.camera, camera.view) == 255, camera.view.cover
     land = cover == 1
-    for top, left, high, wide in overlay_boxes(camera.place.overlay, HEIGHT, WIDTH):
+    for top, left, high, wide in overlay_boxes(camera.camera.overlay, HEIGHT, WIDTH):
         land[top:top + high, left:left + wide] = False
 
     def alike(region):
@@ -119,9 +119,9 @@ def test_only_sky_is_where_the_mask_is_white(cameras, name, monkeypatch):
     light = np.zeros((HEIGHT, WIDTH, 3), np.float32) + blue
     monkeypatch.setattr("simulate_webcam.lit", lambda view, rows, *_: view.cover[rows][..., None] * red)
     camera.lay_landscape(light, np.zeros(3), np.zeros(3), red, 0, np.array([0, 0, 1.0]))
-    for top, left, high, wide in overlay_boxes(camera.place.overlay, HEIGHT, WIDTH):
+    for top, left, high, wide in overlay_boxes(camera.camera.overlay, HEIGHT, WIDTH):
         light[top:top + high, left:left + wide] = red
-    sky = true_mask(camera.place, camera.view) == 255
+    sky = true_mask(camera.camera, camera.view) == 255
     np.testing.assert_array_equal(light[sky], np.broadcast_to(blue, light[sky].shape))
     assert (light[~sky][:, 0] > 0.003).all()
 
@@ -129,7 +129,7 @@ def test_only_sky_is_where_the_mask_is_white(cameras, name, monkeypatch):
 def test_night_is_dark_with_lights_in_town_and_noon_is_bright(cameras):
     for name in ("sim_hills", "sim_town"):
         night, noon = (cameras(name).frame(minute) / 255 for minute in (NIGHT, NOON))
-        sky = true_mask(cameras(name).place, cameras(name).view) == 255
+        sky = true_mask(cameras(name).camera, cameras(name).view) == 255
         assert night[sky].mean() < 0.2 < 0.4 < noon[sky].mean()
     bright = [(cameras(name).frame(NIGHT)[HEIGHT // 2:-8].max(-1) > 150).mean() for name in ("sim_hills", "sim_town")]
     assert bright[0] < 0.001 < 0.01 < bright[1]
@@ -137,7 +137,7 @@ def test_night_is_dark_with_lights_in_town_and_noon_is_bright(cameras):
 
 def test_sunset_is_redder_than_noon(cameras):
     camera = cameras("sim_lake")
-    sky = true_mask(camera.place, camera.view) == 255
+    sky = true_mask(camera.camera, camera.view) == 255
     noon, sunset = (camera.frame(minute)[sky].mean(0) for minute in (NOON, 18 * 60 + 45))
     assert sunset[0] / sunset[2] > 1.15 * noon[0] / noon[2]
 
@@ -155,10 +155,10 @@ def test_text_changes_and_the_logo_does_not(cameras):
 
 def test_twenty_places_are_distinct_and_each_has_sky():
     names = place_names(24)
-    assert len(set(names)) == 24 and names[:len(PLACES)] == list(PLACES) and names[:3] == place_names(3)
-    assert len({find_place(name, SEED) for name in names}) == 24
-    assert find_place("sim_20", 0) == find_place("sim_20", 0) != find_place("sim_20", 1)
-    for name in names[len(PLACES):]:
+    assert len(set(names)) == 24 and names[:len(CAMERAS)] == list(CAMERAS) and names[:3] == place_names(3)
+    assert len({find_camera(name, SEED) for name in names}) == 24
+    assert find_camera("sim_20", 0) == find_camera("sim_20", 0) != find_camera("sim_20", 1)
+    for name in names[len(CAMERAS):]:
         sky = true_mask(*place_view(name, 64, 80, SEED)) == 255
         assert 0.15 < sky.mean() < 0.85, name
 

@@ -209,7 +209,7 @@ def test_train_all_packs_anew_what_has_changed(tmp_path, monkeypatch, capsys):
 
     def pack(script, *options):
         made.append(script)
-        dataset.main(dataset.make_parser().parse_args([*map(str, options)]))
+        dataset.main(dataset.build_parser().parse_args([*map(str, options)]))
 
     monkeypatch.setattr(train_all, "run", pack)
     for label in ("cumulus", "cirrus"):
