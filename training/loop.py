@@ -249,13 +249,16 @@ def keep_arrays(path: Path, made_from: str, **arrays: Any) -> None:
 
 
 class Ticks(keras.callbacks.Callback):
-    """Progress bar, and at the end of every tick: metrics and pictures of the averaged weights, checkpoint, log."""
+    """Progress bar, and at the end of every tick: metrics and pictures of the averaged weights, model, checkpoint, log.
+
+    The model comes before the checkpoint: a run that is finished always has its last model."""
 
     def __init__(self, run: Run, settings: dict[str, Any], images: int, history: list[dict[str, Any]],
-                 report: TickReport, minutes: float | None, settle: Callable[[], None] | None) -> None:
+                 report: TickReport, export: Callable[[dict[str, Any]], None], minutes: float | None,
+                 settle: Callable[[], None] | None) -> None:
         super().__init__()
         self.run, self.settings, self.images, self.history, self.report = run, settings, images, history, report
-        self.settle = settle
+        self.export, self.settle = export, settle
         self.start = time.time()
         self.deadline = self.start + 60 * minutes if minutes else math.inf
         self.interrupted = False
@@ -311,8 +314,9 @@ class Ticks(keras.callbacks.Callback):
         numbers["images_per_second"] = (self.images - images) / (time.time() - start)
         with ema_weights(self.model, self.settle):
             measured, pictures = self.report()
-        numbers |= measured
-        self.history.append({"images": self.images, **numbers})
+            numbers |= measured
+            self.history.append({"images": self.images, **numbers})
+            self.export({"images": self.images, "scores": self.history[-1]})
         save_checkpoint(self.run.folder / "checkpoint.npz", self.model, self.images, self.history)
         self.run.log(self.images, numbers, pictures)
         tqdm.write(f"{self.images:>9} images  " + "  ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
@@ -321,7 +325,7 @@ class Ticks(keras.callbacks.Callback):
 def train(model: Any, run: Run, batches: Callable[[int], Iterator], settings: dict[str, Any], report: TickReport,
           config: dict[str, Any], folder: Path, tick: int, minutes: float | None = None,
           settle: Callable[[], None] | None = None) -> None:
-    """Train until settings["images"], a time limit or an interrupt, then export the averaged weights.
+    """Train until settings["images"], a time limit or an interrupt. The averaged weights are exported at every tick.
 
     Args:
         model: built keras.Model whose compute_loss and call hold all that is special to it.
@@ -348,7 +352,11 @@ def train(model: Any, run: Run, batches: Callable[[int], Iterator], settings: di
         run.finish()
         return
     steps = max(1, min(tick, settings["images"]) // settings["batch_size"])
-    ticks = Ticks(run, settings, images, history, report, minutes, settle)
+
+    def export(progress: dict[str, Any]) -> None:
+        save_model(folder, getattr(model, "exported", model), {**config, **progress})
+
+    ticks = Ticks(run, settings, images, history, report, export, minutes, settle)
     remaining = math.ceil((settings["images"] - images) / settings["batch_size"])
 
     def interrupt(*_: Any) -> None:
@@ -363,12 +371,6 @@ def train(model: Any, run: Run, batches: Callable[[int], Iterator], settings: di
         ticks.bar.close()
         for name, handler in handlers.items():
             signal.signal(name, handler)
-    # fit has left the averaged weights in the model.
-    if settle:
-        settle()
-    if is_first():
-        save_model(folder, getattr(model, "exported", model),
-                   {**config, "images": ticks.images, "scores": ticks.history[-1]})
     run.finish()
     done = ticks.images >= settings["images"]
     say(f"{'Finished' if done else 'Stopped'} at image {ticks.images}; model in {folder}."
