@@ -18,7 +18,7 @@ def test_variants_change_what_presets_hold(kind):
     assert VARIANTS[kind]["default"] == {}
     for changes in VARIANTS[kind].values():
         assert set(changes) <= {"model", "loss", "options"}
-        assert set(changes.get("model", {})) <= {*preset, "levels", "edge_scale"}
+        assert set(changes.get("model", {})) <= {*preset, "levels", "mask_ratio", "edge_scale"}
         assert changes.get("loss", "squared") in losses()
         assert any(preset.get(key) != value for key, value in changes.get("model", {"": 0}).items())
 
