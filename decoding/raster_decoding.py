@@ -50,3 +50,12 @@ def raster_steps(tokens: np.ndarray, begin: Callable, mask_token: int, seeds: li
         decided[rows, places[rows, step]] = True
         flat[rows, places[rows, step]] = previous[rows]
         yield tokens.copy(), decided.reshape(tokens.shape), logits
+
+
+def decode_raster(tokens: np.ndarray, begin: Callable, mask_token: int, seeds: list, watch: Callable | None = None,
+                  **options: float) -> np.ndarray:
+    """The tokens after all of raster_steps; the same arguments, and watch: of decode_tokens."""
+    for tokens, _, _ in raster_steps(tokens, begin, mask_token, seeds, **options):  # noqa: B020
+        if watch:
+            watch(tokens, tokens)
+    return tokens

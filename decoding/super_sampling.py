@@ -34,7 +34,7 @@ def octave_bands(half, known, prepare, estimate, steps, seed, solver="ancestral"
     Args:
         half: float32 [h, w, 3] in [0, 1]; h and w are multiples of MULTIPLE.
         known: (picture float32 [r, c, 3] in [0, 1], top, left): what the result shows from (top, left) on, even
-            numbers; or None.
+            numbers; or None. NaN where it is not known.
         prepare, estimate: those of diffusion_model_upscale.OctaveSampler, as functions of arrays.
         steps, solver: of diffusion.solver_step.
         seed: of own_seed.
@@ -124,9 +124,11 @@ def half_rows(half, known, rows):
     if first >= end:
         return part, picture, mask
     down, across = slice(first - rows.start, end - rows.start), slice(left, left + shown.shape[1] // 2)
-    mask[:, down, across] = 1
-    picture[:, 2 * down.start:2 * down.stop, 2 * across.start:2 * across.stop] = octaves.yuv(
-        shown[2 * (first - top):2 * (end - top), :2 * (across.stop - across.start)])
+    shown = shown[2 * (first - top):2 * (end - top), :2 * (across.stop - across.start)]
+    there = np.isfinite(np.asarray(octaves.halve(shown[None, ..., :1])))
+    mask[:, down, across] = there
+    shown = np.where(np.asarray(octaves.nearest(there))[0], shown, np.float32(0))
+    picture[:, 2 * down.start:2 * down.stop, 2 * across.start:2 * across.stop] = octaves.yuv(shown)
     return np.where(mask > 0, np.asarray(octaves.halve(picture)), part), picture, mask
 
 
