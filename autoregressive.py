@@ -10,8 +10,9 @@ metrics and pictures in runs/autoregressive_<run_name> and wandb. Kunda, Mudroň
 Images Network (2023), variant 2; attention as in Vaswani et al., arXiv 1706.03762.
 """
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class PlacedAttention(layers.Layer):
     """Attention of tokens [B, n, width] to others [B, N, width]. With rotary positions it knows how far apart their
     places on the grid lie, int [B, n, 2] and [B, N, 2] (RoFormer, arXiv 2104.09864, eq. 34, applied to each axis)."""
 
-    def __init__(self, width: int, heads: int, rotary: bool, **kwargs) -> None:
+    def __init__(self, width: int, heads: int, rotary: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.heads, self.size, self.rotary = heads, width // heads, rotary
         self.query = layers.Dense(width, use_bias=False)
@@ -81,12 +82,12 @@ class PlacedAttention(layers.Layer):
         self.project = layers.Dense(width, kernel_initializer=small_weights())
         self.query_norm, self.key_norm = layers.RMSNormalization(), layers.RMSNormalization()
 
-    def keys_values(self, x, places) -> tuple:
+    def keys_values(self, x: Any, places: Any) -> tuple:
         """What others attend to, twice [B, N, heads, size]."""
         key, value = ops.split(ops.reshape(self.key_value(x), (*ops.shape(x)[:2], 2 * self.heads, self.size)), 2, 2)
         return self._turned(self.key_norm(key), places), value
 
-    def call(self, x, places, key, value, allowed):
+    def call(self, x: Any, places: Any, key: Any, value: Any, allowed: Any) -> Any:
         """allowed: bool [B or 1, n or 1, N], which of the others each token attends to."""
         query = ops.reshape(self.query(x), (*ops.shape(x)[:2], self.heads, self.size))
         query = self._turned(self.query_norm(query) * self.size**-0.5, places)
@@ -96,7 +97,7 @@ class PlacedAttention(layers.Layer):
         mixed = ops.transpose(ops.matmul(ops.softmax(scores), value), (0, 2, 1, 3))
         return self.project(ops.reshape(mixed, (*ops.shape(x)[:2], self.heads * self.size)))
 
-    def _turned(self, x, places):
+    def _turned(self, x: Any, places: Any) -> Any:
         return turn(x, *turns(places, self.size, x.dtype)) if self.rotary else x
 
 
@@ -105,7 +106,7 @@ class Block(layers.Layer):
     """Pre-norm transformer block: attention to each other, in the decoder also to what the encoder made of the known
     tokens, and two dense layers."""
 
-    def __init__(self, config: dict, is_decoder: bool, **kwargs) -> None:
+    def __init__(self, config: dict, is_decoder: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         width, rotary = config["width"], config["positions"] == "rotary"
         self.norm, self.attention = layers.RMSNormalization(), PlacedAttention(width, config["heads"], rotary)
@@ -115,7 +116,7 @@ class Block(layers.Layer):
         self.contract = layers.Dense(width, kernel_initializer=small_weights())
         self.dropout = layers.Dropout(config["dropout"])
 
-    def step(self, x, places, own: Callable, memory: tuple = (), training: bool = False):
+    def step(self, x: Any, places: Any, own: Callable, memory: tuple = (), training: bool = False) -> Any:
         """x float [B, n, width] at these places one block further. memory: what PlacedAttention.call needs of the known
         tokens: (key, value, allowed). own: function that makes the same of the normalised x."""
         normalised = self.norm(x)
@@ -125,7 +126,7 @@ class Block(layers.Layer):
         return x + self.dropout(self.contract(self.expand(self.dense_norm(x))), training=training)
 
 
-def hidden_first(hidden, most: int) -> tuple:
+def hidden_first(hidden: Any, most: int) -> tuple:
     """Which of the tokens bool [B, h, w] are hidden, in raster order: indices int32 [B, most] into the h * w tokens and
     bool [B, most], False where a row has fewer; there the indices are those of other tokens."""
     flat = ops.cast(ops.reshape(hidden, (ops.shape(hidden)[0], -1)), "int32")
@@ -157,7 +158,7 @@ class Autoregressive(keras.Model):
         self.logits(nothing, nothing > 0, nothing[0, :1, 0] - 1, 2)  # builds all layers
         self.built = True
 
-    def set_codebook(self, codebook) -> None:
+    def set_codebook(self, codebook: Any) -> None:
         """Give the network the tokenizer's codes [K, code_size], scaled to unit variance."""
         codebook = np.asarray(codebook, np.float32)
         codebook = codebook - codebook.mean(axis=0)
@@ -169,19 +170,19 @@ class Autoregressive(keras.Model):
             return min(self.square, height) * min(self.square, width)
         return round(0.75 * height) * round(0.75 * width)
 
-    def regions(self, uniform, height: int, width: int):
+    def regions(self, uniform: Any, height: int, width: int) -> Any:
         """Which tokens are hidden, bool [B, height, width], from uniform float [B, 13] in [0, 1)."""
         if self.config["masks"] == "squares":
             return square_regions(uniform, height, width, min(self.square, height, width))
         return hole_regions(uniform, height, width)
 
-    def hidden(self, tokens):
+    def hidden(self, tokens: Any) -> Any:
         """bool [B, h, w], drawn anew for every call."""
         batch, height, width = ops.shape(tokens)
         return self.regions(own_rows(lambda rows: keras.random.uniform((rows, 13), dtype="float32", seed=self.seeds),
                                      batch), height, width)
 
-    def memory(self, tokens, hidden, training: bool = False) -> tuple:
+    def memory(self, tokens: Any, hidden: Any, training: bool = False) -> tuple:
         """What the decoder knows of the known tokens int [B, h, w]: (key, value, allowed) for each of its blocks."""
         batch, height, width = ops.shape(tokens)
         index = ops.arange(height * width, dtype="int32")[None]
@@ -195,7 +196,7 @@ class Autoregressive(keras.Model):
         x = self.encoder_norm(x)
         return tuple((*block.cross.keys_values(x, places), known) for block in self.decoder)
 
-    def logits(self, tokens, hidden, classes, most: int, training: bool = False) -> tuple:
+    def logits(self, tokens: Any, hidden: Any, classes: Any, most: int, training: bool = False) -> tuple:
         """As the model's call, for tokens that are hidden, bool [B, h, w], `most` in a row at most."""
         order, there = hidden_first(hidden, most)
         true = ops.take_along_axis(ops.reshape(tokens, (ops.shape(tokens)[0], -1)), order, axis=1)
@@ -205,13 +206,13 @@ class Autoregressive(keras.Model):
         held = ops.concatenate([places[:, :1], places[:, :-1]], axis=1)
         before = ops.arange(most)[None, :, None] >= ops.arange(most)[None, None]
 
-        def own(block):
+        def own(block: Block) -> Callable:
             return lambda x: (*block.attention.keys_values(x, held), before)
 
         logits = self._decoded(x, places, own, self.memory(tokens, hidden, training), training)
         return logits, true, there
 
-    def following(self, step, previous, places, classes, memory, caches) -> tuple:
+    def following(self, step: Any, previous: Any, places: Any, classes: Any, memory: tuple, caches: tuple) -> tuple:
         """One token of `logits`, with what was computed for those before it.
 
         step: which of the hidden tokens, int [1]. previous: the one before, int [B]. places: of all hidden tokens, int
@@ -225,10 +226,10 @@ class Autoregressive(keras.Model):
         held = ops.take(places, ops.maximum(step - 1, 0), axis=1)
         index = ops.arange(ops.shape(places)[1], dtype="int32")
         here, before = (index == step)[None, :, None, None], (index <= step)[None, None]
-        kept = []
+        kept: list[tuple] = []
 
-        def own(block):
-            def keys_values(x):
+        def own(block: Block) -> Callable:
+            def keys_values(x: Any) -> tuple:
                 new = block.attention.keys_values(x, held)
                 kept.append(tuple(ops.where(here, part, past)
                                   for part, past in zip(new, caches[len(kept)], strict=True)))
@@ -243,24 +244,25 @@ class Autoregressive(keras.Model):
         zeros = np.zeros(shape, np.float32)
         return tuple((ops.cast(zeros, self.compute_dtype), ops.cast(zeros, self.compute_dtype)) for _ in self.decoder)
 
-    def _decoded(self, x, places, own, memory, training):
+    def _decoded(self, x: Any, places: Any, own: Callable, memory: tuple, training: bool) -> Any:
         x = self._placed(x, places)
         for block, known in zip(self.decoder, memory, strict=True):
             x = block.step(x, places, own(block), known, training)
         return self.embedding.logits(self.head(self.decoder_norm(x)))
 
-    def _placed(self, x, places):
+    def _placed(self, x: Any, places: Any) -> Any:
         if self.config["positions"] == "rotary":
             return x
         fixed = ops.concatenate(turns(places, self.config["width"], x.dtype), axis=-1)[:, :, 0]
         return x + fixed
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tuple, training: bool = False) -> tuple:
         tokens, classes = inputs
         most = self.most_hidden(*ops.shape(tokens)[1:])
         return self.logits(tokens, self.hidden(tokens), classes, most, training)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
+                     training: bool = True) -> Any:
         logits, true, there = y_pred
         weights = ops.cast(there, "float32")
         count = ops.maximum(ops.sum(gathered(weights)), 1.0)
@@ -312,7 +314,7 @@ def cached(model: Autoregressive) -> Callable:
 # Training
 
 
-def make_report(model: Autoregressive, tokenizer, tokens: np.ndarray) -> Callable:
+def make_report(model: Autoregressive, tokenizer: Any, tokens: np.ndarray) -> Callable:
     """The function that measures the model at every tick on held-back tokens int32 [N, window, window]."""
     height, width = tokens.shape[1:]
     uniform = np.random.default_rng(0).random((len(tokens), 13), np.float32)
@@ -369,19 +371,19 @@ def main(args: argparse.Namespace) -> None:
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
     run = start_run("autoregressive", args, config)
-    (tokens, coarse, classes), dev = token_data(args, crops, dev, tokenizer, tokenizer_config["fingerprint"],
-                                                settings["model"]["colours"], run.folder)
+    (tokens, coarse, classes), dev_tokens = token_data(args, crops, dev, tokenizer, tokenizer_config["fingerprint"],
+                                                       settings["model"]["colours"], run.folder)
     with on_all_devices():
         model = Autoregressive(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"], downscale)
     model.set_codebook(tokenizer.quantizer.codebook)
     start_weights(args, "autoregressive", model)
 
-    def batches(start):
+    def batches(start: int) -> Iterator:
         return (((windows, kinds),) for windows, _, kinds, _ in token_windows(
             tokens, coarse, classes, window, settings["batch_size"], args.seed, start, 0, model.mask_token))
 
-    dev, *_ = corner_windows(*dev, window, 0, model.mask_token)
-    train(model, run, batches, settings, make_report(model, tokenizer, dev), config,
+    dev_windows, _, _ = corner_windows(dev_tokens[0], dev_tokens[1], window, 0, model.mask_token)
+    train(model, run, batches, settings, make_report(model, tokenizer, dev_windows), config,
           ROOT / "models" / f"autoregressive_{args.run_name}", args.tick, args.minutes)
 
 

@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from decoding.generator import SKY, Generator
 from decoding.growth import SIZE, add_growth_options, growth_of
-from decoding.iterations import Iterations, save_animation, sheet
-from decoding.outpainter import no_bar
+from decoding.iterations import Iterations, iterations_files
 from log_and_save import add_logging_options, start_wandb, wandb_image, write_json
 from networks.machine import add_machine_options
 from outpainting import add_iterations_option
@@ -79,10 +78,8 @@ def main(args: argparse.Namespace) -> None:
         iterations = Iterations(generator.mask_token) if args.show_iterations else None
         low, large = generator.generate(height, width, growth, seed, bar, iterations)
         write(f"{name}_low.png", low)
-        if iterations:
-            frames = iterations.frames(lambda tokens: generator.pixels(tokens, growth, no_bar))
-            write(f"{name}_iterations.png", sheet(frames))
-            write(f"{name}_iterations.webp", frames, save_animation)
+        for each in iterations_files(iterations, name):
+            write(*each)
         picture = large.whole() if large else low
         if large:
             write(f"{name}_4x.png", picture)

@@ -27,8 +27,7 @@ from archive.pictures import picture_files, read_picture
 from decoding.growth import SIZE, add_growth_options, growth_of
 from decoding.holes import random_square, regions_of_colour
 from decoding.inpainter import FILLING, Inpainter
-from decoding.iterations import Iterations, save_animation, sheet
-from decoding.outpainter import no_bar
+from decoding.iterations import Iterations, iterations_files
 from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from networks.machine import add_machine_options
 from outpainting import LeftOut, add_iterations_option, read_pictures
@@ -166,10 +165,8 @@ def main(args: argparse.Namespace) -> None:
                 if attempt == 0:
                     write(f"{name}_source.png", picture)
                     write(f"{name}_hole.png", shown["hole"])
-                    if iterations:
-                        frames = iterations.frames(lambda tokens: inpainter.pixels(tokens, growth, no_bar))
-                        write(f"{name}_iterations.png", sheet(frames))
-                        write(f"{name}_iterations.webp", frames, save_animation)
+                    for each in iterations_files(iterations, name):
+                        write(*each)
                 shown[f"filled_{attempt}"] = result
                 write(f"{name}_{attempt}_filled.png", result)
                 write(f"{name}_{attempt}.json", {"picture": name, "attempt": attempt, "options": options,

@@ -28,8 +28,8 @@ from tqdm import tqdm
 from archive.pictures import picture_files, read_picture
 from decoding.canvas import SCALE
 from decoding.growth import Growth, add_growth_options, growth_of
-from decoding.iterations import Iterations, save_animation, sheet
-from decoding.outpainter import Outpainter, no_bar
+from decoding.iterations import Iterations, iterations_files
+from decoding.outpainter import Outpainter
 from log_and_save import add_logging_options, start_wandb, wandb_image, write_json
 from networks.machine import add_machine_options
 from utilities import (
@@ -196,10 +196,8 @@ def main(args):
             for attempt, (low, large) in enumerate(results):
                 if attempt == 0:
                     write(f"{name}_source.png", picture)
-                    if iterations and iterations.seen:
-                        frames = iterations.frames(lambda tokens: outpainter.pixels(tokens, growth, no_bar))
-                        write(f"{name}_iterations.png", sheet(frames))
-                        write(f"{name}_iterations.webp", frames, save_animation)
+                    for each in iterations_files(iterations, name):
+                        write(*each)
                 write(f"{name}_{attempt}_low.png", low)
                 shown[f"low_{attempt}"] = low
                 if large and large.height * large.width > LARGEST_PNG:

@@ -7,6 +7,7 @@ from decoding.canvas import SCALE
 from decoding.canvas_decoding import fill_jointly
 from decoding.growth import Growth
 from decoding.guides import guide_tokens, no_guide
+from decoding.iterations import Iterations
 from decoding.outpainter import Bar, Outpainter, Rows, no_bar
 from utilities import own_seed, to_bytes
 
@@ -21,13 +22,14 @@ class Generator(Outpainter):
     """
 
     def generate(self, height: int, width: int, growth: Growth = SKY, seed: int = 0, bar: Bar = no_bar,
-                 watch: Callable | None = None) -> tuple[np.ndarray, Rows | None]:
+                 watch: Iterations | None = None) -> tuple[np.ndarray, Rows | None]:
         """(Low-resolution sky uint8 [h, w, 3], the same as height x width pixels or None), h and w a quarter of these.
 
         Without generate_upsampled there is no larger one. Its colours are usual ones (decoding/colours.py). growth: of
         which only what is about the sky, tokens and pixels counts, and not `decoding`: the whole canvas is painted at
         once. watch: of Outpainter.grow.
         """
+        watch = watch and watch.showing(lambda tokens: self.pixels(tokens, growth, no_bar))
         low_sides = [-(-side // SCALE) for side in (height, width)]
         tokens = self.fill_nothing([-(-side // self.downscale) for side in low_sides], growth, seed, bar, watch)
         results = self.enlarged(self.pixels(tokens, growth, bar), lambda octave: None, growth,

@@ -115,4 +115,5 @@ def add_growth_options(parser: argparse.ArgumentParser, without: tuple = ()) -> 
 
 def growth_of(args: argparse.Namespace) -> Growth:
     """The settings that a command line names; those for which it has no option are the usual ones."""
-    return Growth(**{each.name: getattr(args, each.name, each.default) for each in fields(Growth)})
+    given: dict[str, Any] = {each.name: getattr(args, each.name, each.default) for each in fields(Growth)}
+    return Growth(**given)

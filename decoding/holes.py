@@ -43,7 +43,7 @@ def smooth_fill(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 def any_in_squares(hole: np.ndarray, size: int) -> np.ndarray:
     """Which squares of size x size pixels have a pixel of a hole: bool [H, W] -> bool [H / size, W / size]."""
-    return hole.reshape(len(hole) // size, size, hole.shape[1] // size, size).any(axis=(1, 3))
+    return np.any(hole.reshape(len(hole) // size, size, hole.shape[1] // size, size), axis=(1, 3))
 
 
 def regions_of_colour(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

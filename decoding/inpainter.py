@@ -10,6 +10,7 @@ from decoding.colours import UNCHANGED, ColourMap, colour_map
 from decoding.growth import Growth
 from decoding.guides import at_half_size, guide_tokens, no_guide
 from decoding.holes import Part, any_in_squares, parts_with_holes, smooth_fill
+from decoding.iterations import Iterations
 from decoding.outpainter import Bar, Outpainter, no_bar
 from decoding.raster_decoding import decode_raster
 from decoding.token_decoding import decode_tokens, guided
@@ -45,7 +46,7 @@ class Inpainter(Outpainter):
         self.begin, self.raster = cached(model), {"temperature": temperature, "top_p": top_p}
 
     def inpaint(self, photograph: np.ndarray, hole: np.ndarray, growth: Growth = FILLING, seed: int = 0,
-                attempts: int = 1, sweet_spot: int | None = None, bar: Bar = no_bar, watch: Callable | None = None
+                attempts: int = 1, sweet_spot: int | None = None, bar: Bar = no_bar, watch: Iterations | None = None
                 ) -> Iterator[np.ndarray]:
         """Yield the photograph uint8 [H, W, 3] with its hole, bool [H, W], filled, for each attempt.
 
@@ -81,7 +82,7 @@ class Inpainter(Outpainter):
         return np.pad(picture, (*added, *[(0, 0)] * (picture.ndim - 2)), mode="symmetric")
 
     def fill_part(self, pixels: np.ndarray, hole: np.ndarray, part: Part, growth: Growth, seed: np.random.SeedSequence,
-                  attempts: int, sweet_spot: int | None, bar: Bar, watch: Callable | None) -> Iterator[np.ndarray]:
+                  attempts: int, sweet_spot: int | None, bar: Bar, watch: Iterations | None) -> Iterator[np.ndarray]:
         """Yield a padded part of a photograph, uint8 [H, W, 3], with its hole, bool [H, W], filled, for each attempt.
         """
         filled = smooth_fill(pixels.astype(np.float32), hole)
@@ -90,6 +91,7 @@ class Inpainter(Outpainter):
         low_hole = any_in_squares(hole, part.scale)
         is_usual = self.maskgit_config["colours"] == "usual" and not low_hole.all()
         colours = colour_map(low[~low_hole]) if is_usual else UNCHANGED
+        watch = watch and watch.showing(lambda tokens: colours.own(self.pixels(tokens, growth, no_bar)))
         grids = self.fill_tokens(low, low_hole, colours, growth, seed, attempts, sweet_spot, bar, watch)
         shown = np.where(hole[..., None], np.float32(np.nan), pixels / np.float32(255))
         for attempt, tokens in enumerate(grids):

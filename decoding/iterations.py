@@ -1,11 +1,11 @@
 """Pictures of how masked tokens are decoded, iteration by iteration."""
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from utilities import replacing, spread, to_bytes
+from utilities import replacing, save_picture, spread, to_bytes
 
 MOST, COLUMNS = 24, 4  # iterations that are shown, and beside each other on a sheet
 SHOWN, LAST = 400, 2000  # milliseconds of an iteration, and of the last one
@@ -13,27 +13,29 @@ GREY, GAP = 128, 4
 
 
 class Iterations:
-    """What a `watch` of the decoding functions saw of the first canvas. Call it as such."""
+    """A `watch` of the decoding functions that keeps what it sees of the first canvas."""
 
     def __init__(self, mask_token: int) -> None:
         self.mask_token = mask_token
         self.seen: list[tuple[np.ndarray, np.ndarray]] = []
 
+    def showing(self, pixels: Callable) -> "Iterations":
+        """Itself, told what tokens show: a function (tokens int32 [H, W]) -> float32 [h, w, 3] in [0, 1]."""
+        self.pixels = pixels
+        return self
+
     def __call__(self, tokens: np.ndarray, guess: np.ndarray) -> None:
         """tokens so far int32 [A, H, W], and with what is expected in the rest, as far as that is known."""
         self.seen.append((tokens[0].copy(), guess[0].copy()))
 
-    def frames(self, pixels: Callable) -> list[np.ndarray]:
+    def frames(self) -> list[np.ndarray]:
         """For at most MOST of the iterations, evenly spread: the mask in token space (white = masked) beside the
-        picture decoded so far, grey where nothing is expected yet; uint8 [h, 2 w + GAP, 3] each.
-
-        pixels: function (tokens int32 [H, W]) -> float32 [h, w, 3] in [0, 1].
-        """
+        picture decoded so far, grey where nothing is expected yet; uint8 [h, 2 w + GAP, 3] each."""
         frames = []
         for number in np.unique(spread(np.arange(len(self.seen)), MOST)):
             tokens, guess = self.seen[number]
             nothing = guess == self.mask_token
-            picture = to_bytes(pixels(np.where(nothing, 0, guess).astype(np.int32)))
+            picture = to_bytes(self.pixels(np.where(nothing, 0, guess).astype(np.int32)))
             size = len(picture) // len(tokens)
 
             def in_pixels(grid: np.ndarray, size: int = size) -> np.ndarray:
@@ -64,3 +66,11 @@ def save_animation(path: Path, frames: list[np.ndarray]) -> None:
     with replacing(path) as temporary:
         first.save(temporary, save_all=True, append_images=others, loop=0, quality=90,
                    duration=[SHOWN] * len(others) + [LAST])
+
+
+def iterations_files(iterations: Iterations | None, name: str) -> Iterator[tuple[str, object, Callable]]:
+    """The files that show iterations, if there are any: (name, what it holds, function (path, what it holds))."""
+    if iterations and iterations.seen:
+        frames = iterations.frames()
+        yield f"{name}_iterations.png", sheet(frames), save_picture
+        yield f"{name}_iterations.webp", frames, save_animation

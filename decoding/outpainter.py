@@ -1,6 +1,7 @@
 """From a photograph to a larger sky: the three networks, and the stages of the way."""
 import argparse
 from collections.abc import Callable, Iterable, Iterator
+from typing import Self
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from decoding.canvas_decoding import decode_canvas, decode_canvas_blended, fill_
 from decoding.colours import UNCHANGED, colour_map
 from decoding.growth import Growth
 from decoding.guides import at_half_size, guide_tokens, no_guide
+from decoding.iterations import Iterations
 from decoding.membrane import seamless
 from decoding.super_sampling import MULTIPLE, octave_bands
 from decoding.token_decoding import guided
@@ -65,7 +67,7 @@ class Outpainter:
 
     @classmethod
     def load(cls, tokenizer: str | None = None, maskgit: str | None = None, sharpen: str | None = None, *,
-             use_gpu: int = 0, threads: int = 0, precision: str = "auto") -> "Outpainter":
+             use_gpu: int = 0, threads: int = 0, precision: str = "auto") -> Self:
         """With the models of runs, by name, or the shipped ones; the others are options of the command. Raises
         UserError."""
         folders = [model_folder(kind, run) for kind, run in (
@@ -105,15 +107,16 @@ class Outpainter:
         return large.whole() if large else low
 
     def grow(self, photograph: np.ndarray, growth: Growth = DEFAULTS, seed: int = 0, attempts: int = 1,
-             bar: Bar = no_bar, watch: Callable | None = None) -> Iterator[tuple[np.ndarray, Rows | None]]:
+             bar: Bar = no_bar, watch: Iterations | None = None) -> Iterator[tuple[np.ndarray, Rows | None]]:
         """Yield (low-resolution picture uint8 [h, w, 3], 4x picture or None) for each attempt.
 
-        The same seed gives the same pictures, whatever batch_size is. watch: None, or function (canvases int32
-        [attempts, H, W] so far, the same with what is expected in the rest), called in every step of MaskGIT.
+        The same seed gives the same pictures, whatever batch_size is. watch: sees every step of MaskGIT, of the
+        first attempt.
         """
         canvas = self.canvas(photograph, growth)
         shown = canvas.low_resolution()
         colours = colour_map(shown) if self.maskgit_config["colours"] == "usual" else UNCHANGED
+        watch = watch and watch.showing(lambda tokens: colours.own(self.pixels(tokens, growth, no_bar)))
         grids = self.fill(canvas, lambda low: self.encode(colours.usual(low[0])[None]), growth, seed, attempts, bar,
                           watch)
         height, width = canvas.size

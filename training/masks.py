@@ -1,5 +1,6 @@
 """What training hides of tokens: regions of a window, and which of their tokens. Functions of arrays of any backend."""
 import math
+from typing import Any
 
 import numpy as np
 
@@ -50,11 +51,11 @@ def thesis_regions(uniform, height, width, mask_ratio=0.5):
     return rows[:, :, None] & columns[:, None, :]
 
 
-def hole_regions(uniform, height: int, width: int):
+def hole_regions(uniform: Any, height: int, width: int) -> Any:
     """Holes, bool [B, height, width], from uniform float [B, 13] in [0, 1): rectangles at most three quarters as high
     and wide as the window, anywhere, and of every second one what another rectangle leaves of it, which may be in
     several pieces."""
-    def rectangle(kind_low, own):
+    def rectangle(kind_low: float, own: Any) -> Any:
         rows = interval(kind_low + (1 - kind_low) * own[:, 0], own[:, 1], own[:, 2], height)
         columns = interval(kind_low + (1 - kind_low) * own[:, 3], own[:, 4], own[:, 5], width)
         return rows[:, :, None] & columns[:, None, :]
@@ -65,7 +66,7 @@ def hole_regions(uniform, height: int, width: int):
     return ops.where(cut, rest, hole)
 
 
-def square_regions(uniform, height: int, width: int, side: int):
+def square_regions(uniform: Any, height: int, width: int, side: int) -> Any:
     """Squares of side x side tokens anywhere, bool [B, height, width], from uniform float [B, 2 or more] in [0, 1)."""
     first = [ops.floor(uniform[:, axis] * (length - side + 1))[:, None] for axis, length in ((0, height), (1, width))]
     rows, columns = (ops.arange(length, dtype="float32")[None] - start

@@ -4,6 +4,7 @@ import json
 import math
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -64,7 +65,7 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
                        help="training crops to tokenise, once")
 
 
-def window_of(wanted: int, tokenizer, tokenizer_config: dict) -> int:
+def window_of(wanted: int, tokenizer: Any, tokenizer_config: dict) -> int:
     """Side in tokens of a transformer's window, at most `wanted`: small tokenizers have small windows; even ones, since
     attention works at half the resolution."""
     return min(wanted, tokenizer_config["img_size"] // tokenizer.config["downscale"]) // 2 * 2
@@ -77,7 +78,7 @@ def crop_size(wanted: int | None, window: int, downscale: int) -> int:
     return size - size % (2 * downscale)
 
 
-def token_data(args: argparse.Namespace, crops, dev: np.ndarray, tokenizer, fingerprint: str, colours: str,
+def token_data(args: argparse.Namespace, crops: Any, dev: np.ndarray, tokenizer: Any, fingerprint: str, colours: str,
                folder: Path) -> tuple[list, list]:
     """What extract_tokens gives for a command line, kept in a run's folder, and the tokens of the held-back crops uint8
     [N, size, size, 3] and of these at half their size, int32 [N, h, w] and [N, h / 2, w / 2].
