@@ -17,7 +17,7 @@ from decoding.token_decoding import decode_tokens, guided
 from utilities import UserError, own_seed, to_bytes
 
 MULTIPLE = 8  # tokens, of the height and width of the part around a hole; then it can be halved and shrunk
-FILLING = Growth(temperature=0.5, guided_temperature=0.5)  # at 0.8, as outpainted, holes show
+FILLING = Growth(temperature=0.5, guided_temperature=0.65)  # at 0.8, as outpainted, holes show
 BORDER = 4  # tokens by which pictures are mirrored for the tokenizer
 
 
@@ -159,5 +159,5 @@ class Inpainter(Outpainter):
                 smaller = smaller.reshape(len(smaller) // 2, 2, smaller.shape[1] // 2, 2, 3).mean(axis=(1, 3))
             return smaller, 0, 0
 
-        *_, bands = self.remade(painted, scale, known, growth, seed, bar)
+        *_, bands = self.remade(painted, scale, known, growth, seed, bar, as_strong=True)
         return to_bytes(np.concatenate(list(bands)))

@@ -237,12 +237,13 @@ class Outpainter:
         yield bands
 
     def remade(self, low: np.ndarray, scale: int, shown: Callable, growth: Growth, seed: np.random.SeedSequence,
-               bar: Bar) -> Iterator:
+               bar: Bar, as_strong: bool = False) -> Iterator:
         """Yield a picture float32 [h, w, 3] in [0, 1] made anew, octave by octave, from 1 / shrink of its size, if
         scale is above 1; and then an iterator of it at `scale` times its size, from top to bottom, float32
         [rows, scale * w, 3].
 
         low: h and w are multiples of MULTIPLE * shrink. scale: a power of two. shown: of `enlarged`.
+        as_strong: of octave_bands.
         """
         picture = cv2.resize(low, None, fx=1 / growth.shrink, fy=1 / growth.shrink, interpolation=cv2.INTER_AREA)
         count = round(np.log2(scale * growth.shrink))
@@ -251,7 +252,8 @@ class Outpainter:
         for octave in range(count)[::-1]:
             steps, solver = (growth.diffusion_steps, "ancestral") if octave == count - 1 else (few, "dpm")
             bands = octave_bands(picture, shown(octave), self.prepare, self.estimate, steps,
-                                 own_seed(seed, "octave", octave), solver, FRESH_NOISE, bar(f"octave 1/{2**octave}"))
+                                 own_seed(seed, "octave", octave), solver, FRESH_NOISE, bar(f"octave 1/{2**octave}"),
+                                 as_strong)
             if octave == 0:
                 yield bands
                 return

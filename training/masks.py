@@ -55,13 +55,13 @@ def hole_regions(uniform: Any, height: int, width: int) -> Any:
     """Holes, bool [B, height, width], from uniform float [B, 13] in [0, 1): rectangles at most three quarters as high
     and wide as the window, anywhere, and of every second one what another rectangle leaves of it, which may be in
     several pieces."""
-    def rectangle(kind_low: float, own: Any) -> Any:
-        rows = interval(kind_low + (1 - kind_low) * own[:, 0], own[:, 1], own[:, 2], height)
-        columns = interval(kind_low + (1 - kind_low) * own[:, 3], own[:, 4], own[:, 5], width)
+    def rectangle(own: Any) -> Any:
+        rows = interval(WHOLE + (1 - WHOLE) * own[:, 0], own[:, 1], own[:, 2], height)
+        columns = interval(WHOLE + (1 - WHOLE) * own[:, 3], own[:, 4], own[:, 5], width)
         return rows[:, :, None] & columns[:, None, :]
 
-    hole = rectangle(WHOLE, uniform[:, :6])
-    rest = hole & ~rectangle(0.0, uniform[:, 6:12])
+    hole = rectangle(uniform[:, :6])
+    rest = hole & ~rectangle(uniform[:, 6:12])
     cut = (uniform[:, 12] < 0.5)[:, None, None] & ops.any(rest, axis=(1, 2), keepdims=True)
     return ops.where(cut, rest, hole)
 
