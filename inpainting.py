@@ -47,7 +47,7 @@ __all__ = ["FILLING", "Inpainter"]
 
 PAINTERS = ("bidirectional", "autoregressive")
 SHOWN_HOLE = 128  # grey of <name>_hole.png
-NOT_FOR_HOLES = "decoding", "batch_size"  # of the settings of outpainting.py
+NOT_FOR_HOLES = "decoding", "batch_size", "guidance"  # of the settings of outpainting.py
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -78,6 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
                        help="bidirectional: stop after step T; the most probable tokens fill the rest")
     group.add_argument("--top_p", type=number(float, 0, 1, low_excluded=True), default=1.0, metavar="P",
                        help="autoregressive: draw from the most probable tokens that together have probability P")
+    group.add_argument("--guidance", type=number(float, 0, 10), default=FILLING.guidance, metavar="W",
+                       help="how much tokens that suit the picture and --label are preferred: 0 = as learned, in half "
+                            "the time")
     add_growth_options(parser, without=(SIZE, *NOT_FOR_HOLES))
     parser.set_defaults(temperature=FILLING.temperature, guided_temperature=FILLING.guided_temperature)
     group = parser.add_argument_group("models (default: the shipped ones)")

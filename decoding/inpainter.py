@@ -17,7 +17,9 @@ from decoding.token_decoding import decode_tokens, guided
 from utilities import UserError, own_seed, to_bytes
 
 MULTIPLE = 8  # tokens, of the height and width of the part around a hole; then it can be halved and shrunk
-FILLING = Growth(temperature=0.5, guided_temperature=0.65)  # at 0.8, as outpainted, holes show
+# As they are outpainted, with 0.8 and without guidance, holes show.
+FILLING = Growth(temperature=0.5, guided_temperature=0.65, guidance=1.0)
+MOST_MISSING = 0.12  # that is added in a hole as at its border; where more is missing, a cloud ends there
 BORDER = 4  # tokens by which pictures are mirrored for the tokenizer
 
 
@@ -96,7 +98,9 @@ class Inpainter(Outpainter):
         shown = np.where(hole[..., None], np.float32(np.nan), pixels / np.float32(255))
         for attempt, tokens in enumerate(grids):
             painted = colours.own(self.pixels(tokens, growth, bar))
-            painted = painted + smooth_fill(low / np.float32(255) - painted, low_hole)
+            missing = low / np.float32(255) - painted
+            missing = smooth_fill(np.clip(missing, -MOST_MISSING, MOST_MISSING), low_hole)
+            painted = np.where(low_hole[..., None], painted + missing, low / np.float32(255))
             yield self.enlarged_part(painted, part.scale, shown, growth, own_seed(seed, "pixels", attempt), bar)
 
     def fill_tokens(self, low: np.ndarray, hole: np.ndarray, colours: ColourMap, growth: Growth,

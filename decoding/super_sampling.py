@@ -17,7 +17,7 @@ TILE = 512  # columns of the half that are denoised at once
 BAND, LEAST_BAND = 384, 96  # rows of a band, at most and at least
 BAND_PLACES = 600_000  # of the half, in a band that has more rows than the least
 MARGIN, VIEW = 44, 32  # pixels of the half that the network sees around a place, and the conditions around theirs
-NEAR, STRONGEST = 8, 4  # deviation in pixels of the half of what is near; factor at most
+NEAR, STRONGEST = 8, 2  # deviation in pixels of the half of what is near; factor at most
 MULTIPLE = 8  # of the height and width of a half
 
 # Rows of the half (slice) and, for the places in them: where the octave is known, the known octave (both None where

@@ -139,7 +139,7 @@ def test_a_weak_octave_in_a_hole_becomes_as_strong_as_around_and_a_strong_one_st
     octave, mask = rng.normal(size=(1, 80, 80, 12)).astype(np.float32), np.ones((1, 80, 80, 1), np.float32)
     mask[:, 25:55, 25:55] = 0
     inside = mask[0, ..., 0] == 0
-    weak = np.where(mask == 0, octave / 3, octave)
+    weak = np.where(mask == 0, octave / 1.8, octave)
     strengthened = as_strong_as_known(weak, mask)
     np.testing.assert_array_equal(strengthened[0][~inside], octave[0][~inside])
     assert strengthened[0][inside].std() == pytest.approx(1, abs=0.1)
