@@ -82,8 +82,8 @@ class RotaryAttention(layers.Layer):
         parts = ops.reshape(self.project_in(x), (-1, positions, 3 * self.heads, self.size))
         query, key, value = ops.split(parts, 3, axis=2)
         cos, sin = self._turns(height, width, query.dtype)
-        query = _turn(self.query_norm(query), cos, sin)
-        key = _turn(self.key_norm(key), cos, sin)
+        query = turn(self.query_norm(query), cos, sin)
+        key = turn(self.key_norm(key), cos, sin)
         query, key, value = (ops.transpose(part, (0, 2, 1, 3)) for part in (query, key, value))
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * self.size**-0.5
         weights = ops.cast(ops.softmax(ops.cast(scores, "float32")), value.dtype)
@@ -91,19 +91,24 @@ class RotaryAttention(layers.Layer):
         return self.project_out(ops.reshape(mixed, (-1, height, width, channels)))
 
     def _turns(self, height: int, width: int, dtype: str) -> tuple[Tensor, Tensor]:
-        frequencies = ops.exp(ops.arange(self.size // 4, dtype="float32") * (-math.log(100.0) / (self.size // 4)))
-        rows = ops.cast(ops.arange(height), "float32")[:, None, None] * frequencies
-        columns = ops.cast(ops.arange(width), "float32")[None, :, None] * frequencies
-        zero = ops.zeros((height, width, 1))
-        angles = ops.concatenate([rows + zero, columns + zero], axis=-1)
-        angles = ops.reshape(angles, (1, height * width, 1, self.size // 2))
-        return ops.cast(ops.cos(angles), dtype), ops.cast(ops.sin(angles), dtype)
+        places = ops.arange(height * width)
+        return turns(ops.stack([places // width, places % width], axis=-1)[None], self.size, dtype)
 
     def compute_output_shape(self, shape: Shape) -> Shape:
         return shape
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def turns(places: Tensor, size: int, dtype: str) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [B, N, 1, size / 2] by which vectors of `size` channels turn at rows and columns [B, N, 2]: a
+    quarter of the channels has frequencies from 1 to nearly 1/100 along each."""
+    frequencies = ops.exp(ops.arange(size // 4, dtype="float32") * (-math.log(100.0) / (size // 4)))
+    angles = ops.cast(places, "float32")[..., None] * frequencies
+    angles = ops.reshape(angles, (*ops.shape(angles)[:2], 1, size // 4 * 2))
+    return ops.cast(ops.cos(angles), dtype), ops.cast(ops.sin(angles), dtype)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Vectors [B, N, heads, size] turned by these turns: pairs of channels are the coordinates of a plane each."""
     first, second = ops.split(x, 2, axis=-1)
     return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 

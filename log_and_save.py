@@ -25,7 +25,7 @@ SAVED = ".saved"  # folder within that of a model, whose files are whole and not
 SHARD_BYTES = 30_000_000  # of float32; a model of more is kept in several files of half as many bytes each
 TRAINED_ON = ("data set", "size of crops", "seed")
 ANSWER_SECONDS = 20  # that a server of wandb may take to answer
-MODEL_KINDS = ("tokenizer", "maskgit", "sharpen")
+MODEL_KINDS = ("tokenizer", "maskgit", "autoregressive", "sharpen")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

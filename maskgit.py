@@ -8,7 +8,6 @@ The crops are tokenised once, and again at half their size; the model lands in m
 pictures in runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
 """
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from build_network import RotaryAttention, small_weights
 from dataset import add_data_options, load_crops
-from decoding.guides import at_half_size, no_guide
+from decoding.guides import no_guide
 from decoding.token_decoding import decoding_steps, log_softmax
 from decoding.windows import in_batches
 from log_and_save import (
@@ -44,8 +43,15 @@ from training.loop import (
     with_preset,
 )
 from training.masks import dev_masks, hide, rectangle_regions, thesis_regions
-from training.token_windows import corner_windows, extract_tokens, in_colours, token_windows
-from utilities import ROOT, command_parser, number, own_seed, run_command, run_name, to_bytes
+from training.token_windows import (
+    add_token_options,
+    corner_windows,
+    crop_size,
+    token_data,
+    token_windows,
+    window_of,
+)
+from utilities import ROOT, command_parser, own_seed, run_command, to_bytes
 
 PRESETS = {
     "default": {
@@ -345,14 +351,7 @@ def make_report(model: Any, tokenizer: Any, tokens: NDArray[np.int32], contexts:
 def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=4)
-    group = parser.add_argument_group("model")
-    group.add_argument("--tokenizer_run", type=run_name, metavar="NAME",
-                       help="tokenizer to use (default: the shipped one)")
-    group.add_argument("--img_size", type=number(int, 32, 512), metavar="PX",
-                       help="side of the crops that are tokenised; windows are cut from them "
-                            "(default: a quarter more than a window)")
-    group.add_argument("--token_crops", type=number(int, 1), default=16_000, metavar="N",
-                       help="training crops to tokenise, once")
+    add_token_options(parser)
     add_training_options(parser, PRESETS)
     add_logging_options(parser)
     add_machine_options(parser, workers=True)
@@ -363,11 +362,8 @@ def main(args: argparse.Namespace) -> None:
     precision = prepare_machine(args)
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
-    downscale, window = tokenizer.config["downscale"], settings["model"]["window"]
-    # Small tokenizers have small windows; even ones, since attention works at half the resolution.
-    window = settings["model"]["window"] = min(window, tokenizer_config["img_size"] // downscale) // 2 * 2
-    img_size = max(args.img_size or downscale * (window + window // 4), downscale * window)
-    img_size -= img_size % (2 * downscale)  # so that tokens at half the size stand for four of these
+    window = settings["model"]["window"] = window_of(settings["model"]["window"], tokenizer, tokenizer_config)
+    img_size = crop_size(args.img_size, window, tokenizer.config["downscale"])
     crops = load_crops(args, img_size)
     if settings["model"]["style"] == "local":
         settings["model"]["classes"] = crops.class_names
@@ -377,15 +373,8 @@ def main(args: argparse.Namespace) -> None:
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
     run = start_run("maskgit", args, config)
-    colours = settings["model"]["colours"]
-    made_from = json.dumps([tokenizer_config["fingerprint"], crops.description["fingerprint"], img_size, colours,
-                            args.token_crops, args.seed])
-    tokens, coarse, classes = extract_tokens(tokenizer, crops, args.token_crops, colours, args.seed,
-                                             run.folder / "tokens.npz", made_from)
-    encode = compiled(tokenizer, tokenizer.encode)
-    dev = in_colours(dev, colours, 0)
-    dev_tokens, dev_coarse = (np.concatenate([np.asarray(encode(part)) for part in in_batches(size, 16)])
-                              for size in (dev, at_half_size(dev)))
+    (tokens, coarse, classes), dev = token_data(args, crops, dev, tokenizer, tokenizer_config["fingerprint"],
+                                                settings["model"]["colours"], run.folder)
     with on_all_devices():
         model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
     model.set_codebook(tokenizer.quantizer.codebook)
@@ -395,7 +384,7 @@ def main(args: argparse.Namespace) -> None:
         return ((batch,) for batch in token_windows(tokens, coarse, classes, window, settings["batch_size"], args.seed,
                                                     start, settings["model"]["context"], model.mask_token))
 
-    shown = corner_windows(dev_tokens, dev_coarse, window, settings["model"]["context"], model.mask_token)
+    shown = corner_windows(dev[0], dev[1], window, settings["model"]["context"], model.mask_token)
     train(model, run, batches, settings, make_report(model, tokenizer, *shown), config,
           ROOT / "models" / f"maskgit_{args.run_name}", args.tick, args.minutes)
 

@@ -32,6 +32,7 @@ from tqdm import tqdm
 from archive.pictures import picture_files, read_picture
 from decoding.canvas import SCALE
 from decoding.growth import Growth, add_growth_options, growth_of
+from decoding.iterations import Iterations, iterations_files
 from decoding.outpainter import Outpainter
 from log_and_save import add_logging_options, start_wandb, wandb_image, write_json
 from networks.machine import add_machine_options
@@ -71,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--example_count", type=number(int, 1), default=6, metavar="N",
                        help="pictures, at most; says how many more there are")
     group.add_argument("--attempt_count", type=number(int, 1), default=1, metavar="N", help="results for each picture")
+    add_iterations_option(group)
 
     add_growth_options(parser)
     group = parser.add_argument_group("models (default: the shipped ones)")
@@ -79,6 +81,13 @@ def build_parser() -> argparse.ArgumentParser:
     add_logging_options(parser, auto="offline")
     add_machine_options(parser)
     return parser
+
+
+def add_iterations_option(group: Any) -> None:
+    """Add --show_iterations to a group of options."""
+    group.add_argument("--show_iterations", action="store_true",
+                       help="show how the first result was painted: for every iteration (of many, for 24) the mask of "
+                            "tokens beside the picture decoded so far, in <name>_iterations.png and, moving, .webp")
 
 
 def load_outpainter(args: argparse.Namespace) -> Outpainter:
@@ -100,27 +109,33 @@ def pictures_to_grow(args: argparse.Namespace, left_out: "LeftOut") -> Iterator[
         crops = load_crops(data, SCALE * args.img_size, dev_count=args.example_count)
         yield from ((f"crop_{index}", crop) for index, crop in enumerate(crops.dev))
         return
-    location = args.input or args.dataset_location
+    yield from ((name, picture) for name, picture, _ in read_pictures(
+        args.input or args.dataset_location, args.example_count, left_out))
+
+
+def read_pictures(location: Path, example_count: int, left_out: "LeftOut") -> Iterator[tuple[str, np.ndarray, Path]]:
+    """Yield (name of results, uint8 [H, W, 3], file) of so many pictures of a file or folder, one at a time, but those
+    that cannot be read. left_out: LeftOut."""
     files = picture_files(location, recursive=False)
-    if len(files) > args.example_count:
-        print(f"{len(files) - args.example_count} more pictures of {location} left out: --example_count {len(files)} "
-              "grows all.", file=sys.stderr)
-    files = files[:args.example_count]
+    if len(files) > example_count:
+        print(f"{len(files) - example_count} more pictures of {location} left out: --example_count {len(files)} "
+              "takes all.", file=sys.stderr)
+    files = files[:example_count]
     left_out.alone = len(files) == 1
     for name, file in zip(result_names(files), files, strict=True):
         picture = None
         with left_out.if_this_fails():
             picture = read_picture(file)
         if picture is not None:
-            yield name, picture
+            yield name, picture, file
 
 
 class LeftOut:
-    """How many pictures could not be grown. Each is said, and the others go on; if there is none (alone) that ends all.
-    """
+    """How many pictures could not be grown, or what is done with them. Each is said, and the others go on; if there is
+    none (alone) that ends all."""
 
-    def __init__(self) -> None:
-        self.count, self.alone = 0, False
+    def __init__(self, done: str = "grown") -> None:
+        self.count, self.alone, self.done = 0, False, done
 
     @contextmanager
     def if_this_fails(self, name: str = "") -> Iterator[None]:
@@ -131,7 +146,7 @@ class LeftOut:
             raise
         except Exception as error:
             expected = isinstance(error, (UserError, OSError, MemoryError))
-            said = explained(error) if expected else f"it cannot be grown ({type(error).__name__}: {why(error)})."
+            said = explained(error) if expected else f"it cannot be {self.done} ({type(error).__name__}: {why(error)})."
             if self.alone:
                 raise UserError(name + said) from None
             print(f"Left out: {name}{said}", file=sys.stderr)
@@ -181,10 +196,13 @@ def main(args: argparse.Namespace) -> None:
 
         shown = {"source": picture}
         with left_out.if_this_fails(f"{name}: "):
-            results = outpainter.grow(picture, growth, args.seed, args.attempt_count, bar)
+            iterations = Iterations(outpainter.mask_token) if args.show_iterations else None
+            results = outpainter.grow(picture, growth, args.seed, args.attempt_count, bar, iterations)
             for attempt, (low, large) in enumerate(results):
                 if attempt == 0:
                     write(f"{name}_source.png", picture)
+                    for each in iterations_files(iterations, name):
+                        write(*each)
                 write(f"{name}_{attempt}_low.png", low)
                 shown[f"low_{attempt}"] = low
                 if large and large.height * large.width > LARGEST_PNG:

@@ -266,10 +266,11 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 
 def own_results(names: Iterable[str]) -> set[str]:
-    """What outpainting.py wrote, beside the reports that are among these names."""
+    """What outpainting.py, inpainting.py or generate.py wrote, beside the reports that are among these names."""
     reports = list(filter(None, map(REPORT.fullmatch, names)))
-    return {f"{found[1]}_{kind}.png" for found in reports for kind in ("low", "4x")} | {
-        f"{found[2]}_source.png" for found in reports}
+    return {f"{found[1]}_{kind}.png" for found in reports for kind in ("low", "4x", "filled")} | {
+        f"{found[2]}_{part}" for found in reports
+        for part in ("source.png", "hole.png", "iterations.png", "iterations.webp")}
 
 
 def picture_files(path: str | os.PathLike[str], recursive: bool = True) -> list[Path]:

@@ -16,7 +16,7 @@ from decoding.token_decoding import (
     masked_after_steps,
     sample_tokens,
 )
-from decoding.windows import blend, grid_windows, in_batches, independent_batches, ring_windows
+from decoding.windows import blend, grid_windows, hole_windows, in_batches, independent_batches, ring_windows
 from utilities import Progress, Seed, own_seed
 
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
@@ -24,7 +24,8 @@ DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the de
 
 def fill_outwards(canvases: np.ndarray, beside: Sequence[np.ndarray], network: Callable[..., Any], mask_token: int,
                   known: Sequence[int], window: int, step: int, seeds: Sequence[Seed], batch_size: int,
-                  progress: Progress = iter, steps: int = 12, **options: Any) -> NDArray[np.int32]:
+                  progress: Progress = iter, steps: int = 12, watch: Callable[..., None] | None = None,
+                  **options: Any) -> NDArray[np.int32]:
     """Fill ring by ring: every window is decoded with what the windows before it left (the order of the thesis).
 
     Args:
@@ -38,6 +39,8 @@ def fill_outwards(canvases: np.ndarray, beside: Sequence[np.ndarray], network: C
         batch_size: windows in one call of the network; does not change the result.
         progress: wraps the list of batches, e.g. a progress bar.
         steps: in which half a window is decided; windows of which less or more is unknown take as many tokens in each.
+        watch: None, or function (canvases so far, the same with the most probable tokens in the rest of the windows),
+            called in every step.
         options: of decode_tokens (schedule, order, temperature, order_temperature).
 
     Returns: int32 [A, H, W] without mask tokens.
@@ -54,10 +57,48 @@ def fill_outwards(canvases: np.ndarray, beside: Sequence[np.ndarray], network: C
         unknown = (tokens == mask_token).sum(axis=(1, 2))
         filled = decode_tokens(tokens, lambda grid, told=told: network(grid, *told), mask_token,
                                [own_seed(seeds[attempt], "window", number[place]) for attempt, place in batch],
-                               steps=steps_for(unknown, steps, window**2 // 2), **options)
-        for (attempt, (row, column)), result in zip(batch, filled, strict=True):
-            canvases[attempt, row:row + window, column:column + window] = result
+                               steps=steps_for(unknown, steps, window**2 // 2), watch=watched(watch, canvases, batch),
+                               **options)
+        canvases = placed(canvases, batch, filled)
     return canvases
+
+
+def fill_hole(canvases: np.ndarray, beside: Sequence[np.ndarray], paint: Callable[..., np.ndarray], mask_token: int,
+              window: int, step: int, seeds: Sequence[Seed], progress: Progress = iter,
+              watch: Callable[..., None] | None = None) -> NDArray[np.int32]:
+    """Fill what is unknown window by window, from the border of the hole inwards.
+
+    Args:
+        canvases: int32 [A, H, W], one for each attempt, unknown in the same places.
+        paint: function (windows int32 [A, window, window], beside of the same places, seeds, watch) -> the same filled;
+            watch: of decode_tokens.
+        The others are those of fill_outwards.
+
+    Returns: int32 [A, H, W] without mask tokens.
+    """
+    canvases = np.array(canvases, np.int32)
+    for number, (row, column) in enumerate(progress(hole_windows(canvases[0] == mask_token, window, step))):
+        windows, *told = (grids[:, row:row + window, column:column + window] for grids in (canvases, *beside))
+        if (windows == mask_token).any():
+            batch = [(attempt, (row, column)) for attempt in range(len(canvases))]
+            filled = paint(windows, told, [own_seed(seed, "window", number) for seed in seeds],
+                           watched(watch, canvases, batch))
+            canvases = placed(canvases, batch, filled)
+    return canvases
+
+
+def watched(watch: Callable[..., None] | None, canvases: np.ndarray,
+            batch: Sequence[tuple]) -> Callable[..., None] | None:
+    """What watches windows for what watches canvases, or None."""
+    return watch and (lambda *grids: watch(*(placed(canvases, batch, windows) for windows in grids)))
+
+
+def placed(canvases: np.ndarray, batch: Sequence[tuple], windows: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Canvases int32 [A, H, W] with windows int32 [B, h, w] at the places of a batch: B of (attempt, (top, left))."""
+    result = canvases.copy()
+    for (attempt, (row, column)), window in zip(batch, windows, strict=True):
+        result[attempt, row:row + len(window), column:column + window.shape[1]] = window
+    return result
 
 
 def steps_for(unknown: np.ndarray, steps: int, usual: int) -> np.ndarray:
@@ -67,7 +108,8 @@ def steps_for(unknown: np.ndarray, steps: int, usual: int) -> np.ndarray:
 
 def fill_jointly(canvas: np.ndarray, beside: Sequence[np.ndarray], network: Callable[..., Any], mask_token: int,
                  window: int, seed: Seed, batch_size: int, steps: int, schedule: str = "arccos",
-                 temperature: float = 1.0, progress: Progress = iter) -> NDArray[np.int32]:
+                 temperature: float = 1.0, progress: Progress = iter,
+                 watch: Callable[..., None] | None = None) -> NDArray[np.int32]:
     """Fill the whole canvas at once: in each step all windows are read, and their log-probabilities are averaged.
 
     MultiDiffusion (arXiv 2302.08113) carried over to tokens. Positions are decided in one Halton order over the
@@ -77,6 +119,7 @@ def fill_jointly(canvas: np.ndarray, beside: Sequence[np.ndarray], network: Call
         canvas: int32 [H, W].
         beside: sequence of arrays [H, W].
         seed: of own_seed.
+        watch: None, or function (canvas so far, the same with the most probable tokens in the rest).
         The others are those of fill_outwards and decode_tokens.
 
     Returns: int32 [H, W] without mask tokens.
@@ -107,6 +150,10 @@ def fill_jointly(canvas: np.ndarray, beside: Sequence[np.ndarray], network: Call
         sampled, _ = sample_tokens(log_probabilities, noise, temperature)
         decided = first_positions(priority, unknown[None], [unknown.sum() - masked_after[step]])[0]
         canvas[decided] = sampled[decided[unknown]]
+        if watch:
+            guess = canvas.copy()
+            guess[unknown & ~decided] = log_probabilities.argmax(axis=-1)[~decided[unknown]]
+            watch(canvas.copy(), guess)
         unknown &= ~decided
     return canvas
 

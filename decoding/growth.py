@@ -95,11 +95,13 @@ def check(each: Field, value: Any) -> None:
             raise UserError(f"{each.name}: {error}.") from None
 
 
-def add_growth_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each field of Growth, in the groups that they name."""
+def add_growth_options(parser: argparse.ArgumentParser, without: tuple = ()) -> None:
+    """Add an option for each field of Growth, in the groups that they name, but for those of these groups or names."""
     groups: dict[str, Any] = {}
     for each in fields(Growth):
         about = each.metadata
+        if about["group"] in without or each.name in without:
+            continue
         if about["group"] not in groups:
             groups[about["group"]] = parser.add_argument_group(about["group"])
         given = {name: about[name] for name in ("type", "metavar", "choices") if about[name]}
@@ -109,5 +111,6 @@ def add_growth_options(parser: argparse.ArgumentParser) -> None:
 
 
 def growth_of(args: argparse.Namespace) -> Growth:
-    """The settings that a command line names."""
-    return Growth(**{each.name: getattr(args, each.name) for each in fields(Growth)})
+    """The settings that a command line names; those for which it has no option are the usual ones."""
+    given: dict[str, Any] = {each.name: getattr(args, each.name, each.default) for each in fields(Growth)}
+    return Growth(**given)

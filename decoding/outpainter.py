@@ -2,7 +2,7 @@
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from decoding.canvas_decoding import decode_canvas, decode_canvas_blended, fill_
 from decoding.colours import UNCHANGED, colour_map
 from decoding.growth import Growth
 from decoding.guides import at_half_size, guide_tokens, no_guide
+from decoding.iterations import Iterations
 from decoding.membrane import seamless
 from decoding.super_sampling import MULTIPLE, octave_bands
 from decoding.token_decoding import classifier_free_guidance
@@ -68,7 +69,7 @@ class Outpainter:
 
     @classmethod
     def load(cls, tokenizer: str | None = None, maskgit: str | None = None, sharpen: str | None = None, *,
-             use_gpu: int = 0, threads: int = 0, precision: str = "auto") -> "Outpainter":
+             use_gpu: int = 0, threads: int = 0, precision: str = "auto") -> Self:
         """With the models of runs, by name, or the shipped ones; the others are options of the command. Raises
         UserError."""
         folders = [model_folder(kind, run) for kind, run in (
@@ -86,7 +87,7 @@ class Outpainter:
         tokenizer, tokenizer_config, _ = load_tokenizer(folder=folders[0])
         maskgit, maskgit_config = load_maskgit(tokenizer_config, folders[0], folder=folders[1])
         sampler, config = load_super_sampler(tokenizer_config, folders[0], folder=folders[2])
-        self.precision = precision
+        self.folders, self.precision = folders, precision
         self.fingerprints = {"tokenizer": tokenizer_config["fingerprint"], "maskgit": maskgit_config["fingerprint"],
                              "sharpen": config["fingerprint"]}
         self.downscale, self.mask_token = tokenizer.config["downscale"], maskgit.mask_token
@@ -108,20 +109,23 @@ class Outpainter:
         return large.whole() if large else low
 
     def grow(self, photograph: NDArray[np.uint8], growth: Growth = DEFAULTS, seed: int = 0, attempts: int = 1,
-             bar: Bar = no_bar) -> Iterator[tuple[NDArray[np.uint8], Rows | None]]:
+             bar: Bar = no_bar, watch: Iterations | None = None) -> Iterator[tuple[NDArray[np.uint8], Rows | None]]:
         """Yield (low-resolution picture uint8 [h, w, 3], 4x picture or None) for each attempt.
 
-        The same seed gives the same pictures, whatever batch_size is.
+        The same seed gives the same pictures, whatever batch_size is. watch: sees every step of MaskGIT, of the
+        first attempt.
         """
         canvas = self.canvas(photograph, growth)
         shown = canvas.low_resolution()
         colours = colour_map(shown) if self.maskgit_config["colours"] == "usual" else UNCHANGED
-        grids = self.fill(canvas, lambda low: self.encode(colours.usual(low[0])[None]), growth, seed, attempts, bar)
+        watch = watch and watch.showing(lambda tokens: colours.own(self.pixels(tokens, growth, no_bar)))
+        grids = self.fill(canvas, lambda low: self.encode(colours.usual(low[0])[None]), growth, seed, attempts, bar,
+                          watch)
         height, width = canvas.size
         for attempt, tokens in enumerate(grids):
             known = [side * self.downscale for side in canvas.known]
             low = seamless(colours.own(self.pixels(tokens, growth, bar)), known, shown / np.float32(255))
-            results = self.enlarged(low, canvas, growth, own_seed(seed, "pixels", attempt), bar)
+            results = self.enlarged(low, canvas.shown, growth, own_seed(seed, "pixels", attempt), bar)
             low = to_bytes(next(results)[:-(-height // SCALE), :-(-width // SCALE)])
             yield low, Rows(height, width, next(results)) if growth.generate_upsampled else None
 
@@ -142,7 +146,7 @@ class Outpainter:
         return place_picture(photograph, growth.img_size, margins, self.downscale, self.window)
 
     def fill(self, canvas: Canvas, encode: Callable, growth: Growth, seed: int, attempts: int, bar: Bar,
-             halvings: int = 0) -> NDArray[np.int32]:
+             watch: Callable[..., None] | None = None, halvings: int = 0) -> NDArray[np.int32]:
         """Token canvases int32 [attempts, H, W] without mask tokens. A canvas that grows by more than a step is filled
         at half its size first, where windows hold four times as much sky; that guides what is painted at its own. So it
         goes on until a step is enough or too little of the picture would be left.
@@ -154,7 +158,8 @@ class Outpainter:
         step, half = growth.ring(self.window), canvas.at_half_size()
         top, bottom, left, right = half.known
         if self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN:
-            coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar, halvings + 1)
+            coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar,
+                               halvings=halvings + 1)
             guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.margins[2] % 2:]
             guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
         network = self.network(tokens, growth)
@@ -163,14 +168,15 @@ class Outpainter:
             rings = max(1, -(-max(canvas.margins) // step))
             return np.stack([
                 fill_jointly(tokens, (guide,), network, self.mask_token, self.window, own, growth.batch_size,
-                             growth.maskgit_steps * rings, growth.schedule, growth.temperature, progress=bar("tokens"))
+                             growth.maskgit_steps * rings, growth.schedule, growth.temperature, progress=bar("tokens"),
+                             watch=watch and (lambda *grids: watch(*(grid[None] for grid in grids))))
                 for guide, own in zip(guides, seeds, strict=True)])
         simple = growth.decoding == "simple"
         return fill_outwards(
             np.stack([tokens] * attempts), (guides,), network, self.mask_token, canvas.known, self.window, step, seeds,
             growth.batch_size, bar("tokens"), steps=1 if simple else growth.maskgit_steps, schedule=growth.schedule,
             order=growth.order, order_temperature=growth.generation_temp,
-            temperature=0.0 if simple else growth.temperature)
+            temperature=0.0 if simple else growth.temperature, watch=watch)
 
     def network(self, tokens: NDArray[np.int32], growth: Growth) -> Callable:
         """MaskGIT for the windows of one canvas int [H, W] and their guides: it knows the colours of all that is known
@@ -184,9 +190,10 @@ class Outpainter:
         label = self.class_number(growth.label)
         guidance = float(label >= 0) if growth.guidance is None else growth.guidance
         nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
-        known = evenly_spaced(tokens[tokens != self.mask_token], CONTEXT_TOKENS)
+        known = tokens[tokens != self.mask_token]
         # Guidance asks the network a second time, in vain where both answers are the same.
-        weight = guidance if self.maskgit_config["context"] or label >= 0 else 0.0
+        weight = guidance if (self.maskgit_config["context"] and len(known)) or label >= 0 else 0.0
+        known = evenly_spaced(known, CONTEXT_TOKENS) if len(known) else nothing
         return classifier_free_guidance(knowing(known, label), knowing(nothing, -1), weight)
 
     def class_number(self, label: str | None) -> int:
@@ -206,11 +213,11 @@ class Outpainter:
             return decode_canvas(tokens, self.decode, self.downscale, bar("decoding"))
         return decode_canvas_blended(tokens, self.decode, self.downscale, self.window, growth.samples, bar("decoding"))
 
-    def enlarged(self, low: NDArray[np.floating], canvas: Canvas, growth: Growth, seed: np.random.SeedSequence,
+    def enlarged(self, low: NDArray[np.floating], shown: Callable, growth: Growth, seed: np.random.SeedSequence,
                  bar: Bar) -> Iterator:
         """Yield a decoded canvas float32 [h, w, 3] in [0, 1] as it is in the end, and then an iterator of it at SCALE
-        times its size, from top to bottom, float32 [rows, SCALE * w, 3]. Where the photograph has pixels, they are
-        known.
+        times its size, from top to bottom, float32 [rows, SCALE * w, 3]. shown: function (octave) -> what octave_bands
+        takes as known, of the result at 1 / 2**octave of its size.
 
         It is made anew, octave by octave, from 1 / shrink of its size. The super sampler of the thesis leaves it as it
         is instead, and enlarges it at once.
@@ -219,23 +226,37 @@ class Outpainter:
             from networks.thesis_sharpen import upscale_canvas
 
             yield low
-            yield iter([upscale_canvas(low, canvas.shown(0), self.estimate, self.sharpen_config, growth.diffusion_steps,
+            yield iter([upscale_canvas(low, shown(0), self.estimate, self.sharpen_config, growth.diffusion_steps,
                                        seed, growth.batch_size, self.multiple, bar("upscaling"))])
             return
         height, width = low.shape[:2]
         padding = [(0, -side % (MULTIPLE * growth.shrink)) for side in (height, width)]
         padded = np.pad(low, (*padding, (0, 0)), mode="symmetric")
-        picture = cv2.resize(padded, None, fx=1 / growth.shrink, fy=1 / growth.shrink, interpolation=cv2.INTER_AREA)
-        count = round(np.log2(SCALE * growth.shrink))
+        *lows, bands = self.remade(padded, SCALE, shown, growth, seed, bar)
+        yield lows[0][:height, :width]
+        yield bands
+
+    def remade(self, low: np.ndarray, scale: int, shown: Callable, growth: Growth, seed: np.random.SeedSequence,
+               bar: Bar, as_strong: bool = False) -> Iterator:
+        """Yield a picture float32 [h, w, 3] in [0, 1] made anew, octave by octave, from 1 / shrink of its size, if
+        scale is above 1; and then an iterator of it at `scale` times its size, from top to bottom, float32
+        [rows, scale * w, 3].
+
+        low: h and w are multiples of MULTIPLE * shrink. scale: a power of two. shown: of `enlarged`.
+        as_strong: of octave_bands.
+        """
+        picture = cv2.resize(low, None, fx=1 / growth.shrink, fy=1 / growth.shrink, interpolation=cv2.INTER_AREA)
+        count = round(np.log2(scale * growth.shrink))
         # Beyond the first octave halves are nearly right, and a few steps of a deterministic solver do.
         few = -(-growth.diffusion_steps // 3)
         for octave in range(count)[::-1]:
             steps, solver = (growth.diffusion_steps, "ancestral") if octave == count - 1 else (few, "dpm")
-            bands = octave_bands(picture, canvas.shown(octave), self.prepare, self.estimate, steps,
-                                 own_seed(seed, "octave", octave), solver, FRESH_NOISE, bar(f"octave 1/{2**octave}"))
+            bands = octave_bands(picture, shown(octave), self.prepare, self.estimate, steps,
+                                 own_seed(seed, "octave", octave), solver, FRESH_NOISE, bar(f"octave 1/{2**octave}"),
+                                 as_strong)
             if octave == 0:
                 yield bands
                 return
             picture = np.concatenate(list(bands))
-            if 2**octave == SCALE:
-                yield picture[:height, :width]
+            if 2**octave == scale:
+                yield picture

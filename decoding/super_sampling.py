@@ -6,17 +6,20 @@ they were before that step; so each step follows one band behind the step before
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from decoding import octaves
 from decoding.diffusion import solver_step
+from decoding.holes import smooth_fill
 from utilities import Progress, Seed, own_seed
 
 TILE = 512  # columns of the half that are denoised at once
 BAND, LEAST_BAND = 384, 96  # rows of a band, at most and at least
 BAND_PLACES = 600_000  # of the half, in a band that has more rows than the least
 MARGIN, VIEW = 44, 32  # pixels of the half that the network sees around a place, and the conditions around theirs
+NEAR, STRONGEST = 8, 2  # deviation in pixels of the half of what is near; factor at most
 MULTIPLE = 8  # of the height and width of a half
 
 Known = tuple[NDArray[np.floating], int, int]  # of a larger picture: float32 [h, w, 3] in [0, 1], top, left
@@ -41,18 +44,19 @@ def add_octave(*args: Any, **options: Any) -> NDArray[np.float32]:
 
 def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callable[..., Any],
                  estimate: Callable[..., Any], steps: int, seed: Seed, solver: str = "ancestral", fresh: float = 1.0,
-                 progress: Progress = iter) -> Iterator[NDArray[np.float32]]:
+                 progress: Progress = iter, as_strong: bool = False) -> Iterator[NDArray[np.float32]]:
     """Yield the picture twice as large as `half` from top to bottom, float32 [rows, 2w, 3] in [0, 1] or little beyond.
 
     Args:
         half: float32 [h, w, 3] in [0, 1]; h and w are multiples of MULTIPLE.
         known: (picture float32 [r, c, 3] in [0, 1], top, left): what the result shows from (top, left) on, even
-            numbers; or None.
+            numbers; or None. NaN where it is not known.
         prepare, estimate: those of diffusion_model_upscale.OctaveSampler, as functions of arrays.
         steps, solver: of diffusion.solver_step.
         seed: of own_seed.
         fresh: what the noise is multiplied with that is drawn anew; less than 1 gives a calmer octave.
         progress: wraps the range of the steps of all bands.
+        as_strong: whether what is new is made as_strong_as_known; for holes, of which all sides are known.
     """
     rows = cut(len(half), min(BAND, max(LEAST_BAND, BAND_PLACES // half.shape[1])))
     done = iter(progress(range(steps * len(rows))))
@@ -72,9 +76,29 @@ def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callab
     for band in bands:
         seen, inside = around(band.rows, MULTIPLE)
         base = np.asarray(octaves.enlarge(half_rows(half, known, seen)[0]))[:, 2 * inside.start:2 * inside.stop]
-        added = np.asarray(octaves.from_squares(band.clean * np.tile(band.strength, (1, 1, 1, 4))))
+        clean = band.clean if band.mask is None or not as_strong else as_strong_as_known(band.clean, band.mask)
+        added = np.asarray(octaves.from_squares(clean * np.tile(band.strength, (1, 1, 1, 4))))
         yield np.asarray(octaves.rgb(base + added))[0]
     next(done, None)  # lets the bar finish
+
+
+def as_strong_as_known(octave: NDArray[np.float32], mask: NDArray[np.float32]) -> NDArray[np.float32]:
+    """An octave in its strength, float32 [1, h, w, 12], that is as strong where it is new as it is around, where mask,
+    float32 [1, h, w, 1], is 1: by factors from 1 to STRONGEST for each of Y, U and V.
+
+    How strong grain and edges of a photograph are beside its coarser octaves is its own; the network gives what is
+    usual.
+    """
+    new = mask[0, ..., 0] == 0
+    if new.all() or not new.any():
+        return octave
+    powers = np.square(octave[0]).reshape(*new.shape, 4, 3).mean(axis=2)
+    around = smooth_fill(powers, new)
+    weight = cv2.GaussianBlur(new.astype(np.float32), (0, 0), NEAR)[..., None]
+    own = cv2.GaussianBlur(powers * new[..., None], (0, 0), NEAR) / np.maximum(weight, 1e-6)
+    around = cv2.GaussianBlur(around, (0, 0), NEAR)
+    factor = np.clip(np.sqrt(around / np.maximum(own, 1e-6)), 1, STRONGEST)
+    return octave * np.where(new[..., None], np.tile(factor, (1, 1, 4)), np.float32(1))[None]
 
 
 def noise_bands(half: NDArray[np.float32], known: Known | None, rows: list[slice], prepare: Callable[..., Any],
@@ -141,9 +165,11 @@ def half_rows(half: NDArray[np.float32], known: Known | None,
     if first >= end:
         return part, picture, mask
     down, across = slice(first - rows.start, end - rows.start), slice(left, left + shown.shape[1] // 2)
-    mask[:, down, across] = 1
-    picture[:, 2 * down.start:2 * down.stop, 2 * across.start:2 * across.stop] = octaves.yuv(
-        shown[2 * (first - top):2 * (end - top), :2 * (across.stop - across.start)])
+    shown = shown[2 * (first - top):2 * (end - top), :2 * (across.stop - across.start)]
+    there = np.isfinite(np.asarray(octaves.halve(shown[None, ..., :1])))
+    mask[:, down, across] = there
+    shown = np.where(np.asarray(octaves.nearest(there))[0], shown, np.float32(0))
+    picture[:, 2 * down.start:2 * down.stop, 2 * across.start:2 * across.stop] = octaves.yuv(shown)
     return np.where(mask > 0, np.asarray(octaves.halve(picture)), part), picture, mask
 
 

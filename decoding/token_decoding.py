@@ -177,11 +177,22 @@ def decoding_steps(tokens: np.ndarray, network: Callable[..., Any], mask_token: 
         yield tokens, decided, logits
 
 
-def decode_tokens(tokens: np.ndarray, network: Callable[..., Any], mask_token: int,
-                  seeds: Sequence[Seed], **options: Any) -> NDArray[np.int32]:
-    """The tokens after all of decoding_steps; same arguments."""
-    for tokens, _, _ in decoding_steps(tokens, network, mask_token, seeds, **options):  # noqa: B007, B020
-        pass
+def decode_tokens(tokens: np.ndarray, network: Callable[..., Any], mask_token: int, seeds: Sequence[Seed],
+                  stop_after: int | None = None, watch: Callable[..., None] | None = None,
+                  **options: Any) -> NDArray[np.int32]:
+    """The tokens after all of decoding_steps; the same arguments, and:
+
+    stop_after: step after which the most probable tokens fill the rest, or None.
+    watch: None, or function (tokens so far, the same with the most probable tokens in the rest), called in every step.
+    """
+    for step, (tokens, _, logits) in enumerate(  # noqa: B020
+            decoding_steps(tokens, network, mask_token, seeds, **options), 1):
+        if watch or step == stop_after:
+            guess = np.where(tokens == mask_token, logits.argmax(axis=-1), tokens).astype(np.int32)
+        if watch:
+            watch(tokens, guess)
+        if step == stop_after:
+            return guess
     return tokens
 
 

@@ -54,6 +54,31 @@ def ring_windows(known: Sequence[int], height: int, width: int, window: int, ste
     return windows
 
 
+def hole_windows(unknown: NDArray[np.bool_], window: int, step: int) -> list[tuple[int, int]]:
+    """Windows that fill a hole, in the order in which they are decoded: those at its border come first, and of these
+    the ones that know most.
+
+    Args:
+        unknown: bool [H, W], at least `window` each, true somewhere.
+        window: side of a window.
+        step: tokens at most that are unknown from the border of the hole on in the windows there.
+
+    Returns: list of (top, left).
+    """
+    spans = [np.flatnonzero(unknown.any(axis=axis))[[0, -1]] + [0, 1] for axis in (1, 0)]
+    starts = []
+    for (first, last), length in zip(spans, unknown.shape, strict=True):
+        known = window - step if last - first > window * 3 // 4 else 0
+        found = even_starts(int(first) - known, int(last) + known, window, step)
+        starts.append(list(dict.fromkeys(min(max(start, 0), length - window) for start in found)))
+    places = {}
+    for indices in np.ndindex(len(starts[0]), len(starts[1])):
+        row, column = (each[index] for each, index in zip(starts, indices, strict=True))
+        ring = min(min(index, len(each) - 1 - index) for each, index in zip(starts, indices, strict=True))
+        places[row, column] = ring, int(unknown[row:row + window, column:column + window].sum())
+    return sorted((place for place in places if places[place][1]), key=lambda place: places[place])
+
+
 def _alternating(first: int, last: int, window: int) -> list[int]:
     starts = even_starts(first, last, window, window * 3 // 4)
     return starts[::2] + starts[1::2]

@@ -71,13 +71,14 @@ class Workshop:
         return output
 
     def tiny(self, script, *options, **changes):
-        """Train a tiny model: script tokenizer, maskgit or diffusion_model_upscale."""
+        """Train a tiny model: script tokenizer, maskgit, autoregressive or diffusion_model_upscale."""
         return self.run(*tiny_command(script, *options), **changes)
 
 
 def tiny_command(script, *options):
     """What to give to Workshop.start for a tiny model: batches of 2, ticks of 8, 16 images."""
     own = {"tokenizer": ("--img_size", 64), "maskgit": ("--token_crops", 16),
+           "autoregressive": ("--token_crops", 16),
            "diffusion_model_upscale": ("--img_size", 64, "--token_crops", 16)}
     return ("tiny.py", f"{script}.py", "--pack", "sky.npy", "--tick", 8, *own[script], *QUIET, *options)
 

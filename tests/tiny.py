@@ -16,6 +16,7 @@ from utilities import UserError, run_command
 TINY = {
     "tokenizer": {"filters": [8, 8, 8], "blocks": 1, "codes": 32, "code_size": 4},
     "maskgit": {"window": 8, "width": 16, "blocks": 2, "heads": 2},
+    "autoregressive": {"window": 8, "width": 16, "encoder": 1, "decoder": 2, "heads": 2, "inner": 32},
     "diffusion_model_upscale": {"filters": [8, 8], "blocks": [1, 1]},
 }
 MOMENTS = {"TRIAL_MINUTES": 0.02, "TRIAL_TICK": 4, "RESERVED": 0.99}

@@ -1,5 +1,6 @@
-"""What MaskGIT's training hides: regions of a window, and which of their tokens. Functions of arrays of any backend."""
+"""What training hides of tokens: regions of a window, and which of their tokens. Functions of arrays of any backend."""
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 from networks.backend import Tensor, ops
 from utilities import Seed
 
+WHOLE = 0.3  # share of intervals that are whole rows
 
 def interval(kind: Tensor, low: Tensor, size: Tensor, length: int) -> Tensor:
     """Bool [B, length]: a stretch of a row for every kind in [0, 1), one of all, from the start, to the end, inside.
@@ -15,8 +17,8 @@ def interval(kind: Tensor, low: Tensor, size: Tensor, length: int) -> Tensor:
     """
     extent = ops.round((0.25 + 0.5 * size) * length)
     free = length - extent
-    start = ops.where(kind < 0.3, 0.0, ops.where(kind < 0.55, 0.0, ops.where(kind < 0.8, free, ops.round(low * free))))
-    extent = ops.where(kind < 0.3, float(length), extent)
+    start = ops.where(kind < 0.55, 0.0, ops.where(kind < 0.8, free, ops.round(low * free)))
+    start, extent = ops.where(kind < WHOLE, 0.0, start), ops.where(kind < WHOLE, float(length), extent)
     position = ops.arange(length, dtype="float32")[None]
     return (position >= start[:, None]) & (position < (start + extent)[:, None])
 
@@ -49,6 +51,29 @@ def thesis_regions(uniform: Tensor, height: int, width: int, mask_ratio: float) 
     columns = ops.where((choice == 0) | (choice == 4) | (choice == 6), left,
                         ops.where((choice == 1) | (choice == 5) | (choice == 7), right, True))
     return rows[:, :, None] & columns[:, None, :]
+
+
+def hole_regions(uniform: Any, height: int, width: int) -> Any:
+    """Holes, bool [B, height, width], from uniform float [B, 13] in [0, 1): rectangles at most three quarters as high
+    and wide as the window, anywhere, and of every second one what another rectangle leaves of it, which may be in
+    several pieces."""
+    def rectangle(own: Any) -> Any:
+        rows = interval(WHOLE + (1 - WHOLE) * own[:, 0], own[:, 1], own[:, 2], height)
+        columns = interval(WHOLE + (1 - WHOLE) * own[:, 3], own[:, 4], own[:, 5], width)
+        return rows[:, :, None] & columns[:, None, :]
+
+    hole = rectangle(uniform[:, :6])
+    rest = hole & ~rectangle(uniform[:, 6:12])
+    cut = (uniform[:, 12] < 0.5)[:, None, None] & ops.any(rest, axis=(1, 2), keepdims=True)
+    return ops.where(cut, rest, hole)
+
+
+def square_regions(uniform: Any, height: int, width: int, side: int) -> Any:
+    """Squares of side x side tokens anywhere, bool [B, height, width], from uniform float [B, 2 or more] in [0, 1)."""
+    first = [ops.floor(uniform[:, axis] * (length - side + 1))[:, None] for axis, length in ((0, height), (1, width))]
+    rows, columns = (ops.arange(length, dtype="float32")[None] - start
+                     for length, start in zip((height, width), first, strict=True))
+    return ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
 
 
 def hide(regions: Tensor, time: Tensor, uniform: Tensor) -> Tensor:

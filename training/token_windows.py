@@ -1,4 +1,6 @@
-"""What MaskGIT trains on: tokens of crops, made once, and the windows that are cut from them."""
+"""What transformers train on: tokens of crops, made once, and the windows that are cut from them."""
+import argparse
+import json
 import math
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
@@ -12,9 +14,10 @@ from tqdm import tqdm
 from dataset import Crops
 from decoding.colours import of_some_part
 from decoding.guides import at_half_size, guide_tokens
+from decoding.windows import in_batches
 from networks.backend import compiled
 from training.loop import keep_arrays, stored_arrays
-from utilities import Seed, own_seed
+from utilities import Seed, number, own_seed, run_name
 
 DROPPED = 0.2  # share of training windows that see nothing of their picture's other parts, and of those without class
 COARSE_DROPPED = 0.5  # share of those that see nothing of the picture at half its size
@@ -52,6 +55,46 @@ def extract_tokens(tokenizer: Any, crops: Crops, number_of_crops: int, colours: 
     tokens, coarse, classes = (np.concatenate(part)[:number_of_crops] for part in zip(*parts, strict=True))
     keep_arrays(path, made_from, tokens=tokens, coarse=coarse, classes=classes)
     return tokens, coarse, classes
+
+
+def add_token_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which tokens a transformer trains on."""
+    group = parser.add_argument_group("model")
+    group.add_argument("--tokenizer_run", type=run_name, metavar="NAME",
+                       help="tokenizer to use (default: the shipped one)")
+    group.add_argument("--img_size", type=number(int, 32, 512), metavar="PX",
+                       help="side of the crops that are tokenised; windows are cut from them "
+                            "(default: a quarter more than a window)")
+    group.add_argument("--token_crops", type=number(int, 1), default=16_000, metavar="N",
+                       help="training crops to tokenise, once")
+
+
+def window_of(wanted: int, tokenizer: Any, tokenizer_config: dict) -> int:
+    """Side in tokens of a transformer's window, at most `wanted`: small tokenizers have small windows; even ones, since
+    attention works at half the resolution."""
+    return min(wanted, tokenizer_config["img_size"] // tokenizer.config["downscale"]) // 2 * 2
+
+
+def crop_size(wanted: int | None, window: int, downscale: int) -> int:
+    """Side in pixels of the crops that are tokenised: --img_size, or what it is without. A multiple of what tokens at
+    half the size stand for."""
+    size = max(wanted or downscale * (window + window // 4), downscale * window)
+    return size - size % (2 * downscale)
+
+
+def token_data(args: argparse.Namespace, crops: Any, dev: np.ndarray, tokenizer: Any, fingerprint: str, colours: str,
+               folder: Path) -> tuple[Sequence[np.ndarray], list[np.ndarray]]:
+    """What extract_tokens gives for a command line, kept in a run's folder, and the tokens of the held-back crops uint8
+    [N, size, size, 3] and of these at half their size, int32 [N, h, w] and [N, h / 2, w / 2].
+
+    crops: Crops. fingerprint: of the tokenizer."""
+    made_from = json.dumps([fingerprint, crops.description["fingerprint"], crops.size, colours, args.token_crops,
+                            args.seed])
+    training = extract_tokens(tokenizer, crops, args.token_crops, colours, args.seed, folder / "tokens.npz", made_from)
+    encode = compiled(tokenizer, tokenizer.encode)
+    dev = in_colours(dev, colours, 0)
+    return training, [np.concatenate([np.asarray(encode(part)) for part in in_batches(size, 16)])
+                      for size in (dev, at_half_size(dev))]
 
 
 def with_wrong_tokens(grids: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:

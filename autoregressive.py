@@ -1,0 +1,391 @@
+"""Train an autoregressive transformer that fills holes token by token, to be compared with MaskGIT.
+
+  python autoregressive.py --dataset_location skies/
+  python autoregressive.py --pack skies.npy --tokenizer_run wide --run_name wide --minutes 60
+  python autoregressive.py --dataset_location photographs/ --preset pain --run_name pain
+
+An encoder reads the tokens that are known, a decoder writes the hidden ones in raster order, each knowing those before
+it; where they lie is given. Tokens are made as for maskgit.py; the model lands in models/autoregressive_<run_name>,
+metrics and pictures in runs/autoregressive_<run_name> and wandb. Kunda, Mudroň and Repka, PAIN: Painting Agressive
+Images Network (2023), variant 2; attention as in Vaswani et al., arXiv 1706.03762.
+"""
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from build_network import small_weights, turn, turns
+from dataset import add_data_options, load_crops
+from decoding.raster_decoding import raster_steps
+from decoding.token_decoding import log_softmax
+from decoding.windows import in_batches
+from log_and_save import (
+    add_logging_options,
+    built_as_said,
+    check_pair,
+    load_config,
+    load_weights,
+    model_folder,
+    picture_grid,
+)
+from maskgit import TokenEmbedding
+from networks.backend import compiled, keras, layers, ops
+from networks.machine import add_machine_options, prepare_machine
+from tokenizer import load_tokenizer
+from training.devices import gathered, on_all_devices, own_rows, parts
+from training.loop import add_training_options, development_crops, start_run, start_weights, train, with_preset
+from training.masks import hole_regions, square_regions
+from training.token_windows import (
+    add_token_options,
+    corner_windows,
+    crop_size,
+    token_data,
+    token_windows,
+    window_of,
+)
+from utilities import ROOT, command_parser, own_seed, run_command, to_bytes
+
+PRESETS = {
+    "default": {
+        "model": {"window": 16, "width": 256, "encoder": 3, "decoder": 4, "heads": 4, "inner": 512, "dropout": 0.0,
+                  "positions": "rotary", "masks": "holes", "classes": [], "colours": "usual"},
+        "images": 300_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
+        "beta_2": 0.98, "ema": 0.998,
+    },
+    "pain": {
+        "model": {"window": 20, "width": 512, "encoder": 6, "decoder": 6, "heads": 8, "inner": 2048, "dropout": 0.1,
+                  "positions": "fixed", "masks": "squares", "classes": [], "colours": "own"},
+        "images": 429_000, "batch_size": 16, "learning_rate": 3e-4, "schedule": 1.0, "weight_decay": 0.0,
+        "beta_2": 0.999, "ema": 0.999,
+    },
+}
+SQUARE_SIDE = 64  # pixels of the holes of PAIN
+CACHE_STEP = 32  # caches have room for so many tokens or a multiple of it, so that few graphs are built
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Model
+
+
+@keras.saving.register_keras_serializable("outpainting")
+class PlacedAttention(layers.Layer):
+    """Attention of tokens [B, n, width] to others [B, N, width]. With rotary positions it knows how far apart their
+    places on the grid lie, int [B, n, 2] and [B, N, 2] (RoFormer, arXiv 2104.09864, eq. 34, applied to each axis)."""
+
+    def __init__(self, width: int, heads: int, rotary: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.heads, self.size, self.rotary = heads, width // heads, rotary
+        self.query = layers.Dense(width, use_bias=False)
+        self.key_value = layers.Dense(2 * width, use_bias=False)
+        self.project = layers.Dense(width, kernel_initializer=small_weights())
+        self.query_norm, self.key_norm = layers.RMSNormalization(), layers.RMSNormalization()
+
+    def keys_values(self, x: Any, places: Any) -> tuple:
+        """What others attend to, twice [B, N, heads, size]."""
+        key, value = ops.split(ops.reshape(self.key_value(x), (*ops.shape(x)[:2], 2 * self.heads, self.size)), 2, 2)
+        return self._turned(self.key_norm(key), places), value
+
+    def call(self, x: Any, places: Any, key: Any, value: Any, allowed: Any) -> Any:
+        """allowed: bool [B or 1, n or 1, N], which of the others each token attends to."""
+        query = ops.reshape(self.query(x), (*ops.shape(x)[:2], self.heads, self.size))
+        query = self._turned(self.query_norm(query) * self.size**-0.5, places)
+        query, key, value = (ops.transpose(part, (0, 2, 1, 3)) for part in (query, key, value))
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        scores = ops.where(allowed[:, None], scores, ops.cast(-1e9, scores.dtype))
+        mixed = ops.transpose(ops.matmul(ops.softmax(scores), value), (0, 2, 1, 3))
+        return self.project(ops.reshape(mixed, (*ops.shape(x)[:2], self.heads * self.size)))
+
+    def _turned(self, x: Any, places: Any) -> Any:
+        return turn(x, *turns(places, self.size, x.dtype)) if self.rotary else x
+
+
+@keras.saving.register_keras_serializable("outpainting")
+class Block(layers.Layer):
+    """Pre-norm transformer block: attention to each other, in the decoder also to what the encoder made of the known
+    tokens, and two dense layers."""
+
+    def __init__(self, config: dict, is_decoder: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        width, rotary = config["width"], config["positions"] == "rotary"
+        self.norm, self.attention = layers.RMSNormalization(), PlacedAttention(width, config["heads"], rotary)
+        if is_decoder:
+            self.cross_norm, self.cross = layers.RMSNormalization(), PlacedAttention(width, config["heads"], rotary)
+        self.dense_norm, self.expand = layers.RMSNormalization(), layers.Dense(config["inner"], activation="relu")
+        self.contract = layers.Dense(width, kernel_initializer=small_weights())
+        self.dropout = layers.Dropout(config["dropout"])
+
+    def step(self, x: Any, places: Any, own: Callable, memory: tuple = (), training: bool = False) -> Any:
+        """x float [B, n, width] at these places one block further. memory: what PlacedAttention.call needs of the known
+        tokens: (key, value, allowed). own: function that makes the same of the normalised x."""
+        normalised = self.norm(x)
+        x = x + self.dropout(self.attention(normalised, places, *own(normalised)), training=training)
+        if memory:
+            x = x + self.dropout(self.cross(self.cross_norm(x), places, *memory), training=training)
+        return x + self.dropout(self.contract(self.expand(self.dense_norm(x))), training=training)
+
+
+def hidden_first(hidden: Any, most: int) -> tuple:
+    """Which of the tokens bool [B, h, w] are hidden, in raster order: indices int32 [B, most] into the h * w tokens and
+    bool [B, most], False where a row has fewer; there the indices are those of other tokens."""
+    flat = ops.cast(ops.reshape(hidden, (ops.shape(hidden)[0], -1)), "int32")
+    index = ops.arange(ops.shape(flat)[1], dtype="int32")[None]
+    order = ops.argsort(index + (1 - flat) * ops.shape(flat)[1], axis=1)[:, :most]
+    return order, ops.arange(most)[None] < ops.sum(flat, axis=1, keepdims=True)
+
+
+class Autoregressive(keras.Model):
+    """(tokens int [B, h, w], classes int [B], -1 where unknown) -> (logits float32 [B, most, codes] of the hidden
+    tokens in raster order, these tokens int [B, most], and bool [B, most], where there are so many).
+
+    Which tokens are hidden is drawn in every call, by config["masks"]: "holes" in windows of any size, or "squares" of
+    64 pixels. The logits of a token depend on the known tokens, the hidden ones before it, and the places of all.
+    """
+
+    def __init__(self, config: dict, codes: int, code_size: int, downscale: int) -> None:
+        super().__init__(name="autoregressive")
+        self.config, self.mask_token, self.square = config, codes, max(1, SQUARE_SIDE // downscale)
+        self.embedding = TokenEmbedding(codes, code_size, config["width"], True)
+        self.start = layers.Embedding(1 + len(config["classes"]), config["width"])
+        self.encoder = [Block(config, False) for _ in range(config["encoder"])]
+        self.decoder = [Block(config, True) for _ in range(config["decoder"])]
+        self.encoder_norm, self.decoder_norm = layers.RMSNormalization(), layers.RMSNormalization()
+        self.head = layers.Dense(config["width"], kernel_initializer=small_weights())
+        self.seeds = keras.random.SeedGenerator()
+        self.accuracy = keras.metrics.Mean("accuracy")
+        nothing = ops.zeros((1, 2, 2), "int32")
+        self.logits(nothing, nothing > 0, nothing[0, :1, 0] - 1, 2)  # builds all layers
+        self.built = True
+
+    def set_codebook(self, codebook: Any) -> None:
+        """Give the network the tokenizer's codes [K, code_size], scaled to unit variance."""
+        codebook = np.asarray(codebook, np.float32)
+        codebook = codebook - codebook.mean(axis=0)
+        self.embedding.codebook.assign(codebook / codebook.std())
+
+    def most_hidden(self, height: int, width: int) -> int:
+        """How many tokens of a window training hides at most."""
+        if self.config["masks"] == "squares":
+            return min(self.square, height) * min(self.square, width)
+        return round(0.75 * height) * round(0.75 * width)
+
+    def regions(self, uniform: Any, height: int, width: int) -> Any:
+        """Which tokens are hidden, bool [B, height, width], from uniform float [B, 13] in [0, 1)."""
+        if self.config["masks"] == "squares":
+            return square_regions(uniform, height, width, min(self.square, height, width))
+        return hole_regions(uniform, height, width)
+
+    def hidden(self, tokens: Any) -> Any:
+        """bool [B, h, w], drawn anew for every call."""
+        batch, height, width = ops.shape(tokens)
+        return self.regions(own_rows(lambda rows: keras.random.uniform((rows, 13), dtype="float32", seed=self.seeds),
+                                     batch), height, width)
+
+    def memory(self, tokens: Any, hidden: Any, training: bool = False) -> tuple:
+        """What the decoder knows of the known tokens int [B, h, w]: (key, value, allowed) for each of its blocks."""
+        batch, height, width = ops.shape(tokens)
+        index = ops.arange(height * width, dtype="int32")[None]
+        places = ops.stack([index // width, index % width], axis=-1)
+        known = ops.reshape(ops.logical_not(hidden), (batch, 1, height * width))
+        x = self.embedding(ops.reshape(ops.where(hidden, self.mask_token, tokens), (batch, height * width)))
+        x = self._placed(x, places)
+        for block in self.encoder:
+            x = block.step(x, places, lambda x, block=block: (*block.attention.keys_values(x, places), known),
+                           training=training)
+        x = self.encoder_norm(x)
+        return tuple((*block.cross.keys_values(x, places), known) for block in self.decoder)
+
+    def logits(self, tokens: Any, hidden: Any, classes: Any, most: int, training: bool = False) -> tuple:
+        """As the model's call, for tokens that are hidden, bool [B, h, w], `most` in a row at most."""
+        order, there = hidden_first(hidden, most)
+        true = ops.take_along_axis(ops.reshape(tokens, (ops.shape(tokens)[0], -1)), order, axis=1)
+        places = ops.stack([order // ops.shape(tokens)[2], order % ops.shape(tokens)[2]], axis=-1)
+        first = self.start(ops.cast(classes, "int32")[:, None] + 1)
+        x = ops.concatenate([first, self.embedding(true[:, :-1])], axis=1)
+        held = ops.concatenate([places[:, :1], places[:, :-1]], axis=1)
+        before = ops.arange(most)[None, :, None] >= ops.arange(most)[None, None]
+
+        def own(block: Block) -> Callable:
+            return lambda x: (*block.attention.keys_values(x, held), before)
+
+        logits = self._decoded(x, places, own, self.memory(tokens, hidden, training), training)
+        return logits, true, there
+
+    def following(self, step: Any, previous: Any, places: Any, classes: Any, memory: tuple, caches: tuple) -> tuple:
+        """One token of `logits`, with what was computed for those before it.
+
+        step: which of the hidden tokens, int [1]. previous: the one before, int [B]. places: of all hidden tokens, int
+        [B, M, 2]. memory: of the known ones. caches: (key, value), each [B, M, heads, size], for each block.
+
+        Returns: logits float32 [B, codes], caches with this token's keys and values.
+        """
+        first = self.start(ops.cast(classes, "int32")[:, None] + 1)
+        x = ops.where(step[0] == 0, first, self.embedding(previous[:, None]))
+        place = ops.take(places, step, axis=1)
+        held = ops.take(places, ops.maximum(step - 1, 0), axis=1)
+        index = ops.arange(ops.shape(places)[1], dtype="int32")
+        here, before = (index == step)[None, :, None, None], (index <= step)[None, None]
+        kept: list[tuple] = []
+
+        def own(block: Block) -> Callable:
+            def keys_values(x: Any) -> tuple:
+                new = block.attention.keys_values(x, held)
+                kept.append(tuple(ops.where(here, part, past)
+                                  for part, past in zip(new, caches[len(kept)], strict=True)))
+                return *kept[-1], before
+            return keys_values
+
+        return self._decoded(x, place, own, memory, False)[:, 0], tuple(kept)
+
+    def empty_caches(self, batch: int, room: int) -> tuple:
+        """The caches of `following` before the first token, for `room` tokens."""
+        shape = batch, room, self.config["heads"], self.config["width"] // self.config["heads"]
+        zeros = np.zeros(shape, np.float32)
+        return tuple((ops.cast(zeros, self.compute_dtype), ops.cast(zeros, self.compute_dtype)) for _ in self.decoder)
+
+    def _decoded(self, x: Any, places: Any, own: Callable, memory: tuple, training: bool) -> Any:
+        x = self._placed(x, places)
+        for block, known in zip(self.decoder, memory, strict=True):
+            x = block.step(x, places, own(block), known, training)
+        return self.embedding.logits(self.head(self.decoder_norm(x)))
+
+    def _placed(self, x: Any, places: Any) -> Any:
+        if self.config["positions"] == "rotary":
+            return x
+        fixed = ops.concatenate(turns(places, self.config["width"], x.dtype), axis=-1)[:, :, 0]
+        return x + fixed
+
+    def call(self, inputs: tuple, training: bool = False) -> tuple:
+        tokens, classes = inputs
+        most = self.most_hidden(*ops.shape(tokens)[1:])
+        return self.logits(tokens, self.hidden(tokens), classes, most, training)
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
+                     training: bool = True) -> Any:
+        logits, true, there = y_pred
+        weights = ops.cast(there, "float32")
+        count = ops.maximum(ops.sum(gathered(weights)), 1.0)
+        entropy = keras.losses.sparse_categorical_crossentropy(true, logits, from_logits=True)
+        right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(true, "int32")), "float32")
+        self.accuracy.update_state(ops.sum(gathered(right * weights)) / count)
+        return ops.sum(entropy * weights) / count * parts()
+
+
+def load_autoregressive(tokenizer_config: dict, tokenizer_folder: Path, run: str | None = None,
+                        folder: Path | None = None) -> tuple[Autoregressive, dict]:
+    """The shipped autoregressive transformer or that of a run, and its config. Raises UserError for one trained with
+    another tokenizer."""
+    folder = folder or model_folder("autoregressive", run)
+    config = load_config(folder, "autoregressive")
+    check_pair(config, tokenizer_config, folder, tokenizer_folder)
+    with built_as_said(folder):
+        codec = tokenizer_config["model"]
+        model = Autoregressive(config["model"], codec["codes"], codec["code_size"], codec["downscale"])
+    load_weights(folder, model)
+    return model, config
+
+
+def cached(model: Autoregressive) -> Callable:
+    """The function (tokens int32 [B, h, w], classes int32 [B]) -> `begin` of raster_steps for these classes: what a
+    token needs of those before it is kept, so that none is read twice."""
+    memory = compiled(model, lambda tokens, hidden: model.memory(tokens, hidden))
+    following = compiled(model, model.following)
+
+    def begin(tokens: np.ndarray, classes: np.ndarray) -> Callable:
+        hidden = tokens == model.mask_token
+        count = int(hidden.sum(axis=(1, 2)).max(initial=1))
+        room = min(-(-count // CACHE_STEP) * CACHE_STEP, hidden[0].size)
+        order = np.argsort(~hidden.reshape(len(hidden), -1), axis=1, kind="stable")[:, :room].astype(np.int32)
+        places = np.stack(np.divmod(order, tokens.shape[2]), axis=-1)
+        known, caches = memory(tokens, hidden), model.empty_caches(len(tokens), room)
+
+        def next_logits(step: int, previous: np.ndarray) -> np.ndarray:
+            nonlocal caches
+            logits, caches = following(np.array([step], np.int32), previous, places, classes, known, caches)
+            return np.asarray(logits)
+
+        return next_logits
+
+    return begin
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+def make_report(model: Autoregressive, tokenizer: Any, tokens: np.ndarray) -> Callable:
+    """The function that measures the model at every tick on held-back tokens int32 [N, window, window]."""
+    height, width = tokens.shape[1:]
+    uniform = np.random.default_rng(0).random((len(tokens), 13), np.float32)
+    hidden = np.asarray(model.regions(ops.convert_to_tensor(uniform), height, width))
+    most = model.most_hidden(height, width)
+    network = compiled(model, lambda tokens, hidden, classes: model.logits(tokens, hidden, classes, most))
+    begin, decode = cached(model), compiled(tokenizer, tokenizer.decode)
+    shown = min(8, len(tokens))
+    seen = np.where(hidden, model.mask_token, tokens).astype(np.int32)[:shown]
+    unknown = np.full(shown, -1, np.int32)
+
+    def report() -> tuple[dict, dict]:
+        losses, right = [], []
+        for grids, holes in zip(in_batches(tokens, 16), in_batches(hidden, 16), strict=True):
+            logits, true, there = map(np.asarray, network(grids, holes, np.full(len(grids), -1, np.int32)))
+            of_true = np.take_along_axis(log_softmax(logits), true[..., None].astype(np.int64), axis=-1)[..., 0]
+            losses.append(-of_true[there])
+            right.append((logits.argmax(-1) == true)[there])
+        numbers = {"hidden_loss": float(np.concatenate(losses).mean()),
+                   "hidden_accuracy": float(np.concatenate(right).mean())}
+        drawn = seen
+        for drawn, _, _ in raster_steps(seen, lambda grids: begin(grids, unknown), model.mask_token,  # noqa: B007
+                                        [own_seed(0, "decoding", index) for index in range(shown)], 0.8):
+            pass
+        true, painted = (to_bytes(decode(grids.astype(np.int32))) for grids in (tokens[:shown], drawn))
+        size = true.shape[1] // height
+        grey = np.where(np.kron(hidden[:shown], np.ones((1, size, size), bool))[..., None], 128, true).astype(np.uint8)
+        return numbers, {"decodings": picture_grid([true, grey, painted])}
+
+    return report
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = command_parser(__doc__)
+    add_data_options(parser, scale_down=4)
+    add_token_options(parser)
+    add_training_options(parser, PRESETS)
+    add_logging_options(parser)
+    add_machine_options(parser, workers=True)
+    return parser
+
+
+def main(args: argparse.Namespace) -> None:
+    precision = prepare_machine(args)
+    settings = with_preset(args, PRESETS)
+    tokenizer, tokenizer_config, _ = load_tokenizer(args.tokenizer_run)
+    downscale = tokenizer.config["downscale"]
+    window = settings["model"]["window"] = window_of(settings["model"]["window"], tokenizer, tokenizer_config)
+    crops = load_crops(args, crop_size(args.img_size, window, downscale))
+    settings["model"]["classes"] = crops.class_names
+    dev = development_crops(crops)
+    config = {"kind": "autoregressive", "run": args.run_name, "model": settings["model"],
+              "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
+              "settings": {key: value for key, value in settings.items() if key != "model"},
+              "precision": precision, "data": crops.description}
+    run = start_run("autoregressive", args, config)
+    (tokens, coarse, classes), dev_tokens = token_data(args, crops, dev, tokenizer, tokenizer_config["fingerprint"],
+                                                       settings["model"]["colours"], run.folder)
+    with on_all_devices():
+        model = Autoregressive(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"], downscale)
+    model.set_codebook(tokenizer.quantizer.codebook)
+    start_weights(args, "autoregressive", model)
+
+    def batches(start: int) -> Iterator:
+        return (((windows, kinds),) for windows, _, kinds, _ in token_windows(
+            tokens, coarse, classes, window, settings["batch_size"], args.seed, start, 0, model.mask_token))
+
+    dev_windows, _, _ = corner_windows(dev_tokens[0], dev_tokens[1], window, 0, model.mask_token)
+    train(model, run, batches, settings, make_report(model, tokenizer, dev_windows), config,
+          ROOT / "models" / f"autoregressive_{args.run_name}", args.tick, args.minutes)
+
+
+if __name__ == "__main__":
+    run_command(main, build_parser())

@@ -1,0 +1,55 @@
+"""Skies from nothing, by the command with tiny models."""
+import json
+
+import numpy as np
+from conftest import QUIET
+from PIL import Image
+
+from decoding.generator import Generator
+from decoding.growth import Growth
+from decoding.outpainter import no_bar
+
+MODELS = [word for kind in ("tokenizer", "maskgit", "sharpen") for word in (f"--{kind}_run", "tiny")]
+
+
+def load(path):
+    return np.asarray(Image.open(path))
+
+
+def test_skies_have_the_size_asked_for_and_differ_by_their_seed(trained, tmp_path):
+    few = ("--steps", 2, "--diffusion_steps", 1, "--size", "300x200", *MODELS, *QUIET)
+    trained.run("generate.py", "--count", 2, "--seed", 4, "--show_iterations", "--output", tmp_path, *few)
+    parts = ("low.png", "4x.png", "iterations.png", "iterations.webp")
+    expected = {f"sky_{seed}_{part}" for seed in (4, 5) for part in parts} | {"sky_4.json", "sky_5.json"}
+    assert {path.name for path in tmp_path.iterdir()} == expected
+    first, second = (load(tmp_path / f"sky_{seed}_4x.png") for seed in (4, 5))
+    assert first.shape == (200, 300, 3)
+    assert load(tmp_path / "sky_4_low.png").shape == (50, 75, 3)
+    assert (first != second).mean() > 0.3
+    assert json.loads((tmp_path / "sky_5.json").read_text())["options"]["maskgit_steps"] == 2
+    trained.run("generate.py", "--seed", 5, "--output", tmp_path / "again", *few)
+    np.testing.assert_array_equal(load(tmp_path / "again" / "sky_5_4x.png"), second)
+    assert "was trained without labels" in trained.run("generate.py", "--label", "cumulus", *few, status=2)
+    assert "is no picture size" in trained.run("generate.py", "--size", "5", *MODELS, *QUIET, status=2)
+
+
+def test_large_skies_are_guided_by_themselves_at_half_the_size():
+    class Painter(Generator):
+        mask_token, window, downscale, coarse = 9, 4, 8, True
+        guides = []
+
+        def __init__(self):
+            pass
+
+        def network(self, tokens, growth):
+            def logits(windows, guides):
+                self.guides.append(guides)
+                return 100 * np.eye(9, dtype=np.float32)[np.full(windows.shape, 1 + len(tokens) % 7)]
+            return logits
+
+    painter = Painter()
+    tokens = painter.fill_nothing([9, 16], Growth(maskgit_steps=2), 0, no_bar)
+    assert tokens.shape == (9, 16)
+    assert (tokens == 1 + 9 % 7).all()
+    assert (painter.guides[0] // 4 == 9).all(), "the smallest has no guide"
+    assert (painter.guides[-1] // 4 == 1 + 5 % 7).all()
