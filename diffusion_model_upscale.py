@@ -308,8 +308,8 @@ def octave_batches(crops: Crops, decoded: Sequence[np.ndarray], tile: int, share
 
 
 def make_octave_report(model: OctaveSampler, sharp: NDArray[np.uint8], decoded: NDArray[np.floating]) -> TickReport:
-    """Function that measures an octave sampler at every tick, on held-back pictures uint8 [N, 2h, 2w, 3] with their true
-    and their decoded halves, float32 [N, h, w, 3].
+    """Function that measures an octave sampler at every tick, on held-back pictures uint8 [N, 2h, 2w, 3] with true
+    and decoded halves, float32 [N, h, w, 3].
 
     It measures the contrast of the sampled octave relative to the true one: over all pictures, and typical_contrast,
     the geometric mean over pictures."""

@@ -68,10 +68,10 @@ PRESETS = {
 
 @keras.saving.register_keras_serializable("outpainting")
 class VectorQuantizer(layers.Layer):
-    """The codebook: the nearest code of every vector, and the losses or averages that train the codebook.
+    """The codebook: finds the nearest code of every vector, and learns by losses or averages.
 
-    kind "ema": codes are moving averages of the vectors assigned to them (arXiv 1711.00937, appendix A.1); unused codes,
-    which all are at first, move to random vectors of the batch. The straight-through quantisation fades in after
+    kind "ema": codes are moving averages of the vectors assigned to them (arXiv 1711.00937, appendix A.1); unused
+    codes, which all are at first, move to random vectors of the batch. The straight-through quantisation fades in after
     `free_images` images: with a random codebook the decoder would learn the mean colour only.
     kind "gradient": the loss of the thesis, with a term that pulls unused codes to their nearest vector.
     """
@@ -234,8 +234,8 @@ def build_decoder(config: dict[str, Any]) -> keras.Model:
 
 
 def reconstruction_loss(difference: Tensor) -> Tensor:
-    """Loss of the difference between reconstructions and pictures, float32 [B, H, W, 3] in [-1, 1]: absolute and squared
-    error, and absolute error at coarser scales, for the shapes of clouds."""
+    """Loss of the difference between reconstructions and pictures, float32 [B, H, W, 3] in [-1, 1]: absolute and
+    squared error, and absolute error at coarser scales, for the shapes of clouds."""
     loss = 2 * ops.mean(ops.abs(difference)) + 10 * ops.mean(difference**2)
     for factor in (2, 4):
         loss += ops.mean(ops.abs(ops.average_pool(difference, factor, factor)))

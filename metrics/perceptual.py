@@ -52,8 +52,9 @@ def load_features(threads: int = 0) -> Callable[[NDArray[np.uint8]], NDArray[np.
 def kid(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """Kernel distance of two sets of features, float [N, D] and [M, D], times 1000; N and M are at least 2.
 
-    The squared maximum mean discrepancy with the kernel (x y / D + 1)^3, estimated without bias: 0 on average for two sets
-    from the same distribution, whatever their size. Binkowski et al., Demystifying MMD GANs, arXiv 1801.01401, section 4.
+    The squared maximum mean discrepancy with the kernel (x y / D + 1)^3, estimated without bias: 0 on average for two
+    sets from the same distribution, whatever their size. Binkowski et al., Demystifying MMD GANs, arXiv 1801.01401,
+    section 4.
     """
     def kernel(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
         return (a @ b.T / a.shape[1] + 1) ** 3
@@ -66,8 +67,8 @@ def kid(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
 
 
 def frechet(first: NDArray[np.floating], second: NDArray[np.floating], axes: int = 64) -> float:
-    """|mean difference|^2 + tr(A + B - 2 (A B)^(1/2)) of two sets of features, float [N, D] and [M, D], with the
-    covariances A and B, on the first `axes` principal axes of the second set. Heusel et al., arXiv 1706.08500, eq. 6.
+    """|mean difference|^2 + tr(A + B - 2 (A B)^(1/2)) of two sets of features, float [N, D] and [M, D], with
+    covariances A and B, on the first `axes` principal axes of the second. Heusel et al., arXiv 1706.08500, eq. 6.
 
     Smaller sets give larger distances: compare only values of the same N and M.
     """
@@ -82,10 +83,12 @@ def frechet(first: NDArray[np.floating], second: NDArray[np.floating], axes: int
 
 def precision_recall(first: NDArray[np.floating], second: NDArray[np.floating],
                      neighbours: int = 3) -> tuple[float, float]:
-    """(precision, recall): the share of the first set of features, float [N, D], inside the second, [M, D], and reverse.
+    """(precision, recall): the share of the first set of features, float [N, D], inside the second, [M, D], and the
+    reverse.
 
-    Inside a set means: at most as far from one of its features as that one is from its `neighbours`-th nearest
-    neighbour. Precision is low where pictures look unlike photographs, recall where they lack variety. Kynkäänniemi et al., arXiv 1904.06991, section 2.
+    Inside means: not farther from some feature of the set than that feature's third nearest neighbour (`neighbours`)
+    is. Precision is low where pictures look unlike photographs, recall where they lack variety. Kynkäänniemi et al.,
+    arXiv 1904.06991, section 2.
     """
     def distances(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
         return np.sqrt(((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T).clip(0))

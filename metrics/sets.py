@@ -25,7 +25,7 @@ def patch_descriptors(pictures: NDArray[np.uint8], inside: NDArray[np.bool], lev
 
     Args:
         pictures: uint8 [N, H, W, 3].
-        inside: bool [H, W], where patches of PATCH x PATCH pixels may lie; at coarser levels all pixels below must be inside.
+        inside: bool [H, W], where patches of PATCH x PATCH pixels may lie; also at coarser levels.
         levels: number of levels of the pyramid.
         count: number of patches of each picture and level.
 
