@@ -144,7 +144,7 @@ def sun_direction(day: date, hour: float, facing: float) -> NDArray[np.float64]:
 # Overlays
 
 
-def overlay_boxes(overlay: str, height: int, width: int) -> list[tuple[int, ...]]:
+def overlay_layout(overlay: str, height: int, width: int) -> list[tuple[int, ...]]:
     """Boxes (top, left, height, width) of an overlay: of the logo and the text, of a bar, or none."""
     logo, text = ([round(side * scale) for side, scale in zip(size, (height / 1200, width / 1600), strict=True)]
                   for size in (LOGO, TEXT))
@@ -247,7 +247,7 @@ def place_view(name: str, height: int, width: int, seed: int) -> tuple[Camera, L
 def true_mask(camera: Camera, view: Landscape) -> NDArray[np.uint8]:
     """The sky of a Camera and its Landscape, uint8 [H, W]: 255 where every frame shows sky, else 0."""
     sky = np.where(view.cover > 0, 0, 255).astype(np.uint8)
-    for top, left, high, wide in overlay_boxes(camera.overlay, *sky.shape):
+    for top, left, high, wide in overlay_layout(camera.overlay, *sky.shape):
         sky[top:top + high, left:left + wide] = 0
     return sky
 
@@ -289,7 +289,7 @@ class Webcam:
     def write_over(self, picture: NDArray[np.uint8], lines: Sequence[str]) -> None:
         """Draw the logo and lines of text over uint8 [height, width, 3], in place."""
         boxes = [picture[top:top + high, left:left + wide]
-                 for top, left, high, wide in overlay_boxes(self.camera.overlay, *self.shape)]
+                 for top, left, high, wide in overlay_layout(self.camera.overlay, *self.shape)]
         if self.camera.overlay == "bar":
             write_lines(boxes[0], ["   ".join(lines)], self.camera.panel)
         elif boxes:
@@ -306,20 +306,20 @@ class Webcam:
         clear = np.exp(-fog * 0.25 / (self.sky.rise + 0.05))[..., None]
         sky = sky * clear + (1 - clear) * mist
         air = sky[-max(1, len(sky) // 40):].mean((0, 1))
-        hanging = self.hanging(hour)
-        if hanging is not None:
-            hidden, bright = hanging
+        low_clouds = self.low_clouds(hour)
+        if low_clouds is not None:
+            hidden, bright = low_clouds
             sky += hidden[..., None] * (bright[..., None] * mist - sky)
-        shining = self.shining(through, sun)
+        shining = self.direct_sunlight(through, sun)
         sky += (shining * sun_disc(self.sky.rays, sun) * through)[..., None] * direct
         sky = cv2.resize(sky, None, fx=self.coarse, fy=self.coarse, interpolation=cv2.INTER_CUBIC)[:, :width]
         light = np.zeros((height, width, 3), np.float32)
         light[:self.sky_rows] = np.maximum(sky[:self.sky_rows], 0)
-        self.lay_landscape(light, direct * np.sqrt(np.mean(through)), ambient, air, fog, sun)
-        if hanging is not None:
-            self.lay_hanging(light, hanging, mist)
+        self.add_landscape(light, direct * np.sqrt(np.mean(through)), ambient, air, fog, sun)
+        if low_clouds is not None:
+            self.add_low_clouds(light, low_clouds, mist)
         if self.view.water.any():
-            self.mirror(light, hour)
+            self.add_reflections(light, hour)
         if sun[2] > -0.02:
             few = cv2.resize(self.rays, (width // 8, height // 8), interpolation=cv2.INTER_AREA)
             veil = np.asarray(glare(few, sun) * shining, np.float32)
@@ -327,7 +327,7 @@ class Webcam:
             cv2.add(light, cv2.transform(veil, np.asarray(direct, np.float32)[:, None]), light)
         return light
 
-    def shining(self, through: NDArray[np.floating], sun: NDArray[np.floating]) -> float:
+    def direct_sunlight(self, through: NDArray[np.floating], sun: NDArray[np.floating]) -> float:
         """Share of direct sunlight that reaches the lens, not blocked by clouds or landscape."""
         cosine = self.rays @ np.asarray(sun, np.float32)
         row, column = divmod(int(cosine.argmax()), cosine.shape[1])
@@ -336,7 +336,7 @@ class Webcam:
         cover = self.view.cover[min(row * self.coarse, self.shape[0] - 1), min(column * self.coarse, self.shape[1] - 1)]
         return float((1 - cover) * through[min(row, len(through) - 1), column])
 
-    def lay_landscape(self, light: NDArray[np.floating], direct: NDArray[np.floating], ambient: NDArray[np.floating],
+    def add_landscape(self, light: NDArray[np.floating], direct: NDArray[np.floating], ambient: NDArray[np.floating],
                       air: NDArray[np.floating], fog: float, sun: NDArray[np.floating]) -> None:
         """Draw the lit landscape over the sky, in place, seen through haze of the colour air."""
         view, part = self.view, self.land
@@ -348,7 +348,7 @@ class Webcam:
         behind = cv2.multiply(light[part], self.uncovered)
         light[part] = cv2.add(cv2.add(behind, veil), cv2.multiply(seen, cv2.merge([clear] * 3)))
 
-    def hanging(self, hour: float) -> tuple[NDArray[np.floating], NDArray[np.floating]] | None:
+    def low_clouds(self, hour: float) -> tuple[NDArray[np.floating], NDArray[np.floating]] | None:
         """Opacity and brightness [h, w] of low clouds in front of the mountains, or None if there are none."""
         scenario = self.camera.scenario
         if not (scenario.mountain and self.weather.cap):
@@ -358,16 +358,16 @@ class Webcam:
         base = scenario.horizon - scenario.mountain * (1.2 - self.weather.cap * 1.1 * part)
         return self.sky.cap(hour, base * height, 0.07 * height)
 
-    def lay_hanging(self, light: NDArray[np.floating], hanging: tuple[NDArray[np.floating], NDArray[np.floating]],
+    def add_low_clouds(self, light: NDArray[np.floating], low_clouds: tuple[NDArray[np.floating], NDArray[np.floating]],
                     mist: NDArray[np.floating]) -> None:
         """Draw low clouds over the mountains in place, behind nearer parts of the landscape."""
         rows = slice(self.land.start, self.sky_rows)
         hidden, bright = (cv2.resize(part, None, fx=self.coarse, fy=self.coarse)[rows, :self.shape[1]]
-                          for part in hanging)
+                          for part in low_clouds)
         share = hidden * (self.view.distance[rows] == MOUNTAIN) * self.view.cover[rows]
         light[rows] += share[..., None] * (bright[..., None] * np.asarray(mist, np.float32) - light[rows])
 
-    def mirror(self, light: NDArray[np.floating], hour: float) -> None:
+    def add_reflections(self, light: NDArray[np.floating], hour: float) -> None:
         """Add reflections on water in place: the picture upside down, distorted by moving waves."""
         (height, width), top = self.shape, int(self.horizon)
         small = cv2.resize(light, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
@@ -458,7 +458,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     height, width = picture_size(args.size)
     if min(height, width) < SMALLEST_FRAME:
-        raise UserError(f"--size {args.size} is too small: a frame needs at least {SMALLEST_FRAME} pixels in width and height.")
+        raise UserError(f"--size {args.size} is too small: expected at least {SMALLEST_FRAME}x{SMALLEST_FRAME} pixels.")
     minutes = minutes_of_day(args.start, args.interval, args.frames)
     output, masks = writable_folder(args.output), writable_folder(args.masks)
     write_archive(output, masks, args.places, args.days, minutes, height, width, args.seed,

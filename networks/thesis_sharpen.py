@@ -1,7 +1,7 @@
 """The super sampler of the thesis: a diffusion U-Net that makes a decoded picture four times as large at once.
 
-It learns the edges = sharp picture - enlarged blurry picture; blurry = the sharp picture at a quarter of its size, encoded
-and decoded by the tokenizer. After Saharia et al., SR3, arXiv 2104.07636.
+It learns the edges = sharp picture - enlarged blurry picture, where blurry = the sharp picture at a quarter of its
+size, encoded and decoded by the tokenizer. After Saharia et al., SR3, arXiv 2104.07636.
 """
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -54,8 +54,8 @@ def build_network(config: dict[str, Any]) -> keras.Model:
 class SuperSampler(keras.Model):
     """Denoises edges. Trained on (sharp uint8 [B, 4h, 4w, 3], low uint8 [B, h, w, 3]).
 
-    config: the "model" entry of a preset, with "edge_scale", the standard deviation of edges in [0, 1]. Edges are divided
-    by it, so that the input of the network has unit variance.
+    config: the "model" entry of a preset, with "edge_scale", the standard deviation of edges in [0, 1]. Edges are
+    divided by it, so that the input of the network has unit variance.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -159,8 +159,8 @@ def make_thesis_report(model: Any, sharp: NDArray[np.uint8], low: NDArray[np.uin
 def upscale_canvas(low: NDArray[np.float32], photograph: Known | None, sampler: Callable[..., Any],
                    config: dict[str, Any], steps: int, seed: Seed, batch_size: int, multiple: int,
                    progress: Progress = iter) -> NDArray[np.float32]:
-    """Enlarge a decoded canvas, float32 [h, w, 3] in [0, 1], four times by the super sampler of the thesis. All tiles are
-    denoised together from one canvas of noise.
+    """Enlarge a decoded canvas, float32 [h, w, 3] in [0, 1], four times by the super sampler of the thesis. All tiles
+    are denoised together from one canvas of noise.
 
     Args:
         photograph: (float32 [H, W, 3] in [0, 1], top, left), the known part of the result, or None.

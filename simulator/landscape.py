@@ -47,9 +47,9 @@ class Landscape:
     albedo: NDArray[np.float32]  # [H, W, 3], share of light that is reflected
     cover: NDArray[np.float32]  # [H, W], share of a pixel that is not sky
     distance: NDArray[np.float32]  # [H, W], kilometres
-    shade: NDArray[np.float32]  # [H, W, 3], how strongly the sun lights it from the left, the right and behind the
-    camera lights: NDArray[np.float32]  # [H, W, 3], light of lamps at night water: NDArray[np.float32]  # [H, W], share
-    of a pixel that is a mirror of the part above the horizon
+    shade: NDArray[np.float32]  # [H, W, 3], how strongly sun from the left, the right and behind the camera lights it
+    lights: NDArray[np.float32]  # [H, W, 3], light of lamps at night
+    water: NDArray[np.float32]  # [H, W], share of a pixel that reflects what is above the horizon
 
     def paint(self, alpha: np.ndarray, albedo: Any, distance: Any, shade: Any, lights: Any = (0, 0, 0),
               corner: tuple[int, int] = (0, 0)) -> None:

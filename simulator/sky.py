@@ -329,6 +329,6 @@ def draw_sky(kind: str, height: int, width: int, seed: int) -> NDArray[np.floati
         chunks = (flat[start : start + CHUNK] for start in range(0, len(flat), CHUNK))
         parts = [march(layer, sheet, chunk, sun, light, ambient, rng) for chunk in chunks]
         glow, through, way = np.split(np.concatenate(parts).reshape(height, width, 5), [3, 4], axis=-1)
-        clear = np.exp(-way * (RAYLEIGH / 8 + haze / 2.5))  # transmittance of the air in front of the cloud, which also adds light
+        clear = np.exp(-way * (RAYLEIGH / 8 + haze / 2.5))  # transmittance of the air in front
         picture = picture * through + clear * glow + (1 - clear) * (1 - through) * air
     return develop(picture / sunlight(0.65, 0.1, 0), rng, scene.brightness)  # white balance: daylight

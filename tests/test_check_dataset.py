@@ -1,4 +1,4 @@
-"""Finding what is no good in an archive: real pictures, broken in each way; moving aside; the report."""
+"""Finding damaged and useless pictures in an archive: real pictures, broken in each way; moving aside; the report."""
 import io
 import json
 import os
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from check_dataset import CHUNK, DUPLICATE_SHARE, build_parser, examine, is_duplicate, main, usual_shape, walk
+from check_dataset import CHUNK, DUPLICATE_SHARE, build_parser, examine, is_duplicate, main, most_common_shape, walk
 from utilities import run_command
 
 SIZE = (120, 160)
@@ -111,14 +111,14 @@ def test_is_duplicate_ignores_a_clock_by_day_and_nothing_at_night():
     assert not is_duplicate(day, None)
 
 
-def test_usual_shape_needs_more_than_half(tmp_path):
+def test_most_common_shape_needs_more_than_half(tmp_path):
     for number, size in enumerate([(16, 24), (16, 24), (24, 16), (32, 32)]):
         save(tmp_path / f"{number}.png", encoded(clouds(number, size), format="PNG"))
     save(tmp_path / "4.png", b"no picture")
     files = sorted(tmp_path.iterdir())
-    assert usual_shape(files) is None
-    assert usual_shape([*files[:3], files[4]]) == (16, 24)
-    assert usual_shape([files[4]]) is None
+    assert most_common_shape(files) is None
+    assert most_common_shape([*files[:3], files[4]]) == (16, 24)
+    assert most_common_shape([files[4]]) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_a_good_archive_passes(archive, capsys):
     assert check(archive, status=0)[0] == {}
     assert capsys.readouterr().out.splitlines() == [
         "harbour: 16 pictures, nothing found", "tower: 16 pictures, nothing found",
-        "32 pictures, 0 no good; 0 other files were not looked at"]
+        "32 pictures, 0 with faults; 0 other files not checked"]
 
 
 def test_each_fault_is_found(archive, capsys):
@@ -187,7 +187,7 @@ def test_photographs_of_many_sizes_pass_and_other_files_are_counted(tmp_path, ca
     for name in ("Thumbs.db", "list.json", ".hidden.jpg", "._1.jpg", "deep/0.jpg.part"):
         save(root / name, b"no picture")
     check(root, status=0)
-    assert "6 pictures, 0 no good; 5 other files were not looked at" in capsys.readouterr().out
+    assert "6 pictures, 0 with faults; 5 other files not checked" in capsys.readouterr().out
 
 
 def test_links_in_a_circle_end_and_broken_links_are_named(archive):
@@ -261,8 +261,8 @@ def test_what_is_found_is_moved_aside_and_nothing_overwritten(archive, tmp_path,
 
 
 @pytest.mark.parametrize("location, options, message", [
-    ("nowhere", [], "is no folder"), ("", [], "holds no pictures"),
-    ("archive", ["--move_aside", "{root}/aside"], "lies in the archive itself"),
+    ("nowhere", [], "is not a folder"), ("", [], "holds no pictures"),
+    ("archive", ["--move_aside", "{root}/aside"], "is inside the archive"),
     ("archive", ["--workers", "0"], "out of range")])
 def test_wrong_input_is_named(tmp_path, capsys, location, options, message):
     save(tmp_path / "data" / "archive" / "place" / "day" / "0.jpg", encoded(clouds(0)))
