@@ -352,7 +352,7 @@ def read_place(folder: Path, mask: Path, size: int, scale_down: int, cache: Path
     last = len(place.names) - 1
     some = [place.path(frame) for frame in sorted({0, last // 2, last}) if last >= 0]
     if any(map(is_turned, some)):
-        raise UserError(f"the frames in {folder} are turned by their EXIF, which is not read for archives: rotate their "
+        raise UserError(f"the frames in {folder} are turned by their EXIF, which is not read for archives: turn their "
                         "pixels.")
     shapes = list(filter(None, map(picture_shape, some)))
     if shapes and sky.shape not in shapes:

@@ -17,7 +17,7 @@ SIZE = (120, 160)
 
 
 def clouds(seed, size=SIZE, brightness=1.0):
-    """A sky of its own for each seed, with the noise of a camera, uint8 [*size, 3]."""
+    """A different sky for each seed, with camera noise, uint8 [*size, 3]."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size[0], :size[1]]
     waves = np.sin(y / rng.uniform(5, 9) + rng.uniform(0, 6)) * np.sin(x / rng.uniform(5, 9))
@@ -82,12 +82,12 @@ def test_a_picture_cut_anywhere_is_found(tmp_path, options):
 @pytest.mark.parametrize("cut", [1, 2])
 def test_a_jpeg_without_its_end_marker_is_found(tmp_path, cut):
     file = tmp_path / "frame.jpg"
-    for seed in range(70):  # one in twenty-five decodes without complaint
+    for seed in range(70):  # one in twenty-five decodes without an error
         file.write_bytes(encoded(clouds(seed))[:-cut])
         assert examine(file)[2] == "truncated"
 
 
-def test_bytes_after_the_end_and_an_embedded_thumbnail_do_no_harm(tmp_path):
+def test_bytes_after_the_end_and_an_embedded_thumbnail_are_no_fault(tmp_path):
     exif = b"Exif\0\0" + encoded(clouds(1, (16, 16)))
     for content in (encoded(clouds(0)) + bytes(100) + b"made by a webcam", encoded(clouds(0), exif=exif)):
         (tmp_path / "frame.jpg").write_bytes(content)
@@ -190,7 +190,7 @@ def test_photographs_of_many_sizes_pass_and_other_files_are_counted(tmp_path, ca
     assert "6 pictures, 0 with faults; 5 other files not checked" in capsys.readouterr().out
 
 
-def test_links_in_a_circle_end_and_broken_links_are_named(archive):
+def test_circular_links_end_and_broken_links_are_printed(archive):
     (archive / "harbour" / "again").symlink_to(archive)
     (archive / "tower" / "self").symlink_to("self")
     (archive / "tower" / "2021-03-01" / "9999.jpg").symlink_to("nowhere")
@@ -203,7 +203,7 @@ def test_links_in_a_circle_end_and_broken_links_are_named(archive):
 
 @contextmanager
 def ordinary_user():
-    """Root may read everything, so it becomes another user for a while."""
+    """Root may read everything, so the process becomes another user for a while."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -213,7 +213,7 @@ def ordinary_user():
         os.seteuid(user)
 
 
-def test_what_may_not_be_read_is_named_and_the_rest_checked():
+def test_unreadable_files_are_printed_and_the_others_checked():
     # Not in pytest's folder, which is closed to other users.
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "archive"
@@ -235,7 +235,7 @@ def test_what_may_not_be_read_is_named_and_the_rest_checked():
     assert report["pictures"] == 3
 
 
-def test_what_is_found_is_moved_aside_and_nothing_overwritten(archive, tmp_path, capsys):
+def test_faulty_files_are_moved_aside_and_nothing_is_overwritten(archive, tmp_path, capsys):
     aside = tmp_path / "aside"
     broken = {f"harbour/2021-03-01/0{hour}00.jpg": f"broken {hour}".encode() for hour in range(3)}
     for name, content in broken.items():

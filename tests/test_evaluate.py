@@ -39,7 +39,7 @@ def test_every_kind_of_mask_hides_its_share():
     assert shares == {"half": 0.5, "known corner": 0.75, "hidden corner": 0.25, "hole": 0.25, "everything": 1}
 
 
-def test_of_crops_of_the_same_photograph_all_or_none_are_chosen():
+def test_all_crops_of_a_photograph_are_chosen_or_none():
     photographs = np.array([7, 3, 7, 9, 3, 1, 9, 7])
     assert every_second(photographs).tolist() == [True, False, True, True, False, False, True, True]
     assert every_second(np.arange(5)).tolist() == [True, False, True, False, True]
@@ -116,10 +116,10 @@ def test_window_numbers_are_the_windows_in_which_outpainting_decides(size, step)
     decided = window_numbers(size // 8, first // 8, end // 8, 16, round(16 * step), "full")
     found, expected = (seam_lines(labels, outer, (8, 16))[0] for labels in (np.kron(decided, np.ones((8, 8))), result))
     assert all(map(np.array_equal, found, expected))
-    assert found[0].any() == (size > 128), "a canvas no larger than a window has no other"
+    assert found[0].any() == (size > 128), "a canvas not larger than a window has one window only"
 
 
-def test_joint_decoding_has_borders_wherever_a_window_ends():
+def test_joint_decoding_has_borders_at_every_end_of_a_window():
     numbers = window_numbers(28, 7, 21, 16, 8, "joint")
     for turned in (numbers, numbers.T):
         differ = turned[1:] != turned[:-1]
@@ -154,7 +154,7 @@ def test_the_evaluation_sees_colours_and_borders_of_windows():
         assert seams[f"precision{size}"] < 1
 
 
-def test_statistics_are_of_what_was_hidden(skies):
+def test_statistics_use_the_hidden_part_only(skies):
     pictures = skies(6, 128)
     hidden = np.ones((128, 128), bool)
     hidden[32:96, 32:96] = False

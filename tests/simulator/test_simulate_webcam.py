@@ -102,18 +102,18 @@ def test_clouds_move_and_the_landscape_does_not(cameras, name):
         land[top:top + high, left:left + wide] = False
 
     def alike(region):
-        """Correlation between pictures that follow each other: changes of light count for nothing."""
+        """Correlation between consecutive pictures, which ignores changes of light."""
         return np.mean([np.corrcoef(first[region], last[region])[0, 1]
                         for first, last in zip(frames, frames[1:], strict=False)])
 
-    rows = np.arange(HEIGHT)[:, None] < HEIGHT / 3  # high up the sky is not paler from row to row
+    rows = np.arange(HEIGHT)[:, None] < HEIGHT / 3  # the upper sky has no vertical gradient
     assert alike(land) > 0.97
     assert alike(sky & rows) < 0.8
 
 
 @pytest.mark.parametrize("name", ["sim_hills", "sim_coast", "sim_alps"])
 def test_only_sky_is_where_the_mask_is_white(cameras, name, monkeypatch):
-    """Paint landscape and overlays pure red: no red gets into a pixel of the mask's sky, and all else is red."""
+    """With landscape and overlays painted pure red, the sky of the mask has no red, and everything else is red."""
     camera = Webcam(name, FIRST_DAY, HEIGHT, WIDTH, SEED)
     blue, red = np.float32([0, 0, 1]), np.float32([1, 0, 0])
     light = np.zeros((HEIGHT, WIDTH, 3), np.float32) + blue
@@ -163,7 +163,7 @@ def test_twenty_places_are_distinct_and_each_has_sky():
         assert 0.15 < sky.mean() < 0.85, name
 
 
-def test_a_landscape_has_what_its_scenario_names():
+def test_a_landscape_contains_the_parts_of_its_scenario():
     def covered(**scenario):
         view = draw_landscape(Scenario(0.7, hills=0, **scenario), HEIGHT, WIDTH, np.random.default_rng(0))
         for array in (view.albedo, view.cover, view.distance, view.shade, view.lights, view.water):
