@@ -275,8 +275,7 @@ def test_a_coarse_token_changes_the_prediction_where_it_is_known():
     assert change(np.full_like(coarse, model.mask_token)).max() == 0
     same = np.full_like(coarse, 3)
     embedded = np.asarray(model.coarse(model.embedding.table(), guide_tokens(same)))[0]
-    assert len(np.unique(embedded.round(4).reshape(64, -1), axis=0)) == 4, "each of the four positions has its own
-    embedding"
+    assert len(np.unique(embedded.round(4).reshape(64, -1), axis=0)) == 4, "four different embeddings"
 
 
 def test_pictures_at_half_their_size_are_means_of_four_pixels():
