@@ -1,15 +1,15 @@
-"""List the pictures of an archive that are no good: truncated, no pictures, odd sizes, black, frozen cameras.
+"""List pictures of an archive that are damaged or useless: truncated, not a picture, odd size, black, frozen camera.
 
   python check_dataset.py --dataset_location archive
   python check_dataset.py --dataset_location archive --output report.json --move_aside archive_rejected
 
-Walks <place>/<day>/*.jpg, or photographs in folders of any depth, and prints one line a file, place by place:
+Walks <place>/<day>/*.jpg, or photographs in folders of any depth, and prints one line per file, place by place:
   unreadable     the file or folder cannot be opened
-  not a picture  empty, or no known format
+  not a picture  empty, or in an unknown format
   truncated      the end of the picture is missing
-  odd size       not as large as more than half of the pictures of its place
+  odd size       more than half of the pictures of its place have another size
   black          no pixel is brighter than 16 of 255
-  duplicate      shows the same as the picture before it: the camera is frozen
+  duplicate      same content as the picture before it: the camera is frozen
 
 Nothing is ever deleted. The exit status is 0 if nothing was found, 1 if something was, 2 for wrong input.
 """
@@ -42,12 +42,13 @@ from utilities import UserError, command_parser, number, output_file, replacing,
 
 FAULTS = ("unreadable", "not a picture", "truncated", "odd size", "black", "duplicate")
 CHUNK = 32  # pictures that a worker takes at a time
-SAMPLE = 256  # pictures of a place whose size is looked at to know that of the place
+SAMPLE = 256  # pictures of a place that determine its most common size
 SMALLER = 8
-MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # of a JPEG, but for those within a scan
+MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # JPEG markers, except those within a scan
 BLACK = 16
 # Neighbouring frames of a real camera differ by more than one level in at least 12 % of the pixels at 1 / 8 scale, at
-# night too: it is noise. A frozen one differs where the clock is. Strong compression removes noise from dark frames.
+# night too, because of noise. Frames of a frozen one differ in the clock only. Strong compression removes the noise of
+# dark frames.
 DUPLICATE_LEVELS, DUPLICATE_SHARE = 1, 0.01
 
 
@@ -56,23 +57,23 @@ DUPLICATE_LEVELS, DUPLICATE_SHARE = 1, 0.01
 
 
 def looks_truncated(content: bytes) -> bool:
-    """Whether a JPEG's bytes have no end marker after its scans, as when only the end marker is cut off.
+    """True if the bytes of a JPEG have no end marker after its scans, for example if only the end marker is cut off.
 
-    What follows the end marker, such as the video of a moving photograph, is not looked at.
+    Bytes after the end marker, such as the video of a moving photograph, are ignored.
     """
     position = 2
     while found := MARKER.search(content, position):
         position = found.end()
         if found[1] == b"\xd9":
             return False
-        position += int.from_bytes(content[position:position + 2])  # what belongs to the marker
+        position += int.from_bytes(content[position:position + 2])  # content of the marker
     return content.startswith(b"\xff\xd8")
 
 
 def examine(path: Path) -> tuple[NDArray[np.uint8] | None, tuple[int, int] | None, str | None, str]:
     """Read one picture: (grey uint8 [h, w] or None, (height, width) or None, fault or None, detail).
 
-    A JPEG is decoded at 1 / 8 of its size, which is several times faster and misses an end as well.
+    A JPEG is decoded at 1 / 8 of its size, which is several times faster and detects a missing end too.
     """
     try:
         content = path.read_bytes()
@@ -86,7 +87,7 @@ def examine(path: Path) -> tuple[NDArray[np.uint8] | None, tuple[int, int] | Non
                 return None, shape, "unreadable", lack
             try:
                 small = np.asarray(in_eight_bits(image).convert("L"))
-            except Exception as error:  # decoders raise everything
+            except Exception as error:  # decoders raise exceptions of many types
                 return None, shape, "truncated", why(error)
     except Exception:
         begins = content.startswith(b"\xff\xd8\xff")
@@ -97,7 +98,7 @@ def examine(path: Path) -> tuple[NDArray[np.uint8] | None, tuple[int, int] | Non
 
 
 def is_duplicate(small: NDArray[np.uint8], before: NDArray[np.uint8] | None) -> bool:
-    """Whether two grey pictures, uint8 [H, W] each, show the same but for a clock; dark ones must be identical."""
+    """True if two grey pictures, uint8 [H, W], are equal except for a clock; dark ones must be identical."""
     if before is None or small.shape != before.shape:
         return False
     if small.mean() < 255 * DARK_MEAN:
@@ -111,7 +112,7 @@ def is_duplicate(small: NDArray[np.uint8], before: NDArray[np.uint8] | None) -> 
 
 
 def survey(root: Path) -> tuple[int, dict[str, tuple[int, int] | None]]:
-    """A first look: the number of pictures, and the usual shape of each place, {place: (height, width) or None}."""
+    """The number of pictures, and the most common shape of each place, {place: (height, width) or None}."""
     counts: Counter[str] = Counter()
     samples: dict[str, list[Path]] = {}
     rng = random.Random(0)
@@ -122,11 +123,11 @@ def survey(root: Path) -> tuple[int, dict[str, tuple[int, int] | None]]:
             if len(sample) < SAMPLE:
                 sample.append(picture)
             elif (position := rng.randrange(counts[folder.place])) < SAMPLE:
-                sample[position] = picture  # so each picture of the place is as likely to be in the sample
-    return counts.total(), {place: usual_shape(sample) for place, sample in samples.items()}
+                sample[position] = picture  # every picture of the place has the same probability to be in the sample
+    return counts.total(), {place: most_common_shape(sample) for place, sample in samples.items()}
 
 
-def usual_shape(pictures: Sequence[Path]) -> tuple[int, int] | None:
+def most_common_shape(pictures: Sequence[Path]) -> tuple[int, int] | None:
     """Height and width that more than half of the readable pictures have, or None."""
     shapes = Counter(filter(None, map(picture_shape, pictures)))
     shape, count = shapes.most_common(1)[0] if shapes else (None, 0)
@@ -139,7 +140,7 @@ def usual_shape(pictures: Sequence[Path]) -> tuple[int, int] | None:
 
 @dataclass
 class Finding:
-    """A file or folder that is no good: which of FAULTS it has, and what there is to say about them."""
+    """A damaged or useless file or folder: its FAULTS, and details about them."""
 
     path: Path
     faults: list[str]
@@ -148,7 +149,7 @@ class Finding:
 
 @dataclass
 class Result:
-    """What came of some pictures of a place."""
+    """Findings in some pictures of a place."""
 
     place: str
     pictures: int
@@ -156,16 +157,17 @@ class Result:
     findings: list[Finding]
 
 
-def check_pictures(place: str, pictures: Sequence[Path], before: Path | None, usual: tuple[int, int] | None) -> Result:
-    """Result for pictures in their order. before: path of the picture before the first; usual: shape of the place."""
+def check_pictures(place: str, pictures: Sequence[Path], before: Path | None,
+                   common: tuple[int, int] | None) -> Result:
+    """Result for pictures in order. before: path of the picture before the first; common: shape of the place."""
     findings = []
     last = examine(before)[0] if before else None
     for path in pictures:
         small, shape, fault, detail = examine(path)
         faults, details = [fault] if fault else [], [detail] if detail else []
-        if usual and shape and shape != usual:
+        if common and shape and shape != common:
             faults.append("odd size")
-            details.append(f"{shape[1]}x{shape[0]}, not {usual[1]}x{usual[0]}")
+            details.append(f"{shape[1]}x{shape[0]}, not {common[1]}x{common[0]}")
         if small is not None and small.max() <= BLACK:
             faults.append("black")
         elif small is not None and is_duplicate(small, last):
@@ -176,8 +178,8 @@ def check_pictures(place: str, pictures: Sequence[Path], before: Path | None, us
     return Result(place, len(pictures), 0, findings)
 
 
-def tasks(root: Path, usual: dict[str, tuple[int, int] | None]) -> Iterator[tuple]:
-    """Yield what there is to do, place by place in the order of the walk: functions with their arguments."""
+def tasks(root: Path, shapes: dict[str, tuple[int, int] | None]) -> Iterator[tuple]:
+    """Yield the tasks, place by place in the order of the walk: functions with their arguments."""
     before, place = None, None
     for folder in walk(root):
         if folder.place != place:
@@ -186,15 +188,15 @@ def tasks(root: Path, usual: dict[str, tuple[int, int] | None]) -> Iterator[tupl
         yield Result, place, 0, folder.left_out.total(), unreadable
         for start in range(0, len(folder.pictures), CHUNK):
             pictures = folder.pictures[start:start + CHUNK]
-            yield check_pictures, place, pictures, before, usual.get(place)
+            yield check_pictures, place, pictures, before, shapes.get(place)
             before = pictures[-1]
 
 
-def check(root: Path, usual: dict[str, tuple[int, int] | None], workers: int) -> Iterator[Result]:
-    """Yield a Result for every folder and for its pictures, place by place. usual: {place: (height, width) or None}."""
+def check(root: Path, shapes: dict[str, tuple[int, int] | None], workers: int) -> Iterator[Result]:
+    """Yield Results for every folder and its pictures, place by place. shapes: {place: (height, width) or None}."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future] = deque()
-        for task in tasks(root, usual):
+        for task in tasks(root, shapes):
             waiting.append(pool.submit(*task))
             if len(waiting) == 4 * workers:
                 yield waiting.popleft().result()
@@ -207,7 +209,7 @@ def check(root: Path, usual: dict[str, tuple[int, int] | None], workers: int) ->
 
 
 class Report:
-    """Prints what was found and writes it as JSON, place by place, so that memory does not grow with the archive."""
+    """Prints findings and writes them as JSON, place by place, so that memory does not grow with the archive."""
 
     def __init__(self, root: Path, output: TextIO) -> None:
         self.root, self.output = root, output
@@ -235,26 +237,26 @@ class Report:
         self.pictures += pictures
 
     def finish(self) -> None:
-        """Report the sums."""
+        """Report the totals."""
         self.output.write(f'\n],\n"places": {json.dumps(self.places)},\n"pictures": {self.pictures}, '
                           f'"other_files": {self.others}}}\n')
-        print(f"{self.pictures:,} pictures, {self.findings:,} no good; {self.others:,} other files were not looked at")
+        print(f"{self.pictures:,} pictures, {self.findings:,} with faults; {self.others:,} other files not checked")
 
 
 def printable(text: str) -> str:
-    """Text with what is no UTF-8 in a file name replaced."""
+    """Text with invalid UTF-8 of file names replaced."""
     return os.fsencode(text).decode(errors="replace")
 
 
 def move_aside(path: Path, root: Path, folder: Path) -> None:
-    """Move a file to the same place below another folder, unless there is one already. Says so when it cannot."""
+    """Move a file to the same place below another folder, unless that exists. Prints a line if it cannot."""
     target = folder / path.relative_to(root)
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, "that exists already")
-        shutil.move(path, part)  # to another disk it is copied, which can be interrupted
+        shutil.move(path, part)  # a move to another disk is a copy, which can be interrupted
         part.rename(target)
     except OSError as error:
         tqdm.write(printable(f"{path} was not moved to {target} ({error.strerror})"), file=sys.stderr)
@@ -268,30 +270,30 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--dataset_location", metavar="FOLDER",
                         help=f"archive or folder of photographs (default: ${LOCATION_VARIABLE})")
-    parser.add_argument("--output", type=output_file, metavar="FILE.json", help="write what was found as JSON")
+    parser.add_argument("--output", type=output_file, metavar="FILE.json", help="write the findings as JSON")
     parser.add_argument("--move_aside", type=Path, metavar="FOLDER",
-                        help="move the files that were found here, keeping their place and day")
+                        help="move faulty files to this folder, with their place and day")
     parser.add_argument("--workers", type=number(int, 1, 256), default=os.cpu_count() or 1, metavar="N",
-                        help="pictures examined at a time")
+                        help="pictures examined in parallel")
     return parser
 
 
 def dataset_folder(args: argparse.Namespace) -> Path:
-    """The folder to check. Raises UserError when there is none, or what is moved aside would lie in it."""
+    """The folder to check. Raises UserError when it is missing, or when it contains --move_aside."""
     name = args.dataset_location or os.environ.get(LOCATION_VARIABLE)
     if not name:
         raise UserError(f"Name the archive with --dataset_location, or set ${LOCATION_VARIABLE}.")
     root = Path(name)
     if not root.is_dir():
-        raise UserError(f"{root} is no folder: --dataset_location takes an archive or a folder of photographs.")
+        raise UserError(f"{root} is not a folder: --dataset_location takes an archive or a folder of photographs.")
     if args.move_aside and args.move_aside.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"--move_aside {args.move_aside} lies in the archive itself: name a folder outside {root}.")
+        raise UserError(f"--move_aside {args.move_aside} is inside the archive: name a folder outside {root}.")
     return root
 
 
 @contextmanager
 def json_file(path: Path | None) -> Iterator[TextIO]:
-    """Yield a file to write to that takes its name when the block succeeds; nowhere when path is None."""
+    """Yield a file to write, which gets its name when the block succeeds; for path None, nothing is kept."""
     if path is None:
         with open(os.devnull, "w") as nowhere:
             yield nowhere
@@ -303,17 +305,17 @@ def json_file(path: Path | None) -> Iterator[TextIO]:
 def main(args: argparse.Namespace) -> None:
     root = dataset_folder(args)
     aside = writable_folder(args.move_aside) if args.move_aside else None
-    total, usual = survey(root)
+    total, shapes = survey(root)
     with json_file(args.output) as output, tqdm(total=total, unit=" pictures", disable=None, leave=False) as bar:
         report = Report(root, output)
-        for place, results in groupby(check(root, usual, args.workers), lambda result: result.place):
+        for place, results in groupby(check(root, shapes, args.workers), lambda result: result.place):
             pictures, others, findings = 0, 0, []
             for result in results:
                 pictures, others = pictures + result.pictures, others + result.others
                 findings += result.findings
                 bar.update(result.pictures)
             report.add(place, pictures, others, findings)
-            # Not before the whole place was looked at: a frame is compared with the one before it.
+            # After the whole place is checked, because each frame is compared with the one before.
             for finding in findings:
                 if aside and not finding.path.is_dir():
                     move_aside(finding.path, root, aside)

@@ -1,10 +1,10 @@
-"""Lay the results of outpainting.py side by side: each source at its scale, then its attempts.
+"""Show the results of outpainting.py side by side: each source at its scale, then its attempts.
 
   python contact_sheet.py
   python contact_sheet.py --results outpaint_results --height 320 --output sheet.jpg
   python contact_sheet.py --results thesis_results my_results
 
-Of several folders, the results of the same picture stand in one row, in the order of the folders.
+With several folders, the results of one picture are in one row, in the order of the folders.
 """
 import argparse
 from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ def fit_height(picture: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
 
 def sheet(rows: Iterable[tuple[NDArray[np.uint8], list[NDArray[np.uint8]], float]], height: int,
           gap: int = 6) -> NDArray[np.uint8]:
-    """Rows (source, results) as one uint8 picture; sources are drawn as large as they are inside their results."""
+    """Rows (source, results) as one uint8 picture; sources have the same size as inside their results."""
     lines = []
     for source, results, share in rows:
         small = fit_height(source, max(1, round(height * share)))
@@ -44,7 +44,7 @@ def sheet(rows: Iterable[tuple[NDArray[np.uint8], list[NDArray[np.uint8]], float
 
 
 def read_results(folders: Iterable[Path]) -> Iterator[tuple[NDArray[np.uint8], list[NDArray[np.uint8]], float]]:
-    """Yield (source, results, share of the first result's height that the source has) for every picture of folders."""
+    """Yield (source, results, height of the source / height of the first result) for every picture of folders."""
     reports: dict[str, list[tuple[Path, int]]] = {}
     for folder in folders:
         paths = sorted(folder.glob("*_[0-9]*.json"))
@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help="folders that outpainting.py wrote (default: outpaint_results)")
     parser.add_argument("--height", type=number(int, 16, 4096), default=256, metavar="PX", help="height of a row")
     parser.add_argument("--output", type=sheet_file, default=Path("contact_sheet.jpg"), metavar="FILE",
-                        help="what to write, .jpg or .png")
+                        help="file to write, .jpg or .png")
     return parser
 
 

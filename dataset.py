@@ -1,17 +1,17 @@
 """Sky crops for training, from a webcam archive, a folder of photographs, or a pack.
 
-Run as a command, it counts the pictures, shows example crops, and writes a pack: ready crops that every training
-script reads with --pack, on machines without TensorFlow as well. OUT.npy holds raw crops, of any number, since they
-stay on disk; OUT.zip holds JPEGs, easy to carry, and training scripts decode them all into memory.
+As a command, it counts the pictures, saves example crops, and writes a pack: crops that every training script reads
+with --pack, also on machines without TensorFlow. OUT.npy contains raw crops that are read from disk, any number of
+them; OUT.zip contains JPEGs in a smaller file, and training scripts decode all of them into memory.
 
   python dataset.py --dataset_location /data/webcams --scale_down 4
   python dataset.py --dataset_location photographs --crop 224 --zoom_out 1.8 --pack skies.zip
   python dataset.py --dataset_location photographs --exclude 'web_*' --crop 640 --crops_per_picture 6 --pack big.npy
 
 A webcam archive holds frames as <place>/<day>/*.jpg. Places with a mask masks/<place>_mask.png (white = sky, black =
-not sky) are used, and only crops that lie in the sky. Any other folder is read as photographs, with its sub-folders
-as labels. Dark crops, nine in ten crops of one colour, and photographs that show landscape are left out. Whole days of
-an archive, or whole photographs, are held back for development.
+not sky) are used; crops lie inside the sky. Any other folder is read as photographs, with its sub-folders as labels.
+Dark crops, nine in ten crops of one colour, and photographs with landscape are omitted. Whole days of an archive, or
+whole photographs, are held back for development.
 """
 import argparse
 import math
@@ -47,12 +47,12 @@ from utilities import (
 
 LOCATION_VARIABLE = "IMAGE_OUTPAINTING_DATASET_LOCATION"
 DARK_MEAN = 0.2  # of values in [0, 1]: night
-MONOCHROME_DEVIATION = 0.05  # mean absolute deviation from the mean colour: clear or overcast all over
+MONOCHROME_DEVIATION = 0.05  # mean absolute deviation from the mean colour: sky without structure
 LANDSCAPE_DARK = 0.1  # of values in [0, 1], in a small part of a photograph
 MONOCHROME_KEPT = 0.1  # share of the monochrome crops that is kept
 DEV_SEED = 0  # the development crops are the same whatever the seed of the run
-COMPARED = 64  # crops of a pack whose values tell whether it is the same
-SHUFFLED_CROPS = 256  # of the crops of one picture, which are drawn together, hardly two then share a batch
+COMPARED = 64  # crops of a pack whose values identify it
+SHUFFLED_CROPS = 256  # crops of one picture are made together; with this buffer they rarely share a batch
 EXAMPLES, EXAMPLE_COLUMNS, EXAMPLE_SIZE = 64, 8, 128
 PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "least_zoom",
                 "exclude", "dev_share", "seed")
@@ -61,18 +61,18 @@ PER_CROP = "_labels", "_classes", "_skies"  # of a pack's description
 
 
 def add_data_options(parser: argparse.ArgumentParser, scale_down: int, pack: bool = True) -> None:
-    """Add the options that say where crops come from. pack=False leaves out --pack, the pack to read."""
+    """Add the options for the source of crops. pack=False omits --pack, the pack to read."""
     group = parser.add_argument_group("data")
     group.add_argument("--dataset_location", metavar="FOLDER",
                        help=f"webcam archive or folder of photographs (default: ${LOCATION_VARIABLE})")
     if pack:
-        group.add_argument("--pack", metavar="FILE", help="pack of crops to read instead, written by dataset.py")
+        group.add_argument("--pack", metavar="FILE", help="pack of crops to read instead, from dataset.py")
     group.add_argument("--masks", default=ROOT / "masks", type=Path, metavar="FOLDER",
                        help="masks of an archive, <place>_mask.png, white = sky")
     group.add_argument("--scale_down", type=int, choices=[1, 2, 4, 8], default=scale_down,
                        help="frames of an archive are downscaled by this")
     group.add_argument("--zoom_out", type=number(float, 1), default=1.0, metavar="TIMES",
-                       help="photographs and packs: a crop shows 1 to TIMES its side, at random, where that fits")
+                       help="photographs and packs: random zoom, a crop shows 1 to TIMES its side if that fits")
     group.add_argument("--least_zoom", type=number(float, 1), default=1.0, metavar="TIMES",
                        help="photographs: a crop shows at least TIMES its side, as far as that fits; "
                             "at half their size photographs have no traces of JPEG")
@@ -83,23 +83,23 @@ def add_data_options(parser: argparse.ArgumentParser, scale_down: int, pack: boo
 
 @dataclass
 class Crops:
-    """Training crops without end, and the development crops."""
+    """Endless training crops, and the development crops."""
 
     size: int
-    dev: NDArray[np.uint8]  # [M, size, size, 3] of pictures that never train; M is 0 if there is but one picture or day
-    description: dict[str, Any]  # for config.json; description["dropped"] counts on while crops are drawn
-    class_names: list[str]  # kinds of sky that are told apart
-    stream: Callable[[Seed, int], CropStream]  # of a seed, from image `start` on
+    dev: NDArray[np.uint8]  # [M, size, size, 3] of pictures that are never trained on; M is 0 with one picture or day
+    description: dict[str, Any]  # for config.json; description["dropped"] is updated while crops are read
+    class_names: list[str]  # kinds of sky
+    stream: Callable[[Seed, int], CropStream]  # (seed, start): crops from image `start` on
 
     def batches(self, batch_size: int, seed: Seed, start: int = 0) -> Iterator[NDArray[np.uint8]]:
-        """The crops of labelled_batches alone."""
+        """The crops of labelled_batches without classes."""
         return (crops for crops, _ in self.labelled_batches(batch_size, seed, start))
 
     def labelled_batches(self, batch_size: int, seed: Seed,
                          start: int = 0) -> Iterator[tuple[NDArray[np.uint8], np.ndarray]]:
-        """Yield (uint8 [batch_size, size, size, 3], classes int [batch_size]) without end, mirrored at random.
+        """Yield (uint8 [batch_size, size, size, 3], classes int [batch_size]) endlessly, mirrored at random.
 
-        start: images already seen. A pack goes on exactly where it stopped; the others go on in a new random order.
+        start: images already seen. A pack continues exactly where it stopped, other sources in a new random order.
         """
         crops = self.stream(seed, start)
         rng = np.random.Generator(np.random.PCG64(own_seed(seed, "mirrored")).advance(start))
@@ -134,7 +134,7 @@ def refuse_both(args: argparse.Namespace, first: str, second: str) -> None:
 
 
 def location_of(args: argparse.Namespace) -> str:
-    """The folder that --dataset_location or the environment names. Raises UserError when neither does."""
+    """The folder from --dataset_location or the environment. Raises UserError without either."""
     location = args.dataset_location or os.environ.get(LOCATION_VARIABLE)
     if not location:
         raise UserError(f"Give --dataset_location or set {LOCATION_VARIABLE}: a webcam archive or photographs.")
@@ -158,22 +158,22 @@ def open_source(args: argparse.Namespace, size: int, cache: Path) -> Photographs
 
 
 def training(source: Photographs | Archive) -> NDArray[np.integer]:
-    """Numbers of the pictures that train, int [N]."""
+    """Numbers of the training pictures, int [N]."""
     return np.flatnonzero(~source.held_back)
 
 
 def development(source: Photographs | Archive) -> NDArray[np.integer]:
-    """Numbers of the pictures that are held back, int [N], in a fixed random order."""
+    """Numbers of the held-back pictures, int [N], in a fixed random order."""
     return np.random.default_rng(DEV_SEED).permutation(np.flatnonzero(source.held_back))
 
 
 def repeated(numbers: NDArray[np.integer], at_least: int) -> NDArray[np.integer]:
-    """The numbers, repeated as a whole until there are at_least as many; none stay none."""
+    """The numbers, repeated as a whole until there are at least at_least; an empty array stays empty."""
     return np.tile(numbers, -(-at_least // max(1, len(numbers))))
 
 
 def fault(crop: NDArray[np.uint8]) -> str | None:
-    """What is wrong with uint8 [S, S, 3]: "dark", "monochrome" or None."""
+    """The fault of uint8 [S, S, 3]: "dark", "monochrome" or None."""
     colour = crop.mean((0, 1), dtype=np.float32)
     if colour.mean() < DARK_MEAN * 255:
         return "dark"
@@ -181,9 +181,9 @@ def fault(crop: NDArray[np.uint8]) -> str | None:
 
 
 def looks_like_landscape(crop: NDArray[np.uint8]) -> bool:
-    """True if a twelfth of uint8 [S, S, 3] is darker than skies by day are, or green: trees, grass, silhouettes.
+    """True if a twelfth of uint8 [S, S, 3] is darker than a daylight sky, or green: trees, grass, silhouettes.
 
-    Photographs have no masks. Water, sand and snow are not noticed.
+    For photographs, which have no masks. Water, sand and snow are not detected.
     """
     red, green, blue = np.moveaxis(cv2.resize(crop, (12, 12), interpolation=cv2.INTER_AREA).astype(np.float32), 2, 0)
     black = red + green + blue < 3 * LANDSCAPE_DARK * 255
@@ -192,9 +192,9 @@ def looks_like_landscape(crop: NDArray[np.uint8]) -> bool:
 
 def passing(source: Photographs | Archive, numbers: NDArray[np.integer], per_picture: int,
             seed: Seed) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield (number, crop) for the crops of these pictures that are worth training on; counts the others.
+    """Yield (number, crop) for the crops of these pictures that are good for training; counts the others.
 
-    seed: of own_seed.
+    seed: see own_seed.
     """
     rng = np.random.default_rng(own_seed(seed, "kept"))
     for picture, crops in source.read(numbers, per_picture, seed):
@@ -209,7 +209,7 @@ def passing(source: Photographs | Archive, numbers: NDArray[np.integer], per_pic
 
 
 def source_stream(source: Photographs | Archive, seed: Seed, start: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Endless crops of the training pictures with their classes: every epoch visits each picture once, in its own
+    """Endless crops of the training pictures with their classes. Every epoch visits each picture once, in a new
     order."""
     crops = epochs(source, seed, start)
     if source.per_picture == 1:
@@ -218,7 +218,7 @@ def source_stream(source: Photographs | Archive, seed: Seed, start: int) -> Iter
 
 
 def epochs(source: Photographs | Archive, seed: Seed, start: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """What source_stream gives, the crops of one picture side by side."""
+    """The crops of source_stream before shuffling: crops of one picture follow each other."""
     numbers = training(source)
     for epoch in count():
         key = own_seed(seed, "epoch", start, epoch)
@@ -247,14 +247,14 @@ def shuffled(items: Iterator, length: int, rng: np.random.Generator) -> Iterator
 
 
 def describe(source: Photographs | Archive) -> dict[str, Any]:
-    """What the crops are made of, ready for JSON."""
+    """Description of the source of the crops, for JSON."""
     return {"kind": source.kind, "name": source.name, "fingerprint": source.fingerprint(),
             "pictures": len(source.label_of), "training": counts(source, training(source)),
             "development": counts(source, development(source)), "dropped": source.dropped}
 
 
 def counts(source: Photographs | Archive, numbers: NDArray[np.integer]) -> dict[str, int]:
-    """How many of these pictures each label has, without the labels that have none."""
+    """Number of these pictures for each label that has any."""
     totals = np.bincount(source.label_of[numbers], minlength=len(source.label_names))
     return {str(name): int(total) for name, total in zip(source.label_names, totals, strict=True) if total}
 
@@ -296,11 +296,11 @@ def pack_crops(path: Path, size: int, zoom_out: float, dev_count: int) -> Crops:
 
 def write_pack(path: Path, source: Photographs | Archive, options: dict[str, Any], per_picture: int = 1,
                limit: int | None = None, seed: Seed = 0) -> dict[str, Any]:
-    """Write the crops of a source as a pack; limit: at most so many training crops. Returns the pack's description.
+    """Write the crops of a source as a pack; limit: highest number of training crops. Returns the pack's description.
 
-    training_labels and development_labels say of every row which of label_names it has, training_classes and
-    development_classes which of class_names, or -1; rows of the same number in training_skies and development_skies
-    come from the same photograph, or from the same day of a place.
+    For every row, training_labels and development_labels give its index in label_names; training_classes and
+    development_classes its index in class_names, or -1. Rows with equal numbers in training_skies and
+    development_skies come from the same photograph, or from the same day of a place.
     """
     result = {**describe(source), "options": options, "label_names": list(map(str, source.label_names)),
               "class_names": source.class_names}
@@ -325,8 +325,8 @@ def in_random_order(crops: Iterator[tuple[int, NDArray[np.uint8]]], size: int, s
                     rng: np.random.Generator) -> tuple[NDArray[np.integer], Iterator[NDArray[np.uint8]]]:
     """Shuffle pairs of a picture's number and a crop; returns the numbers, int [N], and an iterator of the crops.
 
-    The crops, uint8 [size, size, 3], wait in an open file of raw bytes, because how many pass the filters, and so their
-    order, is known at the end.
+    The crops, uint8 [size, size, 3], are stored in an open file of raw bytes, because their number, and so their order,
+    is known only at the end.
     """
     begin, pictures, shape = scratch.tell(), [], (size, size, 3)
     for picture, crop in crops:
@@ -374,7 +374,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def print_counts(source: Photographs | Archive, description: dict[str, Any], noun: str) -> None:
-    """Print how much of each label or place trains and is held back, and what was dropped so far."""
+    """Print the training and held-back numbers of each label or place, and what was dropped so far."""
     train, dev = description["training"], description["development"]
     print(f"{source.kind} {source.name}, {noun}:")
     rows = [(name, train.get(name, 0), dev.get(name, 0)) for name in sorted({*train, *dev})]
@@ -396,7 +396,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_options(parser, scale_down=4, pack=False)
     group = parser.add_argument_group("crops")
     group.add_argument("--crop", type=number(int, 8), default=128, metavar="PIXELS", help="side of the crops")
-    group.add_argument("--crops_per_picture", type=number(int, 1), default=1, metavar="N", help="crops of each picture")
+    group.add_argument("--crops_per_picture", type=number(int, 1), default=1, metavar="N", help="crops per picture")
     group.add_argument("--pack", metavar="OUT", help="write a pack: OUT.npy, OUT.dev.npy and OUT.json, or OUT.zip")
     group.add_argument("--count", type=number(int, 1), metavar="N", help="most training crops in the pack, default all")
     group.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of the choice")

@@ -4,9 +4,9 @@
   python diffusion_model_upscale.py --pack octaves.npy --tokenizer_run wide --run_name wide --minutes 60
   python diffusion_model_upscale.py --pack sharp.npy --tokenizer_run thesis --preset thesis --run_name thesis
 
-Given a picture, it learns what the picture twice as large has beyond the enlargement of the given one, where that is
-right, blurred, or decoded from tokens. The preset thesis learns one jump of four times instead
-(networks/thesis_sharpen.py). The model lands in models/sharpen_<run_name>, metrics and pictures in
+It learns the octave: the difference between a picture and the enlargement of its half-size version, which may be
+correct, blurred, or decoded from tokens. The preset thesis enlarges four times in one step instead
+(networks/thesis_sharpen.py). The model is written to models/sharpen_<run_name>, metrics and pictures to
 runs/sharpen_<run_name> and wandb.
 """
 import argparse
@@ -68,12 +68,12 @@ PRESETS = {
         "weight_decay": 1e-4, "beta_2": 0.999, "ema": 0.999,
     },
 }
-CHANNELS = 12  # of an octave: three colours at each of the four pixels in whose place the half has one
-CLEAN, NOISELESS = 0.4, 0.5  # shares of the training pictures whose half is right, and whose half has no noise
-WHOLE = 0.25  # share of them of which nothing is known
-KNOWN_WEIGHT = 0.1  # of known places in the loss
-SCALE_SHARE = 0.1  # of the loss that teaches the scale
-FARTHEST = 12.0  # strengths, of an octave in training
+CHANNELS = 12  # of an octave: three colours at each of the 2x2 pixels that are one pixel of the half
+CLEAN, NOISELESS = 0.4, 0.5  # shares of the training pictures with a correct half, and with no noise added to it
+WHOLE = 0.25  # share of the training pictures with no known region
+KNOWN_WEIGHT = 0.1  # weight of known regions in the loss
+SCALE_SHARE = 0.1  # weight of the loss of the strength
+FARTHEST = 12.0  # in strengths: octaves are clipped to this in training
 STEPS = 12
 
 
@@ -82,8 +82,8 @@ STEPS = 12
 
 
 def build_network(config: dict[str, Any]) -> keras.Model:
-    """(octaves.condition, noisy octave [B, h, w, 12], rates [B, 2] of its noise and the half's) -> prediction
-    [B, h, w, 12], for h and w that are multiples of 4."""
+    """(octaves.condition, noisy octave [B, h, w, 12], noise rates [B, 2] of the octave and of the half) -> prediction
+    [B, h, w, 12]; h and w are multiples of 4."""
     condition, noisy = layers.Input((None, None, octaves.CONDITION)), layers.Input((None, None, CHANNELS))
     rates = layers.Input((2,))
     level = layers.Dense(128, activation="silu")(NoiseEmbedding(64, 0.25, 32.0)(rates))
@@ -104,8 +104,8 @@ def build_network(config: dict[str, Any]) -> keras.Model:
 
 
 def build_scale() -> keras.Model:
-    """Strengths found in the half [B, h, w, 9] -> what the logarithm of the octave's differs by from what is usual in
-    photographs, [B, h, w, 3]; 0 before training."""
+    """Strengths found in the half [B, h, w, 9] -> difference between the log-strength of the octave and its prior
+    (octaves.expected_strength), [B, h, w, 3]; 0 before training."""
     found = layers.Input((None, None, 9))
     x = layers.Conv2D(32, 3, padding="same", activation="silu")(found)
     x = layers.Conv2D(32, 3, padding="same", activation="silu")(x)
@@ -113,11 +113,12 @@ def build_scale() -> keras.Model:
 
 
 class OctaveSampler(keras.Model):
-    """Denoises an octave. Trained on (sharp uint8 [B, 2h, 2w, 3], its half as decoded from tokens float32 [B, h, w, 3]
-    in [0, 1], whether there is one bool [B]).
+    """Denoises an octave. Trained on (sharp uint8 [B, 2h, 2w, 3], decoded half float32 [B, h, w, 3] in [0, 1],
+    is_decoded bool [B]: whether a picture has a decoded half).
 
-    config: the "model" entry of a preset. "noise": highest rate of the noise that the half gets in training, in
-    strengths, told to the network (conditioning augmentation: Ho et al., Cascaded diffusion models, arXiv 2106.15282).
+    config: the "model" entry of a preset. "noise": highest noise level, in strengths, added to the half in training;
+    the level is an input of the network (conditioning augmentation: Ho et al., Cascaded diffusion models, arXiv
+    2106.15282).
     """
 
     multiple = 8  # height and width of the half must be multiples of this
@@ -140,14 +141,14 @@ class OctaveSampler(keras.Model):
     def prepare(self, half: Tensor, picture: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(octave [B, h, w, 12] where it is known, condition [B, h, w, CONDITION], strength [B, h, w, 3]).
 
-        half: [B, h, w, 3] in Y, U, V. picture: [B, 2h, 2w, 3], right where known [B, h, w, 1] is 1.
+        half: [B, h, w, 3] in Y, U, V. picture: [B, 2h, 2w, 3], valid where known [B, h, w, 1] is 1.
         """
         found, strength = self.strengths(half)
         octave = octaves.octave_of(picture, half, strength)
         return octave, octaves.condition(half, found, strength, octave, known), strength
 
     def estimate(self, condition: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
-        """Clean octave, float32 [B, h, w, 12], from what prepare gives, a noisy octave and a scalar time in [0, 1]."""
+        """Clean octave, float32 [B, h, w, 12], from the condition, a noisy octave and a scalar time in [0, 1]."""
         turned = angle(time, self.config["schedule"])
         signal, noise = ops.cos(turned), ops.sin(turned)
         # One row for all pictures: a matrix product rounds differently for other numbers of rows.
@@ -172,7 +173,7 @@ class OctaveSampler(keras.Model):
                           blurred(true, uniform(1, 1, 1)))
         half = ops.where(known > 0, true, wrong)
         found, expected = self.strengths(half)
-        # Only the likelihood of the octave teaches the scale, and only the squared error the network.
+        # The likelihood of the octave trains the scale only, the squared error the network only.
         strength = ops.stop_gradient(expected)
         likelihood = octaves.octave_of(sharp, half, expected) ** 2 + 2 * ops.log(ops.tile(expected, (1, 1, 1, 4)))
         octave = ops.clip(octaves.octave_of(sharp, half, strength), -FARTHEST, FARTHEST)
@@ -196,9 +197,9 @@ class OctaveSampler(keras.Model):
 
 
 def known_regions(uniform: Tensor, height: int, width: int) -> Tensor:
-    """What is known in training, float32 [B, height, width, 1] of 0 and 1, from uniform float [B, 6] in [0, 1).
+    """Known regions for training, float32 [B, height, width, 1] of 0 and 1, from uniform float [B, 6] in [0, 1).
 
-    Nothing, a rectangle that touches up to two borders, or all but a rectangle.
+    Nothing, a rectangle that touches up to two borders, or everything except a rectangle.
     """
     def stretch(kind: Tensor, low: Tensor, size: Tensor, length: int) -> Tensor:
         extent = 0.2 + 0.6 * size
@@ -215,7 +216,8 @@ def known_regions(uniform: Tensor, height: int, width: int) -> Tensor:
 
 
 def blurred(half: Tensor, choice: Tensor) -> Tensor:
-    """A half [B, h, w, 3] as it comes from an octave below that is right or was blurred; choice: [B, 1, 1, 1]."""
+    """The half [B, h, w, 3], correct or blurred, as the octave before may give it; choice: float [B, 1, 1, 1] in
+    [0, 1)."""
     once = octaves.blur(half)
     twice = octaves.blur(once)
     enlarged = octaves.enlarge(octaves.halve(half))
@@ -225,8 +227,8 @@ def blurred(half: Tensor, choice: Tensor) -> Tensor:
 
 def load_super_sampler(tokenizer_config: dict[str, Any], tokenizer_folder: Path, run: str | None = None,
                        folder: Path | None = None) -> tuple[OctaveSampler | SuperSampler, dict[str, Any]]:
-    """The shipped super sampler or that of a run: (OctaveSampler or SuperSampler, config). Refuses one of another
-    tokenizer."""
+    """The shipped super sampler or that of a run: (OctaveSampler or SuperSampler, config). Raises UserError if it was
+    trained with another tokenizer."""
     folder = folder or model_folder("sharpen", run)
     config = load_config(folder, "sharpen")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
@@ -245,14 +247,15 @@ def build_model(config: dict[str, Any]) -> OctaveSampler | SuperSampler:
 
 
 def make_through(tokenizer: Any) -> Callable[[NDArray[np.uint8]], Tensor]:
-    """Function uint8 [B, H, W, 3] -> float32 [B, H, W, 3] in [0, 1]: to tokens and back."""
+    """Function uint8 [B, H, W, 3] -> float32 [B, H, W, 3] in [0, 1]: encodes to tokens and decodes."""
     return compiled(tokenizer, lambda pictures: tokenizer.decode(tokenizer.encode(pictures)))
 
 
 def decoded_halves(through: Callable[[NDArray[np.uint8]], Any],
                    crops: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """(uint8 [B, s, s, 3], uint16 [B, s / 2, s / 2, 3]) of uint8 crops [B, 2s, 2s, 3]: their halves, and the halves of
-    those as decoded from the tokens of the crops. through: uint8 crops to decoded ones in [0, 1]."""
+    """Halves and decoded quarters of uint8 crops [B, 2s, 2s, 3]: (uint8 [B, s, s, 3], uint16 [B, s / 2, s / 2, 3]).
+
+    The quarters are the decoded crops at a quarter of their size. through: result of make_through."""
     quarter = np.stack([cv2.resize(each, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
                         for each in np.asarray(through(crops))])
     return at_half_size(crops), np.rint(65535 * quarter.clip(0, 1)).astype(np.uint16)
@@ -260,8 +263,9 @@ def decoded_halves(through: Callable[[NDArray[np.uint8]], Any],
 
 def extract_decoded(tokenizer: Any, crops: Crops, number_of_crops: int, seed: Seed, path: Path,
                     made_from: str) -> Sequence[np.ndarray]:
-    """decoded_halves of so many training crops. Kept in `path` (.npz) for when the run is resumed; made_from is a text
-    that says from what they are made, and those made from anything else are made anew."""
+    """decoded_halves of training crops, stored in `path` (.npz) for when the run is resumed.
+
+    made_from: text that identifies their source; arrays from another source are computed again."""
     stored = stored_arrays(path, made_from, "halves", "quarters")
     if stored:
         return stored
@@ -276,10 +280,10 @@ def extract_decoded(tokenizer: Any, crops: Crops, number_of_crops: int, seed: Se
 
 def octave_batches(crops: Crops, decoded: Sequence[np.ndarray], tile: int, share: float, batch_size: int, seed: Seed,
                    start: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool]]]:
-    """Endless batches of what OctaveSampler trains on, from image `start` on.
+    """Endless training batches of OctaveSampler, from image `start` on.
 
-    crops: dataset.Crops. decoded: what decoded_halves gives of crops as large. tile: side of the sharp pictures in
-    pixels. share: of them whose half is decoded.
+    crops: dataset.Crops. decoded: decoded_halves of crops of the same size. tile: side of the sharp pictures in pixels.
+    share: share of pictures with a decoded half.
     """
     halves, quarters = decoded
     for image, batch in zip(count(start, batch_size), crops.batches(batch_size, seed, start)):
@@ -304,9 +308,11 @@ def octave_batches(crops: Crops, decoded: Sequence[np.ndarray], tile: int, share
 
 
 def make_octave_report(model: OctaveSampler, sharp: NDArray[np.uint8], decoded: NDArray[np.floating]) -> TickReport:
-    """The function that measures an octave sampler at every tick on held-back pictures uint8 [N, 2h, 2w, 3], from their
-    halves and from those as decoded, float32 [N, h, w, 3]: how much contrast the octave has beside the true one, where
-    that is weak and on the whole, and its loss."""
+    """Function that measures an octave sampler at every tick, on held-back pictures uint8 [N, 2h, 2w, 3] with true
+    and decoded halves, float32 [N, h, w, 3].
+
+    It measures the contrast of the sampled octave relative to the true one: over all pictures, and typical_contrast,
+    the geometric mean over pictures."""
     prepare, estimate = compiled(model, model.prepare), compiled(model, model.estimate)
     true = sharp / np.float32(255)
     halves = {"": np.asarray(octaves.halve(true)), "decoded_": decoded}
@@ -339,7 +345,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--img_size", type=number(int, 64, 1024), metavar="PX",
                        help="side of the crops in pixels (default: the preset's)")
     group.add_argument("--token_crops", type=number(int, 1), default=8_000, metavar="N",
-                       help="training crops to decode from their tokens, once (not --preset thesis)")
+                       help="training crops to encode and decode once (not --preset thesis)")
     add_training_options(parser, PRESETS)
     add_logging_options(parser)
     add_machine_options(parser, workers=True)
@@ -351,7 +357,7 @@ def main(args: argparse.Namespace) -> None:
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
     thesis = settings["model"]["style"] == "thesis"
-    # Crops are shrunk to a quarter or half of their size before they become tokens.
+    # The side must stay a multiple of the token size when crops are halved, or shrunk for the thesis.
     multiple = tokenizer.config["downscale"] * (2 ** (len(settings["model"]["filters"]) - 1) if thesis else 2)
     img_size = max(1, (args.img_size or settings["img_size"]) // multiple) * multiple
     crops = load_crops(args, img_size, dev_count=32)

@@ -1,4 +1,4 @@
-"""Draw photographic-looking skies from nothing, to try things with: no photographs, no model.
+"""Draw realistic synthetic skies for tests, without photographs or a model.
 
     python draw_sky.py --output skies --count 4 --size 768x512 --seed 0
 """
@@ -13,9 +13,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", default="skies", metavar="DIR", help="folder for the pictures")
     parser.add_argument("--count", type=number(int, 1), default=4, metavar="N", help="number of pictures")
     parser.add_argument("--size", default="768x512", metavar="WxH", help="width and height in pixels")
-    parser.add_argument("--kind", choices=list(SCENES), help="kind of sky; all in turn where not given")
+    parser.add_argument("--kind", choices=list(SCENES), help="kind of sky (default: all in turn)")
     parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
-                        help="seed of the first picture; the next one's is higher by 1")
+                        help="seed of the first picture; each next picture adds 1")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Measure models on the held-back crops of a pack, beside simple baselines, as a table and as JSON.
+"""Measure models on the held-back crops of a pack and compare them with simple baselines, as a table and as JSON.
 
   python evaluate.py --pack skies.npy
   python evaluate.py --pack skies.npy --label gcd --kinds tokenizer
@@ -6,10 +6,10 @@
   python evaluate.py --pack wide.npy --kinds outpainting --img_size 384 --count 128
   python evaluate.py --pack wide.npy --kinds outpainting --img_size 256 --known half --outpainting_options '--shrink 2'
 
-The held-back crops of a pack come from pictures that no model has trained on. Outpainting needs the packages of
-requirements-evaluate.txt. What it made around the middles of one half of the photographs is compared with the other
-half. KID comes first: 0 = as photographs, and "real photographs" shows how near so few of them come to that. Marks that
-end in _half are of pictures at half their size, those with _4x of the 4x results.
+The held-back crops of a pack come from pictures that are not used for training. Outpainting needs the packages of
+requirements-evaluate.txt. The middles of half of the photographs are continued; the result is compared with the other
+half. The main metric is KID: 0 = like photographs; "real photographs" shows the best value for this number of
+pictures. Metrics that end in _half are for pictures at half their size, those with _4x for the 4x results.
 """
 import argparse
 import shlex
@@ -33,7 +33,7 @@ from decoding.windows import in_batches
 from diffusion_model_upscale import decoded_halves, load_super_sampler, make_through
 from log_and_save import model_folder, write_json
 from maskgit import MaskGIT, hidden_scores, load_maskgit
-from metrics.outpainting import GRIDS, Marks, measure_outpainting, outpainting_options
+from metrics.outpainting import GRIDS, Metrics, measure_outpainting, outpainting_options
 from metrics.perceptual import load_features
 from metrics.pictures import (
     code_statistics,
@@ -58,11 +58,11 @@ MASK_KINDS = ("half", "known corner", "hidden corner", "hole", "everything")
 
 def held_back_crops(path: str | Path, label: str, sizes: Sequence[int],
                     count: int) -> tuple[NDArray[np.uint8], list[str | None], NDArray[np.integer] | None]:
-    """The same crops every time of a pack's development crops whose label starts with `label`, of the first of the
-    sizes that fits.
+    """At most `count` development crops of a pack whose label starts with `label`: the same at every call, of the first
+    size in `sizes` that fits.
 
-    Returns: uint8 [N, size, size, 3]; the names of their classes, N strings or None; numbers of their photographs, int
-    [N], or None where the pack does not tell.
+    Returns: uint8 [N, size, size, 3]; names of their classes, N strings or None; numbers of their photographs, int [N],
+    or None if the pack does not contain them.
     """
     _, crops, info = open_pack(Path(path), training=1)
     labels = np.array(info["label_names"])[info["development_labels"]]
@@ -80,8 +80,8 @@ def held_back_crops(path: str | Path, label: str, sizes: Sequence[int],
 
 
 def every_second(photographs: NDArray[np.integer]) -> NDArray[np.bool]:
-    """True for the crops, bool [N], of every second photograph, by their numbers int [N], in the order in which they
-    come: of crops of the same photograph all or none."""
+    """True for the crops of every second photograph, in order of first appearance: photograph numbers int [N] -> bool
+    [N]. All crops of one photograph get the same value."""
     _, first, which = np.unique(photographs, return_index=True, return_inverse=True)
     return (np.argsort(np.argsort(first)) % 2 == 0)[which]
 
@@ -134,10 +134,10 @@ def measure_tokenizer(tokenizer: Tokenizer, crops: NDArray[np.uint8]) -> dict[st
 
 def measure_maskgit(maskgit: MaskGIT, tokens: NDArray[np.int32], contexts: NDArray[np.int32], guides: NDArray[np.int32],
                     classes: NDArray[np.int32], training_tokens: NDArray[np.integer], steps: int) -> dict[str, float]:
-    """Scores on the hidden tokens of int [N, h, w], which have int [N, C] around them, these guides, int [N, h, w], and
-    these classes, int [N].
+    """Scores on hidden tokens, with those of two baselines: the unigram, and the copy of the nearest known token.
 
-    Beside them the unigram and the copy of the nearest known token. Only the scores that say so use guides or classes.
+    tokens: int [N, h, w]. contexts: tokens around them, int [N, C]. guides: coarse tokens (guide_tokens), int
+    [N, h, w]. classes: int [N]. Only scores with "guided" or "labels known" in their names use guides or classes.
     """
     network = compiled(maskgit, lambda *x: maskgit(x, training=False))
     unknown, no_guides = np.full(len(tokens), -1, np.int32), no_guide(guides.shape, maskgit.mask_token)
@@ -188,8 +188,8 @@ def measure_maskgit(maskgit: MaskGIT, tokens: NDArray[np.int32], contexts: NDArr
 
 
 def measure_sharpen(sampler: Any, tokenizer: Tokenizer, crops: NDArray[np.uint8], steps: int) -> dict[str, float]:
-    """Scores of making uint8 crops [N, S, S, 3] larger from what tokens show of them: the octave above their halves, or
-    with the super sampler of the thesis four times their size; beside bicubic enlargement."""
+    """Scores of enlarging uint8 crops [N, S, S, 3] from their decoded versions: twice their size, or four times with
+    the super sampler of the thesis. The baseline is bicubic enlargement."""
     if sampler.config["style"] == "octaves":
         through = make_through(tokenizer)
         true, decoded = map(np.concatenate, zip(*(decoded_halves(through, part) for part in in_batches(crops, 8)),
@@ -209,29 +209,31 @@ def measure_sharpen(sampler: Any, tokenizer: Tokenizer, crops: NDArray[np.uint8]
                                                     sampler.config["edge_scale"])
                                    for part in tqdm(in_batches(to_bytes(half), 2), "upscaling", leave=False)])
 
-    usual, scores = octave_strengths(true), {"streaks, photographs": streaks(true).max()}
+    expected, scores = octave_strengths(true), {"streaks, photographs": streaks(true).max()}
     for name, half in halves.items():
         plain = np.stack([to_bytes(cv2.resize(each, true.shape[2:0:-1], interpolation=cv2.INTER_CUBIC))
                           for each in half])
         for kind, pictures in (("bicubic", plain), ("sampled", enlarged(half))):
             tint = block_means(pictures / np.float32(255), 16) - block_means(half, 16 * half.shape[1] // true.shape[1])
-            scores |= {f"{name}, {kind}: {mark}": float(value) for mark, value in (
+            scores |= {f"{name}, {kind}: {metric}": float(value) for metric, value in (
                 ("psnr_db", psnr(pictures, true).mean()), ("ssim", ssim(pictures, true)),
-                ("contrast", (octave_strengths(pictures) / usual)[0]), ("streaks", streaks(pictures).max()),
+                ("contrast", (octave_strengths(pictures) / expected)[0]), ("streaks", streaks(pictures).max()),
                 ("tint", 255 * np.abs(tint).mean()))}
     return scores
 
 
 def block_means(pictures: NDArray[np.floating], size: int) -> NDArray[np.floating]:
-    """Means over squares of float32 [N, H, W, 3]: [N, H / size, W / size, 3]."""
+    """Means over size x size pixels of float32 [N, H, W, 3]: [N, H / size, W / size, 3]."""
     count, height, width, channels = pictures.shape
     squares = pictures.reshape(count, height // size, size, width // size, size, channels)
     return squares.mean(axis=(2, 4))
 
 
-def judge_outpainting(args: argparse.Namespace, unit: int, features: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
-                      ) -> tuple[dict[str, Marks], dict[str, Any]]:
-    """(what measure_outpainting returns, {name: number or word}: what was compared), for tokens of so many pixels."""
+def evaluate_outpainting(args: argparse.Namespace, unit: int,
+                         features: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+                         ) -> tuple[dict[str, Metrics], dict[str, Any]]:
+    """(result of measure_outpainting, description of the compared sets {name: number or word}); unit: pixels along a
+    token."""
     own, smallest = outpainting_options(args), GRIDS[args.known] * unit
     size = args.img_size - args.img_size % smallest
     if not size:
@@ -239,32 +241,32 @@ def judge_outpainting(args: argparse.Namespace, unit: int, features: Callable[[N
     sizes = [SCALE * size] * own.generate_upsampled + [size]
     crops, _, photographs = held_back_crops(args.pack, args.label, sizes, args.count)
     if photographs is None:
-        print(f"{args.pack} does not tell which crops come from the same photograph, and so both halves may hold crops "
-              "of one, which brings them too near to each other: dataset.py writes packs that tell.", file=sys.stderr)
+        print(f"{args.pack} does not tell which crops come from the same photograph. Both halves may contain crops of "
+              "the same one, which makes the scores too good: dataset.py writes packs that tell.", file=sys.stderr)
         photographs = np.arange(len(crops))
     if own.generate_upsampled and crops.shape[1] == size:
-        print(f"The 4x results are not judged: the crops of {args.pack} have less than {SCALE * size} pixels.",
+        print(f"The 4x results are not evaluated: the crops of {args.pack} have less than {SCALE * size} pixels.",
               file=sys.stderr)
         own.generate_upsampled = False
     chosen = every_second(photographs)
     if chosen.all():
-        raise UserError(f"{args.pack}: outpainting is judged with crops of at least two photographs.")
+        raise UserError(f"{args.pack}: outpainting needs crops of at least two photographs.")
     scores = measure_outpainting(crops[chosen], crops[~chosen], own, args.known, features)
     return scores, {"continued": int(chosen.sum()), "reference": int((~chosen).sum()), "pixels": crops.shape[1],
                     "known": args.known}
 
 
 def print_scores(scores: dict[str, Any]) -> None:
-    """Print {name: value}, or {method: {mark: value or (value, low, high)}} as one table for each mark."""
+    """Print {name: value}, or {method: {metric: value or (value, low, high)}} as one table for each metric."""
     if not isinstance(next(iter(scores.values())), dict):
         for name, value in scores.items():
             print(f"  {name:<34} {value:9.4f}")
         return
-    for mark in {mark: None for marks in scores.values() for mark in marks}:
-        print(f"  {mark}")
-        for method, marks in scores.items():
-            if mark in marks:
-                value, *interval = np.atleast_1d(marks[mark])
+    for metric in {metric: None for metrics in scores.values() for metric in metrics}:
+        print(f"  {metric}")
+        for method, metrics in scores.items():
+            if metric in metrics:
+                value, *interval = np.atleast_1d(metrics[metric])
                 print(f"    {method:<24} {value:9.4f}" + ("  ({:.4f} to {:.4f})".format(*interval) if interval else ""))
 
 
@@ -283,14 +285,14 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--diffusion_steps", type=number(int, 1), default=12, metavar="N", help="steps of upscaling")
     group = parser.add_argument_group("outpainting")
     group.add_argument("--known", choices=GRIDS, default="third",
-                       help="the part of each side that is known, in the middle: a third of --img_size 384 leaves two "
-                            "steps of outpainting.py on every side, half of 256 leaves one")
+                       help="the known part of each side, in the middle: a third of --img_size 384 leaves two steps of "
+                            "outpainting.py on every side, half of 256 leaves one")
     group.add_argument("--attempts", type=number(int, 1), default=1, metavar="N",
-                       help="results for each picture: of several, the first is judged, and how much they differ")
+                       help="results for each picture; the first is evaluated, the others serve to measure diversity")
     group.add_argument("--outpainting_options", type=shlex.split, default=[], metavar="'OPTIONS'",
-                       help="of outpainting.py, in one pair of quotes: '--temperature 1 --decoding full'; the 4x "
-                            "results are judged where the crops of the pack have four times --img_size pixels, but not "
-                            "with '--no-generate_upsampled'")
+                       help="options of outpainting.py in quotes: '--temperature 1 --decoding full'; 4x results are "
+                            "evaluated if the pack's crops have four times --img_size pixels and not with "
+                            "'--no-generate_upsampled'")
     parser.add_argument_group("result").add_argument("--json", type=Path, metavar="FILE", help="write the scores there")
     add_machine_options(parser)
     return parser
@@ -321,7 +323,7 @@ def main(args: argparse.Namespace) -> None:
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
         scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps)
     if features is not None:
-        scores["outpainting"], scores["judged"] = judge_outpainting(args, tokenizer.config["downscale"], features)
+        scores["outpainting"], scores["judged"] = evaluate_outpainting(args, tokenizer.config["downscale"], features)
     for kind in args.kinds:
         print(kind)
         print_scores(scores[kind])

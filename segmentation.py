@@ -1,19 +1,19 @@
-"""Location masks: where each fixed camera sees sky, from its own frames.
+"""Sky masks of fixed cameras, made from their frames.
 
   python segmentation.py --dataset_location /data/webcams
   python segmentation.py --dataset_location /data/webcams --places brno praha --boxes 0,0,270,115 -250,0,250,250
   python segmentation.py --server cameras.example.org --username me --server_path /archive --iterations 100
   python segmentation.py --finalize --places brno --thresholds 3,10
 
-Frames are <place>/<day>/*.jpg; --dataset_location is the folder of the places, or of one. About 100 daylight frames,
-spread over all days, give statistics of where edges stand still, and these the mask, <masks>/<place>_mask.png (white =
-sky, black = not sky). runs/segmentation/<place>.png shows everything on one picture: look at it before you train.
-runs/segmentation/<place>.npz keeps the statistics, from which --finalize makes the mask again in a moment, with other
-thresholds or boxes.
+Frames are <place>/<day>/*.jpg; --dataset_location is the folder of the places, or of one place. About 100 daylight
+frames, spread over all days, give statistics of static edges; from these the mask is made, <masks>/<place>_mask.png
+(white = sky, black = not sky). runs/segmentation/<place>.png shows the mask and the statistics: look at it before you
+train. runs/segmentation/<place>.npz stores the statistics: --finalize quickly makes the mask again from them, with
+other thresholds or boxes.
 
-The exit status is 0 if all places got a mask, 1 if some were left out, 2 for wrong input.
+The exit status is 0 if all places got a mask, 1 if some got none, 2 for wrong input.
 
-What a place needs for itself can stand in a file, --overrides places.toml:
+Settings of single places can be given in a file, --overrides places.toml:
   [brno]
   boxes = [[0, 0, 270, 115], [-250, 0, 250, 250]]
   thresholds = [3, 10]
@@ -69,10 +69,10 @@ from utilities import (
 
 DOWNLOADS = ROOT / "data" / "webcams"
 RESULTS = ROOT / "runs" / "segmentation"
-PREVIEWS = 4  # frames looked at for one that is used
+PREVIEWS = 4  # frames examined for each frame that is used
 PREVIEW_SCALE = 8
-DARK = 0.2  # brightness of the sky in [0, 1]: night
-DAYLIGHT = 0.65  # of the brightness that a tenth of the frames exceeds
+DARK = 0.2  # brightness of the sky in [0, 1]; below it is night
+DAYLIGHT = 0.65  # of the brightness exceeded by a tenth of the frames
 FEWEST_FRAMES = 5
 TILE = 480  # pixels, width of the pictures in the overview
 OVERRIDES = {"boxes", "thresholds", "overlays"}
@@ -82,7 +82,7 @@ OVERRIDES = {"boxes", "thresholds", "overlays"}
 
 
 def find_places(location: str | Path) -> dict[str, Path]:
-    """The places of an archive: {name: folder}. A folder that holds frames, or days that do, is itself one place."""
+    """The places of an archive: {name: folder}. A folder with frames, or with days of frames, is one place."""
     location = Path(location)
     if not location.is_dir():
         raise UserError(f"--dataset_location {location} is not a folder: name an archive <place>/<day>/*.jpg.")
@@ -97,8 +97,8 @@ def frame_paths(folder: Path) -> list[Path]:
     return [day / os.fsdecode(name) for day in days for name in frame_names(day)]
 
 
-def evenly(items: Sequence, count: int) -> list:
-    """At most this many of the items, evenly spread, in their order."""
+def at_most(items: Sequence, count: int) -> list:
+    """At most `count` of the items, evenly spaced, in their order."""
     return [items[place] for place in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
 
 
@@ -116,10 +116,10 @@ def choose_frames(paths: Sequence[Path], count: int, pool: ThreadPoolExecutor,
                   skipped: Callable[[Path, str], None]) -> tuple[tuple[int, int], list[Path]]:
     """Choose daylight frames of one size: their size and their paths, at most count, spread over all.
 
-    Frames that cannot be read or are of another size than most are given to skipped(path, reason). Raises UserError
-    when fewer than FEWEST_FRAMES are left.
+    skipped(path, reason) is called for unreadable frames and for those of an uncommon size. Raises UserError when fewer
+    than FEWEST_FRAMES are left.
     """
-    paths = evenly(paths, PREVIEWS * count)
+    paths = at_most(paths, PREVIEWS * count)
     previews = dict(zip(paths, pool.map(preview, paths), strict=True))
     shapes = Counter(found[0] for found in previews.values() if found)
     shape = shapes.most_common(1)[0][0] if shapes else (0, 0)
@@ -133,7 +133,7 @@ def choose_frames(paths: Sequence[Path], count: int, pool: ThreadPoolExecutor,
     bright = [path for path, value in brightness.items() if value >= least]
     if len(bright) < FEWEST_FRAMES:
         raise UserError(f"{len(bright)} of {len(paths)} frames show daylight: at least {FEWEST_FRAMES} are needed.")
-    return shape, evenly(bright, count)
+    return shape, at_most(bright, count)
 
 
 def read_frame(path: Path) -> NDArray[np.uint8] | None:
@@ -144,7 +144,7 @@ def read_frame(path: Path) -> NDArray[np.uint8] | None:
 
 
 def analysed(path: Path, shape: tuple[int, int], reference: NDArray[np.float32] | None) -> tuple | None:
-    """What Statistics.add takes of a frame; None where it cannot be read. reference: outlines of the first frame."""
+    """Arguments of Statistics.add for a frame; None if it cannot be read. reference: outlines of the first frame."""
     frame = read_frame(path)
     if frame is None or reference is None or frame.shape[:2] != shape:
         return None
@@ -153,7 +153,7 @@ def analysed(path: Path, shape: tuple[int, int], reference: NDArray[np.float32] 
 
 def gather(paths: Iterable[Path], shape: tuple[int, int], pool: ThreadPoolExecutor,
            skipped: Callable[[Path, str], None], waiting: int = 4) -> Statistics:
-    """Statistics of frames of one size, read in parallel and added in their order; few are in memory at a time."""
+    """Statistics of frames of one size, read in parallel and added in order; few are in memory at a time."""
     statistics, left = Statistics.empty(shape), deque(paths)
     jobs: deque[tuple[Path, Future]] = deque()
     reference = next((outlines(frame) for frame in map(read_frame, left) if frame is not None), None)
@@ -178,7 +178,7 @@ def gather(paths: Iterable[Path], shape: tuple[int, int], pool: ThreadPoolExecut
 
 
 def overview(statistics: Statistics, mask: SkyMask, boxes: Sequence[Box]) -> NDArray[np.uint8]:
-    """One picture of everything, uint8: frames, statistics, the thesis's mask for each of PAIRS, the mask chosen."""
+    """Overview picture, uint8: frames, statistics, masks of the thesis for each of PAIRS, the final mask."""
     height, width = statistics.masked.shape
     size = TILE, round(TILE * height / width)
     best = f"{mask.pair[0]} frames, {mask.pair[1]:g} %" if mask.pair else "static edges alone"
@@ -222,7 +222,7 @@ def save_mask(path: Path, masked: NDArray[np.bool]) -> None:
 
 def finish(place: str, statistics: Statistics, settings: dict[str, Any], method: str,
            masks: Path) -> tuple[NDArray[np.uint8], str]:
-    """Make and write the mask and the overview of a place; returns the overview and a line of text on the mask."""
+    """Make and write the mask and the overview of a place; returns the overview and a line of text about the mask."""
     shape = statistics.masked.shape
     boxes = [each for box in settings["boxes"] for each in (thesis_boxes(shape) if box == "thesis" else [box])]
     mask = sky_mask(statistics, boxes, settings["thresholds"], settings["overlays"])
@@ -242,9 +242,9 @@ def finish(place: str, statistics: Statistics, settings: dict[str, Any], method:
 
 
 def read_overrides(path: str | Path) -> dict[str, dict[str, Any]]:
-    """The settings of single places from a TOML file: {place: {name: value}}. Raises UserError for anything odd.
+    """The settings of single places from a TOML file: {place: {name: value}}. Raises UserError for invalid content.
 
-    TOML is UTF-8; places are named as the system names folders, whatever the language that is set.
+    The file is UTF-8, but names of places are decoded as the system decodes folder names.
     """
     try:
         places = tomllib.loads(Path(path).read_text("utf-8-sig"))
@@ -294,8 +294,8 @@ def thresholds(text: str) -> Pair | None:
 
 
 def wanted(places: dict[str, Any], names: Sequence[str] | None, overrides: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Those of the places {name: anything} that were asked for, or all. Raises UserError for an unknown one; one that
-    only the overrides know is said."""
+    """The places {name: anything} in `names`, or all. Raises UserError for an unknown name; prints a line for unknown
+    places in the overrides."""
     known = ", ".join(sorted(places)) or "none"
     for name in names or ():
         if name not in places:
@@ -307,7 +307,7 @@ def wanted(places: dict[str, Any], names: Sequence[str] | None, overrides: dict[
 
 def place_statistics(args: argparse.Namespace,
                      overrides: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Callable[..., Statistics]]]:
-    """Yield (place, function that returns its Statistics) for what the options name. overrides: of wanted."""
+    """Yield (place, function that returns its Statistics) for the places of the options. overrides: see wanted."""
     if args.finalize:
         stored = wanted({file.stem: file for file in RESULTS.glob("*.npz")}, args.places, overrides)
         for place, file in stored.items():
@@ -326,7 +326,7 @@ def place_statistics(args: argparse.Namespace,
 
 
 def stored_statistics(file: Path) -> Statistics:
-    """What an earlier run stored of a place. Raises UserError when it cannot be read."""
+    """Statistics of a place from an earlier run. Raises UserError when it cannot be read."""
     try:
         return Statistics.load(file)
     except DAMAGED as error:
@@ -355,7 +355,7 @@ def main(args: argparse.Namespace) -> None:
         try:
             settings = {**common, **overrides.get(place, {})}
             picture, text = finish(place, statistics(), settings, args.method, masks)
-        except Exception as error:  # one bad camera never stops the others
+        except Exception as error:  # one bad camera does not stop the others
             print(f"Left out {place}: {why(error)}", file=sys.stderr)
             left_out += 1
             continue
@@ -368,7 +368,7 @@ def main(args: argparse.Namespace) -> None:
         log.finish()
     if not made:
         raise UserError("No mask was made: there are no places with enough frames <place>/<day>/*.jpg.")
-    print(f"{made} masks in {masks}; look at them on the pictures in {RESULTS}.")
+    print(f"{made} masks in {masks}; check them in the pictures in {RESULTS}.")
     if left_out:
         sys.exit(1)
 
@@ -385,8 +385,8 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("masks")
     group.add_argument("--masks", default=ROOT / "masks", type=Path, metavar="FOLDER", help="where the masks go")
     group.add_argument("--method", choices=["static", "thesis"], default="static",
-                       help="thesis = thresholds on how often and how long there are edges, alone; static = edges that "
-                            "stand still, and what the thresholds add to them")
+                       help="thesis = thresholds on share and longest run of frames with edges; static = static edges, "
+                            "confirmed by these thresholds")
     group.add_argument("--thresholds", type=thresholds, default="auto", metavar="FRAMES,PERCENT",
                        help="longest run and share of the frames with edges, above which a pixel is not sky; "
                             "auto = the lowest of six pairs that mask no clouds")
@@ -394,14 +394,14 @@ def build_parser() -> argparse.ArgumentParser:
                        help="overlays to mask: left, top, width, height in pixels, a negative left or top counts from "
                             "the right or lower border; thesis = its logo and text, for this frame size")
     group.add_argument("--overlays", action=argparse.BooleanOptionalAction, default=True,
-                       help="find overlays (logos, text, bars) that stand still in the sky, and mask them")
+                       help="find static overlays (logos, text, bars) in the sky, and mask them")
     group.add_argument("--overrides", metavar="FILE.toml", help="boxes, thresholds and overlays of single places")
     add_server_options(parser)
     group = parser.add_argument_group("machine")
     group.add_argument("--threads", type=number(int, 0), default=0, metavar="N",
-                       help="frames read at the same time, 0 = as many as there are cores")
+                       help="frames read in parallel, 0 = as many as there are cores")
     group.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
-                       help="seed of the choice of days on a server")
+                       help="seed for the choice of days on a server")
     add_logging_options(parser)
     return parser
 

@@ -1,4 +1,4 @@
-"""Draw what webcams would have seen: places, days and frames in an archive's layout, and each place's true sky mask.
+"""Draw synthetic webcam frames, in the layout of an archive, and the true sky mask of each place.
 
   python simulate_webcam.py --output webcams --masks masks --places 3 --days 2
   python simulate_webcam.py --output webcams --masks masks --places 20 --start 12:00 --interval 5
@@ -6,8 +6,7 @@
 
 Frames are <output>/<place>/<day>/<HHMM>.jpg; masks are <masks>/<place>_mask.png, white (255) where a pixel is sky in
 every frame, black where landscape or an overlay (logo, weather text) is. The first eight places are described below,
-the others (sim_9, sim_10, ...) are drawn by lot. A frame depends on its place, day, minute and size and on the seed
-only, whatever else is drawn with it.
+the others (sim_9, sim_10, ...) are random. A frame depends only on its place, day, minute, size and the seed.
 """
 import argparse
 import re
@@ -43,29 +42,29 @@ from utilities import (
     writable_folder,
 )
 
-SMALLEST_FRAME = 64  # pixels each way
+SMALLEST_FRAME = 64  # pixels, for width and height
 FIRST_DAY = date(2026, 5, 1)
 LATITUDE = 47.0
 DAY = 24 * 60  # minutes
-FEWEST_RAYS = 540  # across the clouds of a frame that is as wide or wider
+FEWEST_RAYS = 540  # smallest number of rays across a frame with at least this width
 FIELD = 68  # diagonal angle of view in degrees
 MOST_GAIN = 12.0  # of the camera: it cannot see in the dark
 TONE_STEPS = 2**16
-TONE_END = 7.0  # exposed light that is white
-GREY = 128  # of the noise, kept as bytes
-DAYLIGHT = sunlight(0.65, 0.1, 0)  # is white
+TONE_END = 7.0  # exposed light that becomes white
+GREY = 128  # value of no noise in bytes
+DAYLIGHT = sunlight(0.65, 0.1, 0)  # white point
 LOGO, TEXT, BAR = (115, 270), (250, 250), 46  # height and width at 1600x1200, as in the thesis; height of a bar
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera: what it sees and what is written over its pictures."""
+    """A camera: its view and its overlays."""
 
     scenario: Scenario
-    facing: float = 0  # degrees from the south, to the west; from -90 to 90 the sun may shine into the camera
+    facing: float = 0  # degrees from the south towards the west; between -90 and 90 the sun may shine into the camera
     overlay: str = "logo left"  # or logo right, bar, none
     hidden: float = 0.0  # how often clouds hide the mountains
-    panel: float = 0.55  # how dark the ground of the text is
+    panel: float = 0.55  # darkness of the panel behind the text
     quality: int = 82  # of the JPEG files
 
 
@@ -87,17 +86,17 @@ CAMERAS = {
 
 
 def place_names(count: int) -> list[str]:
-    """The first names of the places that can be drawn."""
+    """The names of the first `count` places."""
     return [*CAMERAS, *(f"sim_{index + 1}" for index in range(len(CAMERAS), count))][:count]
 
 
 def random_state(seed: int, *parts: Any) -> np.random.Generator:
-    """A numpy Generator for these words and numbers, the same on every machine."""
+    """A numpy Generator seeded by these words and numbers, the same on every machine."""
     return np.random.default_rng([seed, *(zlib.crc32(str(part).encode()) for part in parts)])
 
 
 def find_camera(name: str, seed: int) -> Camera:
-    """The Camera of a place: one of CAMERAS, or drawn by lot."""
+    """The Camera of a place: one of CAMERAS, or random."""
     if name in CAMERAS:
         return CAMERAS[name]
     rng = random_state(seed, name, "place")
@@ -145,8 +144,8 @@ def sun_direction(day: date, hour: float, facing: float) -> NDArray[np.float64]:
 # Overlays
 
 
-def overlay_boxes(overlay: str, height: int, width: int) -> list[tuple[int, ...]]:
-    """Boxes (top, left, height, width): of the logo and of the text, of a bar, or none."""
+def overlay_layout(overlay: str, height: int, width: int) -> list[tuple[int, ...]]:
+    """Boxes (top, left, height, width) of an overlay: of the logo and the text, of a bar, or none."""
     logo, text = ([round(side * scale) for side, scale in zip(size, (height / 1200, width / 1600), strict=True)]
                   for size in (LOGO, TEXT))
     bar = round(BAR * height / 1200)
@@ -171,7 +170,7 @@ def fitting_font(draw: ImageDraw.ImageDraw, lines: Sequence[str], width: float, 
 
 
 def write_lines(pixels: NDArray[np.uint8], lines: Sequence[str], panel: float) -> None:
-    """Write lines of white text on uint8 [h, w, 3], over a ground that is darkened by panel (0 to 1)."""
+    """Write lines of white text on uint8 [h, w, 3], over a background darkened by panel (0 to 1)."""
     height, width = pixels.shape[:2]
     ground = Image.fromarray((pixels * (1 - panel)).astype(np.uint8))
     draw = ImageDraw.Draw(ground)
@@ -199,7 +198,7 @@ def draw_logo(pixels: NDArray[np.uint8], name: str) -> None:
 
 
 def weather_report(day: date, minute: int, rng: np.random.Generator) -> list[str]:
-    """What the text says: lines that change from frame to frame."""
+    """Lines of the overlay text, different in every frame."""
     warmth = 11 + 6 * np.sin(2 * np.pi * (minute / DAY - 0.37)) + rng.normal(0, 0.1)
     return [f"{day}  {minute // 60:02}:{minute % 60:02}", f"Temperature {warmth:.1f} °C",
             f"Humidity {70 - 2.2 * (warmth - 11):.0f} %", f"Wind {rng.uniform(1, 6):.1f} m/s",
@@ -224,14 +223,14 @@ def develop(light: NDArray[np.floating], gains: NDArray[np.floating]) -> NDArray
 
 @lru_cache(2)
 def noise_sheet(height: int, width: int) -> NDArray[np.uint8]:
-    """Sensor noise of deviation 32 about GREY, uint8, larger than a frame of this size."""
+    """Sensor noise, uint8, mean GREY, standard deviation 32, larger than a frame of this size."""
     rng = np.random.default_rng(0)
     noise = cv2.GaussianBlur(rng.standard_normal((height + 96, width + 96, 3), np.float32), (3, 3), 0.6)
     return np.rint(GREY + 32 / noise.std() * noise).clip(0, 255).astype(np.uint8)
 
 
 def add_noise(picture: NDArray[np.uint8], deviation: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] with Gaussian noise of this deviation, of 255."""
+    """uint8 [H, W, 3] with Gaussian noise of this standard deviation, in units of 1 / 255."""
     height, width = picture.shape[:2]
     top, left = rng.integers(96, size=2)
     noise = noise_sheet(height, width)[top:top + height, left:left + width]
@@ -246,9 +245,9 @@ def place_view(name: str, height: int, width: int, seed: int) -> tuple[Camera, L
 
 
 def true_mask(camera: Camera, view: Landscape) -> NDArray[np.uint8]:
-    """The sky of a Camera and its Landscape, uint8 [H, W]: 255 where nothing but sky is ever seen, else 0."""
+    """The sky of a Camera and its Landscape, uint8 [H, W]: 255 where every frame shows sky, else 0."""
     sky = np.where(view.cover > 0, 0, 255).astype(np.uint8)
-    for top, left, high, wide in overlay_boxes(camera.overlay, *sky.shape):
+    for top, left, high, wide in overlay_layout(camera.overlay, *sky.shape):
         sky[top:top + high, left:left + wide] = 0
     return sky
 
@@ -264,7 +263,7 @@ class Webcam:
         focal = np.hypot(height, width) / 2 / np.tan(np.radians(FIELD) / 2)
         tilt = np.arctan((self.horizon - height / 2) / focal)
         self.bottom = np.degrees(tilt - np.arctan(height / 2 / focal))
-        self.coarse = -(-width // FEWEST_RAYS)  # clouds are soft: a large frame needs no ray for every pixel
+        self.coarse = -(-width // FEWEST_RAYS)  # clouds are smooth: a large frame does not need a ray for every pixel
         free = np.flatnonzero((self.view.cover < 1).any(1))
         self.sky_rows = min(height, free[-1] + 1)
         self.rays = view_rays(-(-height // self.coarse), -(-width // self.coarse), self.bottom, FIELD)
@@ -288,9 +287,9 @@ class Webcam:
         return picture
 
     def write_over(self, picture: NDArray[np.uint8], lines: Sequence[str]) -> None:
-        """Put the logo and lines of text over uint8 [height, width, 3] in place."""
+        """Draw the logo and lines of text over uint8 [height, width, 3], in place."""
         boxes = [picture[top:top + high, left:left + wide]
-                 for top, left, high, wide in overlay_boxes(self.camera.overlay, *self.shape)]
+                 for top, left, high, wide in overlay_layout(self.camera.overlay, *self.shape)]
         if self.camera.overlay == "bar":
             write_lines(boxes[0], ["   ".join(lines)], self.camera.panel)
         elif boxes:
@@ -307,20 +306,20 @@ class Webcam:
         clear = np.exp(-fog * 0.25 / (self.sky.rise + 0.05))[..., None]
         sky = sky * clear + (1 - clear) * mist
         air = sky[-max(1, len(sky) // 40):].mean((0, 1))
-        hanging = self.hanging(hour)
-        if hanging is not None:
-            hidden, bright = hanging
+        low_clouds = self.low_clouds(hour)
+        if low_clouds is not None:
+            hidden, bright = low_clouds
             sky += hidden[..., None] * (bright[..., None] * mist - sky)
-        shining = self.shining(through, sun)
+        shining = self.direct_sunlight(through, sun)
         sky += (shining * sun_disc(self.sky.rays, sun) * through)[..., None] * direct
         sky = cv2.resize(sky, None, fx=self.coarse, fy=self.coarse, interpolation=cv2.INTER_CUBIC)[:, :width]
         light = np.zeros((height, width, 3), np.float32)
         light[:self.sky_rows] = np.maximum(sky[:self.sky_rows], 0)
-        self.lay_landscape(light, direct * np.sqrt(np.mean(through)), ambient, air, fog, sun)
-        if hanging is not None:
-            self.lay_hanging(light, hanging, mist)
+        self.add_landscape(light, direct * np.sqrt(np.mean(through)), ambient, air, fog, sun)
+        if low_clouds is not None:
+            self.add_low_clouds(light, low_clouds, mist)
         if self.view.water.any():
-            self.mirror(light, hour)
+            self.add_reflections(light, hour)
         if sun[2] > -0.02:
             few = cv2.resize(self.rays, (width // 8, height // 8), interpolation=cv2.INTER_AREA)
             veil = np.asarray(glare(few, sun) * shining, np.float32)
@@ -328,8 +327,8 @@ class Webcam:
             cv2.add(light, cv2.transform(veil, np.asarray(direct, np.float32)[:, None]), light)
         return light
 
-    def shining(self, through: NDArray[np.floating], sun: NDArray[np.floating]) -> float:
-        """Share of the sun's light that reaches the lens straight, past clouds and landscape."""
+    def direct_sunlight(self, through: NDArray[np.floating], sun: NDArray[np.floating]) -> float:
+        """Share of direct sunlight that reaches the lens, not blocked by clouds or landscape."""
         cosine = self.rays @ np.asarray(sun, np.float32)
         row, column = divmod(int(cosine.argmax()), cosine.shape[1])
         if cosine[row, column] < np.cos(np.radians(2)):
@@ -337,9 +336,9 @@ class Webcam:
         cover = self.view.cover[min(row * self.coarse, self.shape[0] - 1), min(column * self.coarse, self.shape[1] - 1)]
         return float((1 - cover) * through[min(row, len(through) - 1), column])
 
-    def lay_landscape(self, light: NDArray[np.floating], direct: NDArray[np.floating], ambient: NDArray[np.floating],
+    def add_landscape(self, light: NDArray[np.floating], direct: NDArray[np.floating], ambient: NDArray[np.floating],
                       air: NDArray[np.floating], fog: float, sun: NDArray[np.floating]) -> None:
-        """Lay the landscape over the sky in place, lit and seen through haze of the colour air."""
+        """Draw the lit landscape over the sky, in place, seen through haze of the colour air."""
         view, part = self.view, self.land
         directions = [max(-sun[0], 0), max(sun[0], 0), max(-sun[1], 0) * 0.8 + max(sun[2], 0) * 0.8]
         lamps = np.clip(0.02 - direct.mean(), 0, 0.02) * 3
@@ -349,8 +348,8 @@ class Webcam:
         behind = cv2.multiply(light[part], self.uncovered)
         light[part] = cv2.add(cv2.add(behind, veil), cv2.multiply(seen, cv2.merge([clear] * 3)))
 
-    def hanging(self, hour: float) -> tuple[NDArray[np.floating], NDArray[np.floating]] | None:
-        """Share [h, w] of the sky before which clouds hang in the mountains, or None where there are none."""
+    def low_clouds(self, hour: float) -> tuple[NDArray[np.floating], NDArray[np.floating]] | None:
+        """Opacity and brightness [h, w] of low clouds in front of the mountains, or None if there are none."""
         scenario = self.camera.scenario
         if not (scenario.mountain and self.weather.cap):
             return None
@@ -359,17 +358,17 @@ class Webcam:
         base = scenario.horizon - scenario.mountain * (1.2 - self.weather.cap * 1.1 * part)
         return self.sky.cap(hour, base * height, 0.07 * height)
 
-    def lay_hanging(self, light: NDArray[np.floating], hanging: tuple[NDArray[np.floating], NDArray[np.floating]],
+    def add_low_clouds(self, light: NDArray[np.floating], low_clouds: tuple[NDArray[np.floating], NDArray[np.floating]],
                     mist: NDArray[np.floating]) -> None:
-        """Hide mountains in place, but nothing that is nearer."""
+        """Draw low clouds over the mountains in place, behind nearer parts of the landscape."""
         rows = slice(self.land.start, self.sky_rows)
         hidden, bright = (cv2.resize(part, None, fx=self.coarse, fy=self.coarse)[rows, :self.shape[1]]
-                          for part in hanging)
+                          for part in low_clouds)
         share = hidden * (self.view.distance[rows] == MOUNTAIN) * self.view.cover[rows]
         light[rows] += share[..., None] * (bright[..., None] * np.asarray(mist, np.float32) - light[rows])
 
-    def mirror(self, light: NDArray[np.floating], hour: float) -> None:
-        """Add in place what water mirrors: the picture upside down, broken by waves that move."""
+    def add_reflections(self, light: NDArray[np.floating], hour: float) -> None:
+        """Add reflections on water in place: the picture upside down, distorted by moving waves."""
         (height, width), top = self.shape, int(self.horizon)
         small = cv2.resize(light, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
         rows, columns = np.mgrid[:height - top:4, :width:4].astype(np.float32)
@@ -393,7 +392,7 @@ def webcam(name: str, day: date, height: int, width: int, seed: int) -> Webcam:
 
 
 def write_frame(job: tuple) -> None:
-    """Draw and write one frame; job: arguments of webcam, minute, path, and where the mask goes or None."""
+    """Draw and write one frame; job: arguments of webcam, minute, path, and path of the mask or None."""
     which, minute, path, mask = job
     seen = webcam(*which)
     if mask:
@@ -421,17 +420,17 @@ def write_archive(output: Path, masks: Path, places: int, days: int, minutes: It
         for job in tqdm(jobs, **bar):
             write_frame(job)
         return
-    # A forked process would wait for ever for OpenCV's threads, which stay behind in its parent.
+    # A forked process would wait forever for OpenCV's threads, which exist in its parent only.
     with ProcessPoolExecutor(processes, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
         for _ in tqdm(pool.map(write_frame, jobs, chunksize=8), **bar):
             pass
 
 
 def minutes_of_day(start: str, interval: int, frames: int) -> range:
-    """The minutes at which frames are taken. Raises UserError when the start is no time or the day is too short."""
+    """The minutes of the frames. Raises UserError when start is not a time or the day is too short."""
     match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", start)
     if not match:
-        raise UserError(f"--start {start} is no time of the day: expected HH:MM, as in 12:00.")
+        raise UserError(f"--start {start} is not a time of day: expected HH:MM, as in 12:00.")
     first = 60 * int(match[1]) + int(match[2])
     fitting = -(-(DAY - first) // interval)
     if frames > fitting:
@@ -442,8 +441,8 @@ def minutes_of_day(start: str, interval: int, frames: int) -> range:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the frames go")
-    parser.add_argument("--masks", required=True, metavar="FOLDER", help="where the true masks go")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the frames")
+    parser.add_argument("--masks", required=True, metavar="FOLDER", help="folder for the true masks")
     parser.add_argument("--places", type=number(int, 1, 1000), default=3, metavar="N", help="number of places")
     parser.add_argument("--days", type=number(int, 1, 366), default=2, metavar="N", help="days of each place")
     parser.add_argument("--frames", type=number(int, 1, DAY), default=100, metavar="N", help="frames of a day")
@@ -459,7 +458,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     height, width = picture_size(args.size)
     if min(height, width) < SMALLEST_FRAME:
-        raise UserError(f"--size {args.size} is too small: a frame needs at least {SMALLEST_FRAME} pixels each way.")
+        raise UserError(f"--size {args.size} is too small: expected at least {SMALLEST_FRAME}x{SMALLEST_FRAME} pixels.")
     minutes = minutes_of_day(args.start, args.interval, args.frames)
     output, masks = writable_folder(args.output), writable_folder(args.masks)
     write_archive(output, masks, args.places, args.days, minutes, height, width, args.seed,

@@ -4,7 +4,7 @@
   python tokenizer.py --pack skies.npy --run_name wide --minutes 60
   python tokenizer.py --pack skies.npy --preset thesis --run_name thesis
 
-The model lands in models/tokenizer_<run_name>, metrics and reconstructions in runs/tokenizer_<run_name> and wandb.
+The model is written to models/tokenizer_<run_name>, metrics and reconstructions to runs/tokenizer_<run_name> and wandb.
 van den Oord et al., Neural Discrete Representation Learning, arXiv 1711.00937.
 """
 import argparse
@@ -44,8 +44,8 @@ from training.loop import (
 )
 from utilities import ROOT, UserError, command_parser, number, run_command, to_bytes
 
-FITTED = 64  # vectors for each code, to which codes are fitted in the end
-# One column a preset; scores are mean PSNR on held-back crops (models/README.md).
+FITTED = 64  # vectors per code in the final fit of the codebook
+# Scores of the presets are in models/README.md.
 PRESETS = {
     "default": {
         "model": {"style": "local", "filters": [64, 128, 192], "blocks": 2, "codes": 1024, "code_size": 16,
@@ -68,12 +68,12 @@ PRESETS = {
 
 @keras.saving.register_keras_serializable("outpainting")
 class VectorQuantizer(layers.Layer):
-    """The codebook: nearest code of every vector, and the losses or averages that keep the codebook where data are.
+    """The codebook: finds the nearest code of every vector, and learns by losses or averages.
 
-    kind "ema": codes are moving averages of the vectors assigned to them (arXiv 1711.00937, appendix A.1); codes that
-    fall out of use, as all have at first, move to random vectors of the batch. The straight-through quantisation fades
-    in after `free_images` images, since a codebook in front of an untrained decoder teaches it the mean colour.
-    kind "gradient": the loss of the thesis, with a term that draws unused codes to their nearest vector.
+    kind "ema": codes are moving averages of the vectors assigned to them (arXiv 1711.00937, appendix A.1); unused
+    codes, which all are at first, move to random vectors of the batch. The straight-through quantisation fades in after
+    `free_images` images: with a random codebook the decoder would learn the mean colour only.
+    kind "gradient": the loss of the thesis, with a term that pulls unused codes to their nearest vector.
     """
 
     DECAY, COMMITMENT, DEAD_SHARE = 0.99, 0.25, 0.02
@@ -102,7 +102,7 @@ class VectorQuantizer(layers.Layer):
         return ops.take(self.codebook, tokens, axis=0)
 
     def _distances(self, flat: Tensor) -> Tensor:
-        """Squared distances to all codes, less the vectors' own squares, which are the same for all."""
+        """Squared distances to all codes minus the squared length of the vector, which is the same for all codes."""
         codebook = ops.convert_to_tensor(self.codebook)
         return ops.sum(codebook**2, axis=-1) - 2 * ops.matmul(flat, ops.transpose(codebook))
 
@@ -136,7 +136,7 @@ class VectorQuantizer(layers.Layer):
         count = ops.sum(assigned, axis=0)
         usage = self.DECAY * self.usage + (1 - self.DECAY) * count
         total = ops.matmul(ops.transpose(assigned), flat)
-        # The running sum is codebook * usage, so one variable less has to be kept in step.
+        # The running sum is codebook * usage, so it needs no variable of its own.
         moved = (self.DECAY * self.usage[:, None] * self.codebook + (1 - self.DECAY) * total) / (usage[:, None] + 1e-6)
         mean_usage = ops.sum(count) / self.codes
         dead = usage < self.DEAD_SHARE * mean_usage
@@ -150,7 +150,7 @@ class VectorQuantizer(layers.Layer):
 
 @keras.saving.register_keras_serializable("outpainting")
 class FiniteScalarQuantizer(layers.Layer):
-    """Rounds every channel of a vector to one of its levels; a code is a combination of levels, and none is learned.
+    """Rounds every channel of a vector to one of its levels. A code is a combination of levels; codes are not learned.
 
     Channels are squashed to [-1, 1] first. Mentzer et al., Finite scalar quantization, arXiv 2309.15505, section 3.
     """
@@ -163,7 +163,7 @@ class FiniteScalarQuantizer(layers.Layer):
         self.codebook = (2 * digits / (self.levels - 1) - 1).astype(np.float32)
 
     def _digits(self, z: Tensor) -> Tensor:
-        """Level of every channel, not rounded yet, float32 from 0 to levels - 1."""
+        """Level of every channel before rounding, float32 from 0 to levels - 1."""
         return (ops.tanh(ops.cast(z, "float32")) + 1) / 2 * (self.levels - 1)
 
     def tokens(self, z: Tensor) -> Tensor:
@@ -184,8 +184,8 @@ class FiniteScalarQuantizer(layers.Layer):
 
 
 def build_quantizer(config: dict[str, Any], free_images: float = 0) -> VectorQuantizer | FiniteScalarQuantizer:
-    """The quantizer of a tokenizer's config: "quantizer" is "ema" or "gradient" (VectorQuantizer), or "fsq", whose
-    "levels" have a product of "codes" and are "code_size" many."""
+    """The quantizer of a tokenizer's config: "quantizer" is "ema" or "gradient" (VectorQuantizer) or "fsq". For
+    "fsq" there are "code_size" "levels", and their product is "codes"."""
     if config["quantizer"] == "fsq":
         return FiniteScalarQuantizer(config["levels"])
     return VectorQuantizer(config["codes"], config["code_size"], config["quantizer"], free_images)
@@ -234,8 +234,8 @@ def build_decoder(config: dict[str, Any]) -> keras.Model:
 
 
 def reconstruction_loss(difference: Tensor) -> Tensor:
-    """Of reconstructions less pictures, float32 [B, H, W, 3] in [-1, 1]: absolute and squared, and absolute at coarser
-    scales, where whole clouds count."""
+    """Loss of the difference between reconstructions and pictures, float32 [B, H, W, 3] in [-1, 1]: absolute and
+    squared error, and absolute error at coarser scales, for the shapes of clouds."""
     loss = 2 * ops.mean(ops.abs(difference)) + 10 * ops.mean(difference**2)
     for factor in (2, 4):
         loss += ops.mean(ops.abs(ops.average_pool(difference, factor, factor)))
@@ -245,8 +245,8 @@ def reconstruction_loss(difference: Tensor) -> Tensor:
 class Tokenizer(keras.Model):
     """Encoder, codebook and decoder. Called on uint8 pictures [B, H, W, 3]; returns float32 pictures in [0, 1].
 
-    config: the "model" entry of a preset. free_images: see VectorQuantizer. pixel_variance: of the data in [0, 1],
-    scales the loss of the thesis. decoder_only: training leaves the encoder and the codebook as they are.
+    config: the "model" entry of a preset. free_images: see VectorQuantizer. pixel_variance: variance of the
+    data in [0, 1], scales the loss of the thesis. decoder_only: the encoder and the codebook are not trained.
     """
 
     def __init__(self, config: dict[str, Any], free_images: float = 0, pixel_variance: float = 1.0,
@@ -262,7 +262,7 @@ class Tokenizer(keras.Model):
 
     @property
     def position_local(self) -> bool:
-        """True if the decoder gives the same pixels wherever a window starts, so any canvas decodes in one pass."""
+        """True if decoded pixels do not depend on where a window starts, so that any canvas decodes in one pass."""
         return self.config["style"] == "local"
 
     def encode(self, pictures: Tensor) -> Tensor:
@@ -279,7 +279,7 @@ class Tokenizer(keras.Model):
         return self.decoder(self.quantizer(z, training=coding), training=training) / 2 + 0.5
 
     def reconstruction_loss(self, pictures: Tensor, reconstructed: Tensor) -> Tensor:
-        """Loss of what call returns for uint8 pictures, without the quantizer's."""
+        """Loss of the result of call for uint8 pictures, without that of the quantizer."""
         difference = ops.cast(reconstructed, "float32") - ops.cast(pictures, "float32") / 255
         if self.config["style"] == "thesis":
             return ops.mean(difference**2) / self.pixel_variance
@@ -315,7 +315,7 @@ def reconstruct(model: Tokenizer, pictures: NDArray[np.uint8],
 
 
 def make_report(model: Tokenizer, pictures: NDArray[np.uint8]) -> TickReport:
-    """The function that measures a tokenizer on held-back uint8 pictures at every tick."""
+    """Function that measures a tokenizer on held-back uint8 pictures at every tick."""
     def report() -> tuple[dict[str, float], dict[str, NDArray[np.uint8]]]:
         decoded, tokens = reconstruct(model, pictures)
         used, perplexity = code_statistics(tokens, model.config["codes"])
@@ -328,9 +328,9 @@ def make_report(model: Tokenizer, pictures: NDArray[np.uint8]) -> TickReport:
 
 
 def fit_codes(model: Tokenizer, pictures: NDArray[np.uint8]) -> None:
-    """Move every code to the mean of the vectors of uint8 pictures [N, H, W, 3] that are nearest to it, if there are.
+    """Move every used code to the mean of its nearest vectors, those of uint8 pictures [N, H, W, 3].
 
-    In training the codes follow the encoder of every step, while the averaged one is measured and exported.
+    In training the codes follow the current encoder, but the averaged encoder is exported.
     """
     codebook = np.asarray(model.quantizer.codebook)
     total, count = np.zeros(codebook.shape), np.zeros(len(codebook))
@@ -350,11 +350,11 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--img_size", type=number(int, 32, 512), default=128, metavar="PX",
                        help="side of the training crops in pixels")
     group.add_argument("--adversarial", type=number(float, 0), default=0.0, metavar="W",
-                       help="weight of a discriminator of patches, under which reconstructions get the texture of "
-                            "photographs and lose PSNR; 0 = none")
+                       help="weight of a patch discriminator: gives reconstructions the texture of photographs, at a "
+                            "lower PSNR; 0 = none")
     group.add_argument("--decoder_only", action="store_true",
-                       help="with --start_from: leave encoder and codes as they are, so that what was trained on their "
-                            "tokens still fits")
+                       help="with --start_from: do not train encoder and codes, so that models trained on their "
+                            "tokens still fit")
     add_training_options(parser, PRESETS)
     add_logging_options(parser)
     add_machine_options(parser, workers=True)
@@ -368,7 +368,7 @@ def main(args: argparse.Namespace) -> None:
     if args.img_size % downscale:
         raise UserError(f"--img_size {args.img_size} must be a multiple of {downscale}, the side of a token in pixels.")
     if args.decoder_only and not args.start_from:
-        raise UserError("--decoder_only needs --start_from: the run whose encoder is kept.")
+        raise UserError("--decoder_only needs --start_from: a run to keep the encoder of.")
     crops = load_crops(args, args.img_size)
     dev = development_crops(crops)
     config = {"kind": "tokenizer", "run": args.run_name, "model": settings["model"], "img_size": args.img_size,

@@ -3,10 +3,10 @@
   python train_all.py --dataset_location photographs --minutes 120
   python train_all.py --pack skies.npy --sharp_pack large.npy --minutes 600 --run_name night
 
-Each model first trains for a moment, which tells how fast this machine is and so how many images fit its share of the
-time: its learning rate falls to the end of just these. What is done when this is stopped is kept, and the same command
-goes on. With more --minutes MaskGIT and the super sampler get the rest, since they know the tokens of the tokenizer as
-it is. outpainting.py takes the models with --tokenizer_run, --maskgit_run and --sharpen_run <run_name>.
+Each model first trains for one minute to measure the speed; from that follows how many images fit its share of the
+time, and the schedule of its learning rate. After a stop, the same command continues. With more --minutes only MaskGIT
+and the super sampler train on, because they depend on the tokens of this tokenizer. outpainting.py uses the models with
+--tokenizer_run, --maskgit_run and --sharpen_run <run_name>.
 """
 import argparse
 import json
@@ -24,23 +24,23 @@ from log_and_save import read_json, write_json
 from utilities import ROOT, UserError, command_parser, number, run_command, run_name, writable_folder
 
 SCRIPTS = {"tokenizer": "tokenizer.py", "maskgit": "maskgit.py", "sharpen": "diffusion_model_upscale.py"}
-SHARES = {"tokenizer": 0.2, "maskgit": 0.6, "sharpen": 0.2}  # of the time; MaskGIT is the last to stop getting better
-RESERVED = 0.1  # share of the time for packs, tokenising, measuring and the trials
-CROP = 256  # pixels, of the packs
-SHARP_SIZE = 256  # pixels, of the super sampler's crops at most
-TRIAL_MINUTES, TRIAL_TICK = 1, 64  # speed is that of the best tick
-TOKEN_CROPS = {"maskgit": 16_000, "sharpen": 8_000}  # at most, and as many as the tokenizer is trained on
+SHARES = {"tokenizer": 0.2, "maskgit": 0.6, "sharpen": 0.2}  # of the time; MaskGIT improves longest
+RESERVED = 0.1  # share of the time for packs, tokenising, metrics and the trials
+CROP = 256  # pixels, size of the packs' crops
+SHARP_SIZE = 256  # pixels, largest crops of the super sampler
+TRIAL_MINUTES, TRIAL_TICK = 1, 64  # speed is measured in the fastest tick
+TOKEN_CROPS = {"maskgit": 16_000, "sharpen": 8_000}  # upper limits; not more than the training images of the tokenizer
 
 
 def run(script: str, *options: Any) -> None:
-    """Run a script of this project to its end. Raises UserError when it fails; it has said why."""
+    """Run a script of this project to its end. Raises UserError when it fails, after its own message."""
     status = subprocess.run([sys.executable, ROOT / script, *map(str, options)], check=False).returncode
     if status:
         raise UserError(f"{script} ended with status {status}.")
 
 
 def make_pack(location: str, path: Path) -> Path:
-    """Write the pack of a folder unless one of the same pictures is there already; returns its path."""
+    """Write the pack of a folder, unless a pack of the same pictures exists; returns its path."""
     options = ("--dataset_location", location, "--crop", CROP)
     source = open_source(dataset_parser().parse_args(list(map(str, options))), CROP, ROOT / "data")
     made_from = {"fingerprint": source.fingerprint(), "pictures": len(source.label_of)}
@@ -51,24 +51,24 @@ def make_pack(location: str, path: Path) -> Path:
                 return path
         except UserError as error:
             print(error, file=sys.stderr)
-        print(f"{path} is not a pack of what {location} holds now: it is made again.", file=sys.stderr)
+        print(f"{path} is not a pack of the present pictures in {location}: it is made again.", file=sys.stderr)
     run("dataset.py", *options, "--pack", path, "--wandb", "disabled")
     return path
 
 
 def speed(run_folder: Path) -> float:
-    """Images a second of the best tick of a run."""
+    """Images per second of the fastest tick of a run."""
     rows = (run_folder / "stats.jsonl").read_text().splitlines()
     return max(json.loads(row)["images_per_second"] for row in rows)
 
 
 def speed_file(kind: str, run_name: str) -> Path:
-    """Where the images a second that a model's trial measured are kept."""
+    """File with the images per second measured in a model's trial."""
     return ROOT / "runs" / f"{kind}_{run_name}.speed"
 
 
 def train(kind: str, options: Sequence, run_name: str, minutes: float) -> int:
-    """Train one model: a trial, whose speed decides how many images fit, then the run itself. Returns their number."""
+    """Train one model: a trial to measure the speed, then the run itself. Returns the run's number of images."""
     known = speed_file(kind, run_name)
     writable_folder(known.parent)
     if not known.exists():
@@ -86,7 +86,7 @@ def train(kind: str, options: Sequence, run_name: str, minutes: float) -> int:
 
 
 def tokenizer_minutes(run_name: str, minutes: float) -> float:
-    """Minutes for the tokenizer: its share, or those that it had when a MaskGIT is trained on its tokens already."""
+    """Minutes for the tokenizer: its share, or its earlier minutes if a MaskGIT was already trained on its tokens."""
     if not (ROOT / "runs" / f"maskgit_{run_name}" / "config.json").exists():
         return SHARES["tokenizer"] * minutes
     images = read_json(ROOT / "models" / f"tokenizer_{run_name}" / "config.json")["images"]
@@ -99,17 +99,17 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--dataset_location", metavar="FOLDER",
                        help=f"webcam archive or photographs, made into a pack (default: ${LOCATION_VARIABLE})")
     group.add_argument("--sharp_location", metavar="FOLDER",
-                       help="the same for the super sampler, which needs large, sharp ones (default: the same folder)")
+                       help="the same for the super sampler, which needs large, sharp pictures (default: the same)")
     group.add_argument("--pack", type=Path, metavar="FILE", help="pack of crops to read instead")
     group.add_argument("--sharp_pack", type=Path, metavar="FILE",
                        help="pack for the super sampler (default: --pack)")
     group = parser.add_argument_group("training")
-    group.add_argument("--minutes", type=number(float, 3), default=120, metavar="M", help="time for everything")
+    group.add_argument("--minutes", type=number(float, 3), default=120, metavar="M", help="total time")
     group.add_argument("--run_name", type=run_name, default="my", metavar="NAME", help="name of the runs and models")
     group.add_argument("--preset", choices=["default", "thesis"], default="default",
                        help="architecture and hyperparameters of all three")
     group.add_argument("--start_from", type=run_name, metavar="NAME",
-                       help="begin with the weights of these: shipped, or a run")
+                       help="start from the weights of these models: shipped, or a run")
     return parser
 
 

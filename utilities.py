@@ -1,4 +1,4 @@
-"""Command line, files, memory, random numbers: what every script needs and no model knows about."""
+"""Shared by all scripts: command line, files, memory, random numbers."""
 import argparse
 import errno
 import math
@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent
-SMALLEST_PICTURE, LARGEST_DRAWN = 8, 4096  # pixels along a picture's edge
+SMALLEST_PICTURE, LARGEST_DRAWN = 8, 4096  # pixels along a side of a picture
 TIFF_TILE = 256  # pixels
-# What reading a damaged .npy, .npz, .zip or .h5 raises.
+# Exceptions from reading a damaged .npy, .npz, .zip or .h5.
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error,
            TokenError)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Seed = int | np.random.SeedSequence
-Progress = Callable[[Iterable], Iterable]  # wraps what is iterated over, e.g. in a progress bar
+Progress = Callable[[Iterable], Iterable]  # wraps an iterable, e.g. in a progress bar
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@ Progress = Callable[[Iterable], Iterable]  # wraps what is iterated over, e.g. i
 
 
 class UserError(Exception):
-    """Wrong input. The message is one sentence that names the file or option and says what was expected."""
+    """Wrong input. The message is one sentence that names the file or option and says what is expected."""
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -57,12 +57,12 @@ def run_command(main: Callable[[argparse.Namespace], None], parser: argparse.Arg
                 arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and call main(args).
 
-    Wrong input (UserError), and what the machine refuses, become one line and exit status 2. When nobody reads what is
-    printed any more the command ends quietly; when nobody sees the progress it goes on.
+    Wrong input (UserError) and errors of the machine become one line and exit status 2. When standard output is closed
+    the command ends quietly; when standard error is closed it continues.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # names of files may hold anything
+            stream.reconfigure(errors="replace")  # file names may contain any bytes
     sys.stderr = PatientStream(sys.stderr)
     args = parser.parse_args(arguments)
     try:
@@ -70,7 +70,7 @@ def run_command(main: Callable[[argparse.Namespace], None], parser: argparse.Arg
         sys.stdout.flush()
     except BrokenPipeError:
         to_nowhere(sys.stdout)
-        sys.exit(141)  # as programs end that the signal SIGPIPE ends
+        sys.exit(141)  # exit status of programs ended by SIGPIPE
     except (UserError, OSError, MemoryError) as error:
         print(f"{parser.prog}: error: {explained(error)}", file=sys.stderr)
         sys.exit(2)
@@ -89,7 +89,7 @@ def explained(error: BaseException) -> str:
 
 
 class PatientStream:
-    """A text stream that drops what it is given once nobody reads it any more."""
+    """A text stream that drops its text once its reader is gone."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -111,19 +111,19 @@ class PatientStream:
 
 
 def to_nowhere(stream: Any) -> None:
-    """From now on drop what is written to an open file."""
+    """Redirect an open file to nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def open_standard_streams() -> None:
-    """Give a process that was started without standard streams some: else files it opens would take their numbers."""
+    """Open missing standard streams of a process; otherwise files it opens would get their numbers."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(descriptor, mode, closefd=False))
 
@@ -156,16 +156,16 @@ def picture_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     width, height = map(int, match.groups()) if match else (0, 0)
     if not SMALLEST_PICTURE <= min(height, width) <= max(height, width) <= LARGEST_DRAWN:
-        raise UserError(f"--size {text} is no picture size: expected WIDTHxHEIGHT, each {SMALLEST_PICTURE} to "
+        raise UserError(f"--size {text} is not a picture size: expected WIDTHxHEIGHT, each {SMALLEST_PICTURE} to "
                         f"{LARGEST_DRAWN}.")
     return height, width
 
 
 def run_name(text: str) -> str:
-    """An argparse type: the name of a run, which becomes a part of the name of a folder."""
+    """An argparse type: the name of a run, part of folder names."""
     if not re.fullmatch(r"[^./\\\0][^/\\\0]{0,99}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name: expected 1 to 100 characters, without / and \\, and no "
-                                         "dot at the beginning")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name: expected 1 to 100 characters without / and \\, "
+                                         "and no dot at the beginning")
     return text
 
 
@@ -175,7 +175,7 @@ def run_name(text: str) -> str:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Drop what is written to file descriptor 2, which Python's own sys.stderr does not control."""
+    """Drop output to file descriptor 2, also that of C++ libraries, which bypass sys.stderr."""
     sys.stderr.flush()
     saved = os.dup(2)
     with open(os.devnull, "w") as sink:
@@ -189,7 +189,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def import_tensorflow() -> Any:
-    """The module tensorflow, imported without its greetings."""
+    """The module tensorflow, imported without its messages."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():
         import tensorflow
@@ -197,14 +197,14 @@ def import_tensorflow() -> Any:
 
 
 def available_memory() -> float:
-    """Bytes of memory that can still be used, by what Linux reports of the machine and of its container; else inf."""
+    """Bytes of free memory, by Linux's reports on the machine and its container; inf on other systems."""
     try:
         machine = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = 1024 * int(machine["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):
         return math.inf
     container = Path("/sys/fs/cgroup")
-    with suppress(OSError, KeyError, ValueError):  # there is none, or it has no limit
+    with suppress(OSError, KeyError, ValueError):  # no container, or no limit
         used = int((container / "memory.current").read_text())
         kept = dict(line.split() for line in (container / "memory.stat").read_text().splitlines())
         free = min(free, int((container / "memory.max").read_text()) - used + int(kept["inactive_file"]))
@@ -216,7 +216,7 @@ def available_memory() -> float:
 
 
 def save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write uint8 [H, W, 3] as PNG or JPEG, by the name's ending, never leaving half a file."""
+    """Write uint8 [H, W, 3] as PNG or JPEG, by the file ending, never leaving half a file."""
     from PIL import Image
 
     with replacing(path) as temporary:
@@ -224,9 +224,9 @@ def save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 def save_tiff(path: Path, picture: Any) -> None:
-    """Write a picture as a tiled BigTIFF while it is computed, never leaving half a file.
+    """Write a picture as a tiled BigTIFF while it is computed; never leaves half a file.
 
-    picture: has height and width, and iterates over uint8 [rows, width, 3] from top to bottom.
+    picture: object with height and width; iterates over uint8 [rows, width, 3] from top to bottom.
     """
     from tifffile import imwrite
 
@@ -246,9 +246,9 @@ def save_tiff(path: Path, picture: Any) -> None:
 
 
 def own_seed(seed: Seed, *key: str | int) -> np.random.SeedSequence:
-    """The numpy.random.SeedSequence of a stream that no other key shares.
+    """The numpy.random.SeedSequence for a key, independent of that of any other key.
 
-    seed: a whole number, or the SeedSequence of a stream to branch off from; key: names and whole numbers.
+    seed: a whole number, or the SeedSequence to derive from; key: names and whole numbers.
     """
     root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
     words = (zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in key)
@@ -256,7 +256,7 @@ def own_seed(seed: Seed, *key: str | int) -> np.random.SeedSequence:
 
 
 def evenly_spaced(items: np.ndarray, count: int) -> np.ndarray:
-    """So many items of an array [N, ...], evenly spread, in their order; where it has fewer, some more than once."""
+    """Exactly `count` items of an array [N, ...], evenly spaced, in their order; some repeat if count > N."""
     return items[np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
@@ -267,9 +267,9 @@ def to_bytes(picture: Any) -> NDArray[np.uint8]:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside this one that takes its name when the block succeeds.
+    """Yield a temporary path in the same folder, which is renamed to `path` when the block succeeds.
 
-    Raises UserError when it cannot be written; then what had that name before is still there.
+    Raises UserError when it cannot be written; the old file of this name is then kept.
     """
     path, temporary = Path(path), None
     try:
@@ -283,7 +283,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be written ({why(error)})"
-                        + (": what was there before is kept, and with more room the same command goes on."
+                        + (": the old file is kept, and with more disk space the same command continues."
                            if error.errno in NO_ROOM else ".")) from None
     finally:
         if temporary:
@@ -291,7 +291,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def why(error: BaseException) -> str:
-    """What an exception says, in one line."""
+    """The message of an exception, in one line."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
@@ -302,7 +302,7 @@ def _umask() -> int:
 
 
 def output_file(text: str) -> Path:
-    """An argparse type: the path of a file to write, in a folder that is there."""
+    """An argparse type: the path of a file to write, in an existing folder."""
     path = Path(text)
     if os.path.isdir(path) or not os.path.isdir(path.parent) or not os.access(path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text} is not a file in a folder that can be written")

@@ -15,23 +15,24 @@ from tqdm import tqdm
 from archive.sky_sources import READERS
 from utilities import DAMAGED, UserError, replacing, why
 
-MEMBER, DESCRIPTION = "{}/{:06}.jpg", "description.json"  # of a zipped pack
+MEMBER, DESCRIPTION = "{}/{:06}.jpg", "description.json"  # file names in a zipped pack
 # Lossy WebP of that size, with colours at half the resolution, is 4 dB worse; lossless WebP is 2.6 times as large.
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_OPTIMIZE, 1,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 def check_ending(path: Path) -> None:
-    """Raise UserError unless the name of a pack says how it is stored."""
+    """Raise UserError unless the name of a pack ends in .npy or .zip."""
     if path.suffix not in (".npy", ".zip"):
         raise UserError(f"{path} must end in .npy or .zip, as a pack does.")
 
 
 def open_pack(path: Path, training: int | None = None,
               development: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
-    """The crops of a pack, at most so many as given: uint8 [N, S, S, 3], uint8 [M, S, S, 3]; and its description.
+    """Training crops uint8 [N, S, S, 3], development crops uint8 [M, S, S, 3] and description of a pack.
 
-    Those of a .npy are memory-mapped, those of a .zip decoded into memory. Raises UserError when they cannot be read.
+    training, development: highest numbers of crops. Crops of a .npy are memory-mapped, those of a .zip decoded into
+    memory. Raises UserError when they cannot be read.
     """
     check_ending(path)
     try:
@@ -58,7 +59,7 @@ def read_npy(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str
 
 
 def read_zip(path: Path, *limits: int | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]:
-    """Training crops, development crops and description of a .zip pack; limits: at most so many of each, or None."""
+    """Training crops, development crops and description of a .zip pack; limits: highest numbers of each, or None."""
     with zipfile.ZipFile(path) as archive:
         description = json.loads(archive.read(DESCRIPTION))
         parts = [decoded(archive, part, len(description[f"{part}_labels"][:most]), description["options"]["crop"])
@@ -67,7 +68,7 @@ def read_zip(path: Path, *limits: int | None) -> tuple[NDArray[np.uint8], NDArra
 
 
 def decoded(archive: zipfile.ZipFile, part: str, number: int, size: int) -> NDArray[np.uint8]:
-    """The first crops of a part of an open .zip pack, uint8 [number, size, size, 3]."""
+    """The first `number` crops of a part of an open .zip pack, uint8 [number, size, size, 3]."""
     crops = np.empty((number, size, size, 3), np.uint8)
 
     def decode(row: int) -> None:

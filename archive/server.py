@@ -1,11 +1,11 @@
-"""Frames of webcams from a server over SFTP: <place>/<day>/*.jpg, fetched so that a bad line does no harm.
+"""Webcam frames <place>/<day>/*.jpg from an SFTP server; downloads resume after a lost connection.
 
   with connect(args) as server:
       for place in server.places():
           frames = server.fetch_day(place, folder, args.iterations, args.seed)
 
-A file is downloaded as <name>.part, which a later try continues, and takes its name when it is whole. A lost connection
-is opened again. A server whose host key is not the known one is refused.
+A file is downloaded as <name>.part, which a later try continues, and is renamed when it is complete. A lost connection
+is opened again. A server with an unknown host key is refused.
 """
 import argparse
 import errno
@@ -37,8 +37,8 @@ from utilities import UserError, number, own_seed, writable_folder
 
 PASSWORD_VARIABLE = "IMAGE_OUTPAINTING_PASSWORD"
 SYSTEM_KNOWN_HOSTS, USER_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts", "~/.ssh/known_hosts"
-# Downloads at a time, as most of a frame's time is spent waiting for answers. paramiko's own prefetch is no way around
-# that: its thread prints a traceback when the connection is lost.
+# Parallel downloads, because most of the time is spent waiting for answers. paramiko's own prefetch is no alternative:
+# its thread prints a traceback when the connection is lost.
 CONNECTIONS = 6
 ATTEMPTS = 3  # how often an operation is tried when the connection is lost
 PAUSE = 0.5  # seconds before the second try, twice as long before the third
@@ -51,12 +51,12 @@ NOON = 12 * 60  # minutes
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say on which server the frames lie and how to log in."""
+    """Add the options for the server of the frames and the login."""
     group = parser.add_argument_group(
         "server", "Frames over SFTP. Without --key the SSH agent and the keys in ~/.ssh are tried. A password, or the "
         f"passphrase of a key, is read from the environment variable {PASSWORD_VARIABLE}.")
     group.add_argument("--server", metavar="HOST", help="fetch the frames from this server")
-    group.add_argument("--username", metavar="NAME", help="login (default: yours here)")
+    group.add_argument("--username", metavar="NAME", help="login (default: your user name here)")
     group.add_argument("--server_path", default=".", metavar="FOLDER",
                        help="folder of the server that holds <place>/<day>/*.jpg; . = where the login starts")
     group.add_argument("--port", type=number(int, 1, 65535), default=22, metavar="N", help="port of the SSH server")
@@ -70,7 +70,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 
 
 def connect(args: argparse.Namespace) -> "Server":
-    """The Server that the options of add_server_options name, to be used in a with statement."""
+    """The Server from the options of add_server_options, for a with statement."""
     return Server(args)
 
 
@@ -79,7 +79,7 @@ def connect(args: argparse.Namespace) -> "Server":
 
 
 def noon_position(names: Sequence[str]) -> int:
-    """Position of the first frame from noon on in a day's sorted names; the middle where the names do not tell."""
+    """Position of the first frame from noon on in a day's sorted names; the middle if the names contain no time."""
     times = [minutes for name in names if (minutes := time_of_day(name)) is not None]
     if times and len(times) == len(names) and times == sorted(times) and times[-1] >= NOON:
         return next(position for position, minutes in enumerate(times) if minutes >= NOON)
@@ -87,7 +87,7 @@ def noon_position(names: Sequence[str]) -> int:
 
 
 def blueness(picture: NDArray[np.uint8]) -> float:
-    """How much bluer than red uint8 [H, W, 3] is on average, -1 to 1."""
+    """Mean of blue minus red of uint8 [H, W, 3], -1 to 1."""
     red, _, blue = picture.reshape(-1, 3).mean(0) / 255
     return float(blue - red)
 
@@ -97,16 +97,16 @@ def blueness(picture: NDArray[np.uint8]) -> float:
 
 
 def known_hosts_file(args: argparse.Namespace) -> str:
-    """The file of known host keys as one writes it in a shell."""
+    """The file of known host keys, quoted for a shell."""
     return shlex.quote(str(args.known_hosts)) if args.known_hosts else USER_KNOWN_HOSTS
 
 
 class HostKeyPolicy:
-    """Refuses a host key that is not known, which paramiko asks it about, or has changed; says how to accept it."""
+    """Refuses an unknown or changed host key (paramiko calls it) and says how to accept the key."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.name = args.server if args.port == 22 else f"[{args.server}]:{args.port}"  # in a file of known hosts
+        self.name = args.server if args.port == 22 else f"[{args.server}]:{args.port}"  # name in a file of known hosts
 
     def missing_host_key(self, _client: Any, _name: str, key: Any) -> None:
         raise UserError(f"The host key of {self.args.server} is not known: compare its fingerprint "
@@ -122,13 +122,13 @@ class HostKeyPolicy:
             f"`ssh-keygen -f {known_hosts_file(self.args)} -R {shlex.quote(self.name)}; {self.accept(error.key)}`.")
 
     def accept(self, key: Any) -> str:
-        """The command that accepts this very key, whatever the server shows by then."""
+        """The command that accepts exactly this key, even if the server has another one by then."""
         line = f"{self.name} {key.get_name()} {key.get_base64()}"
         return f"echo {shlex.quote(line)} >> {known_hosts_file(self.args)}"
 
 
 def read_key(file: Path, password: str | None) -> Any:
-    """A private key, decrypted with the password where it is encrypted. Raises UserError when it cannot be read."""
+    """A private key, decrypted with the password if it is encrypted. Raises UserError when it cannot be read."""
     import paramiko
 
     try:
@@ -143,11 +143,11 @@ def read_key(file: Path, password: str | None) -> Any:
 
 
 def own_name() -> str:
-    """The login that a user has here. Raises UserError where there is none, as in some containers."""
+    """The name of the current user. Raises UserError if there is none, as in some containers."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
-        raise UserError("Your login has no name here: give --username, as which to log in.") from None
+        raise UserError("Your user has no name on this machine: give --username to log in.") from None
 
 
 def reason(error: Exception) -> str:
@@ -167,7 +167,7 @@ class Connection:
     def run(self, action: Callable[[Any], Any]) -> Any:
         """Return action(sftp: paramiko.SFTPClient), tried again with a new session when the connection is lost.
 
-        Raises UserError when it is lost again and again, and what action raises for other reasons.
+        Raises UserError when it is lost ATTEMPTS times in a row, and any other exception of action.
         """
         import paramiko
 
@@ -190,7 +190,7 @@ class Connection:
     def open(self) -> Any:
         """Connect, check the host key and log in; returns the session.
 
-        Raises UserError for what trying again does not mend, else OSError, EOFError or paramiko.SSHException.
+        Raises UserError where another try would not help, else OSError, EOFError or paramiko.SSHException.
         """
         import paramiko
 
@@ -199,7 +199,7 @@ class Connection:
         self.client.set_missing_host_key_policy(policy)
         self._load_host_keys()
         line = socket.create_connection((args.server, args.port), args.timeout)
-        # Requests are small packets: without this each waits up to 40 ms for the answer to the one before.
+        # Requests are small packets: without this option each waits up to 40 ms for the previous answer.
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self.client.connect(args.server, args.port, self.username, self.password, self.key, sock=line,
@@ -230,7 +230,7 @@ class Connection:
                 raise UserError(f"The known host keys in {file} cannot be read ({reason(error)}).") from None
 
     def _open_sftp(self) -> Any:
-        # paramiko waits without end for the server to start the session, unless the connection is closed.
+        # paramiko waits forever for the server to start the session, unless the connection is closed.
         watchdog = threading.Timer(self.args.timeout, self.client.close)
         watchdog.start()
         try:
@@ -241,11 +241,11 @@ class Connection:
         return sftp
 
     def _is_rejected(self, error: Exception) -> bool:
-        """Whether the login failed, rather than the connection on the way."""
+        """True if the login failed, false if the connection was lost."""
         import paramiko
 
-        told = isinstance(error, paramiko.AuthenticationException) or "authentication methods" in str(error)
-        return told and self.client.get_transport().is_active() and "timeout" not in str(error)
+        rejected = isinstance(error, paramiko.AuthenticationException) or "authentication methods" in str(error)
+        return rejected and self.client.get_transport().is_active() and "timeout" not in str(error)
 
     def _rejected(self) -> str:
         tried = f"--key {self.args.key}" if self.key else "the SSH agent and the keys in ~/.ssh"
@@ -264,12 +264,12 @@ class Connection:
 
 
 def download(sftp: Any, remote: str, target: Path) -> None:
-    """Fetch the remote file as target, going on with <target>.part where that is the beginning of the same file.
+    """Fetch the remote file as target; continues <target>.part if that is the beginning of the same file.
 
-    Raises OSError when the file is gone, may not be read or changes meanwhile, and when target cannot be written.
+    Raises OSError when the file is missing, unreadable or changes meanwhile, or when target cannot be written.
     """
     part = target.with_name(f"{target.name}.part")
-    # Not in a with statement: leaving one after the connection was lost would wait for an answer once more.
+    # No with statement: its end would wait for an answer again after the connection was lost.
     source = sftp.open(remote, "rb")
     wanted = source.stat()
     try:
@@ -281,7 +281,7 @@ def download(sftp: Any, remote: str, target: Path) -> None:
             while copy.tell() < wanted.st_size and (block := source.read(BLOCK)):
                 copy.write(block)
     finally:
-        os.utime(part, (wanted.st_mtime, wanted.st_mtime))  # tells the next try which file this is the beginning of
+        os.utime(part, (wanted.st_mtime, wanted.st_mtime))  # identifies the file for the next try
     source.close()
     if part.stat().st_size != wanted.st_size:
         raise OSError("it changed while it was fetched")
@@ -289,10 +289,10 @@ def download(sftp: Any, remote: str, target: Path) -> None:
 
 
 def listing(sftp: Any, folder: str) -> dict[str, Any]:
-    """The entries of a remote folder, {name: paramiko.SFTPAttributes} sorted by name; links show what they lead to."""
+    """The entries of a remote folder, {name: paramiko.SFTPAttributes} sorted by name; links are followed."""
     entries = {}
     for entry in sorted(sftp.listdir_attr(folder), key=lambda entry: entry.filename):
-        # A name that is a path could lead out of the folder that is downloaded into.
+        # A name that is a path could point outside the download folder.
         if is_hidden(entry.filename) or "/" in entry.filename or os.sep in entry.filename:
             continue
         entries[entry.filename] = entry
@@ -305,7 +305,7 @@ def listing(sftp: Any, folder: str) -> dict[str, Any]:
 
 
 def skip(remote: str, error: Exception) -> None:
-    """Name a file or folder of the server that cannot be had."""
+    """Print that a file or folder of the server is skipped."""
     tqdm.write(f"Skipped {remote}: {reason(error)}.", file=sys.stderr)
 
 
@@ -316,15 +316,15 @@ def skip(remote: str, error: Exception) -> None:
 class Server:
     """A webcam archive <place>/<day>/*.jpg in a folder of an SFTP server. Use it in a with statement.
 
-    Everything raises UserError when the connection cannot be opened or stays lost.
+    All methods raise UserError when the connection cannot be opened or stays lost.
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.host, self.root = args.server, args.server_path
-        logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else it prints tracebacks of lost connections
+        logging.getLogger("paramiko").addHandler(logging.NullHandler())  # hides its tracebacks of lost connections
         password = os.environ.get(PASSWORD_VARIABLE)
         key = read_key(args.key, password) if args.key else None
-        # The passphrase of a key is not a password, and no server ever gets it.
+        # The passphrase of a key is no password: it is never sent to a server.
         self._connections = [Connection(args, key, None if key else password) for _ in range(CONNECTIONS)]
         self._idle: LifoQueue[Connection] = LifoQueue()
         for connection in self._connections:
@@ -349,10 +349,10 @@ class Server:
         return self._folders(self.root)
 
     def fetch_day(self, place: str, folder: str | Path, count: int, seed: int) -> list[Path]:
-        """Download up to count consecutive frames from noon on, of the bluest of some random days of a place.
+        """Download up to count consecutive frames from noon on, from the bluest of some random days of a place.
 
-        They come to folder/<place>/<day>/; what is there already is not fetched again. Returns their sorted paths: none
-        for a place without frames. A day or file that cannot be had is named and skipped. Raises UserError when the
+        They are written to folder/<place>/<day>/; existing files are not fetched again. Returns their sorted paths,
+        none for a place without frames. Unreadable days and files are printed and skipped. Raises UserError when the
         place cannot be listed or folder cannot be written.
         """
         days = np.random.default_rng(own_seed(seed, "days", place)).permutation(
@@ -367,7 +367,7 @@ class Server:
 
     def _bluest(self, place: str,
                 candidates: list[tuple[str, list[tuple[str, int]]]]) -> tuple[str, list[tuple[str, int]]]:
-        """Of candidates (day, frames) the one whose first frame is bluest."""
+        """The candidate (day, frames) with the bluest first frame."""
         def score(frame: Path) -> float:
             try:
                 return blueness(read_picture(frame))
@@ -400,7 +400,8 @@ class Server:
         return [name for name, entry in entries.items() if stat.S_ISDIR(entry.st_mode)]
 
     def _fetch(self, frames: list[tuple[str, int, Path]], label: str) -> list[Path]:
-        """Download frames (full name on the server, size, path here), several at once; returns the paths that came."""
+        """Download frames (full name on the server, size, path here), in parallel; returns the paths that were
+        downloaded."""
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             paths = pool.map(lambda frame: self._fetch_one(*frame), frames)
             return [path for path in tqdm(paths, label, len(frames), unit="frame", disable=None, leave=False) if path]
@@ -418,7 +419,7 @@ class Server:
         return target
 
     def _run(self, action: Callable[[Any], Any]) -> Any:
-        """Return action(sftp) on a connection that is idle."""
+        """Return action(sftp) on an idle connection."""
         connection = self._idle.get()
         try:
             return connection.run(action)

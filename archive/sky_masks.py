@@ -1,11 +1,12 @@
 """Sky masks of a fixed camera from the statistics of many frames: functions of arrays, for segmentation.py.
 
-A mask is bool [H, W], True = masked = not sky. The sky changes and the landscape stays, so an edge that is there in
-many frames is landscape. The thesis this project grew from counts how often and how long each pixel is near an edge
-(frame_mask, Statistics, thesis_mask); clouds, noise and haze make its thresholds hard to choose. Where an edge stands
-and which way it points says more: those of clouds point everywhere and cancel in the mean, or at least lie everywhere
-(static_edges). So what static edges outline is landscape, and the thesis's statistics confirm the weak ones (sky_mask).
-What is left of the sky behind branches, wires and roofs looks like the sky around it over the frames (sky_between).
+A mask is bool [H, W], True = masked = not sky. The sky changes and the landscape does not, so an edge that is present
+in many frames is landscape. The thesis that this project is based on counts how often and how long each pixel is near
+an edge (frame_mask, Statistics, thesis_mask); clouds, noise and haze make its thresholds hard to choose. Position and
+direction of edges say more: edges of clouds have all directions and cancel in the mean, and they are everywhere
+(static_edges). So static edges outline landscape, and the statistics of the thesis confirm weak ones (sky_mask). Sky
+between branches, wires and roofs is found by its colours over the frames, which are those of the sky around it
+(sky_between).
 """
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -16,47 +17,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 REFERENCE_AREA = 1600 * 1200  # frames of the thesis; all areas and lengths below are for this size
-EDGE = 0.02  # of values in [0, 1]: a smaller gradient is no edge
+EDGE = 0.02  # of values in [0, 1]: smallest gradient of an edge
 CLOSINGS = 5
 SMALLEST_SKY, SMALLEST_MASKED = 20_000, 300  # pixels
-EDGE_BLUR = 1.5  # pixels, standard deviation: evens out noise and shaking of the camera
+EDGE_BLUR = 1.5  # pixels, standard deviation: reduces noise and camera shake
 PAIRS = ((2, 5), (3, 10), (5, 20), (10, 30), (20, 40), (30, 50))  # longest run in frames, share in percent
 LOST_SKY = 0.01  # share of the sky that lower thresholds may take for safety
-NARROWEST_SKY = 20  # pixels: narrower tongues of sky may be leaks through a gap in the skyline
-AROUND = 120, 25  # pixels to the sides and up and down: standard deviations of what counts as the sky around
-SKY_AROUND = 0.01  # share of sky that is enough there
-ALIKE, UNLIKE = 0.05, 0.12  # looks that differ less from those of the sky around may be sky, more cannot be
-RIM, RIM_SHARE = 8, 0.8  # pixels from a gap to what is unlike sky, and share of its rim where that must be near
-SMALLEST_GAP = 100  # pixels: smaller sky between landscape is masked
-CALMEST = 0.5  # of the steepness of the sky beside it: what is calmer is a wall or snow
-BESIDE = 3  # pixels beside the landscape that it blurs
-GROWTH = 8  # pixels: blurred edges are about so wide on each side
-MARGIN = 1  # pixels: JPEG and the lens smear the landscape over its border
+NARROWEST_SKY = 20  # pixels: narrower sky may come through a gap in the skyline
+AROUND = 120, 25  # pixels, horizontal and vertical standard deviations of the surrounding sky
+SKY_AROUND = 0.01  # smallest share of sky in the surroundings
+ALIKE, UNLIKE = 0.05, 0.12  # differences from the looks of the sky around: possibly sky; certainly not sky
+RIM, RIM_SHARE = 8, 0.8  # pixels from a gap to something unlike sky; share of its rim that must have this
+SMALLEST_GAP = 100  # pixels: smaller gaps of sky in the landscape are masked
+CALMEST = 0.5  # of the steepness of the sky in the same rows: below this it is a wall or snow
+LANDSCAPE_BLUR = 3  # pixels of sky that the landscape blurs
+GROWTH = 8  # pixels: half width of blurred edges
+MARGIN = 1  # pixels: JPEG and the lens blur the landscape beyond its border
 RARE, ALWAYS = 0.05, 0.9  # shares of the frames
 SMALLEST_SHIFT, SHIFT_CERTAINTY = 3, 0.2  # pixels, and response of phase correlation
 STRONG_EDGE = 2  # times the noise threshold
 MOST_EXCESS = 1.5  # see evened
 CALMER, MOST_GAIN = 1.25, 1.1  # see sky_mask
-RIDGE = 15  # pixels: wider than the outline of anything
+RIDGE = 15  # pixels: wider than any outline
 NOISE_BANDS, NOISE_FACTOR = 16, 4  # see static_edges
-WEAKEST_EDGE = 0.05  # share of the frames in which a static edge must be seen at least
-BAR_HEIGHT = 0.12  # of the frame: what spans the width above this is a bar of text, not a skyline
-OVERLAY_WIDTH = 0.4  # of the frame: what is wider, and no bar, is landscape
-OVERLAY_HEIGHT = 0.08  # of the frame: overlays hang at least so high above the landscape
-OVERLAY_BORDER = 0.05  # of the frame: overlays so near to its border are masked up to it
+WEAKEST_EDGE = 0.05  # smallest share of the frames with a static edge
+BAR_HEIGHT = 0.12  # of the frame: a region across the width above this is a bar of text, not a skyline
+OVERLAY_WIDTH = 0.4  # of the frame: wider regions are landscape, except bars
+OVERLAY_HEIGHT = 0.08  # of the frame: smallest gap between an overlay and the landscape
+OVERLAY_BORDER = 0.05  # of the frame: overlays nearer to its border are masked up to it
 LETTER_GAP, TEXT_MARGIN = 20, 18  # pixels between parts of one overlay, and around text
-PANEL_SIDES, EDGE_WIDTH = 0.9, 3  # share of the sides with edges; pixels that static edges are wide to either side
+PANEL_SIDES, EDGE_WIDTH = 0.9, 3  # share of the sides with edges; half width of static edges in pixels
 CORNER = 0.25  # of width and height of the frame: the corners where overlays may touch trees
 Box = tuple[int, ...]  # left, top, width, height in pixels
 Pair = tuple[int, float]  # thresholds of the thesis: longest run in frames, share in percent
-THESIS_BOXES = ((0, 0, 270, 115), (-250, 0, 250, 250))  # its logo and its text, at this size
+THESIS_BOXES = ((0, 0, 270, 115), (-250, 0, 250, 250))  # its logo and its text, for 1600x1200
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One frame
 
 
 def length_scale(shape: Sequence[int]) -> float:
-    """What lengths for 1600x1200 are multiplied with for this (height, width)."""
+    """Factor of lengths given for 1600x1200, for this (height, width)."""
     return (shape[0] * shape[1] / REFERENCE_AREA) ** 0.5
 
 
@@ -67,12 +68,12 @@ def gradient_mask(frame: NDArray[np.uint8], threshold: float = EDGE) -> NDArray[
     """
     total = np.zeros_like(frame)
     cv2.absdiff(frame[:, 1:], frame[:, :-1], dst=total[:, :-1])
-    total[:-1] = cv2.add(total[:-1], cv2.absdiff(frame[1:], frame[:-1]))  # saturates above any threshold allowed
+    total[:-1] = cv2.add(total[:-1], cv2.absdiff(frame[1:], frame[:-1]))  # saturates above the highest threshold
     return cv2.transform(total, np.ones((1, 3), np.float32)) > 3 * 255 * threshold
 
 
 def closed(mask: NDArray[np.bool], times: int = CLOSINGS) -> NDArray[np.bool]:
-    """Closing with a 3x3 square: dilated so many times, then eroded as often. Bool [H, W]."""
+    """Closing with a 3x3 square: dilation `times` times, then erosion as often. Bool [H, W]."""
     square = np.ones((3, 3), np.uint8)
     return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, square, iterations=times).astype(bool)
 
@@ -87,17 +88,17 @@ def large_regions(mask: NDArray[np.bool], area: float, connectivity: int) -> NDA
 
 
 def fill_small_sky(mask: NDArray[np.bool], area: float) -> NDArray[np.bool]:
-    """Mask the unmasked regions (4-connected) of less than this area. Bool [H, W]."""
+    """Mask the unmasked regions (4-connected) smaller than this area. Bool [H, W]."""
     return ~large_regions(~mask, area, connectivity=4)
 
 
 def drop_small_masked(mask: NDArray[np.bool], area: float) -> NDArray[np.bool]:
-    """Drop the masked regions (8-connected) of less than this area. Bool [H, W]."""
+    """Remove the masked regions (8-connected) smaller than this area. Bool [H, W]."""
     return large_regions(mask, area, connectivity=8)
 
 
 def mask_boxes(mask: NDArray[np.bool], boxes: Iterable[Box]) -> NDArray[np.bool]:
-    """Mask rectangles (left, top, width, height) in pixels; a negative left or top counts from the other border."""
+    """Mask rectangles (left, top, width, height) in pixels; a negative left or top counts from the opposite border."""
     mask = mask.copy()
     height, width = mask.shape
     for left, top, across, down in boxes:
@@ -130,11 +131,11 @@ def without_small_regions(mask: NDArray[np.bool]) -> NDArray[np.bool]:
 
 @dataclass(eq=False)
 class Statistics:
-    """What is known of a camera after some frames; memory does not grow with their number."""
+    """Statistics of a camera over its frames; memory does not grow with their number."""
 
     frames: int
     masked: NDArray[np.uint16]  # [H, W], number of frames in which a pixel was masked
-    run: NDArray[np.uint16]  # [H, W], frames in the run that is going on
+    run: NDArray[np.uint16]  # [H, W], frames in the present run
     longest: NDArray[np.uint16]  # [H, W], frames in the longest run
     slope_x: NDArray[np.int16]  # [H, W, 3], sum of differences to the right, each clipped to EDGE
     slope_y: NDArray[np.int16]  # [H, W, 3], the same downwards
@@ -143,12 +144,12 @@ class Statistics:
     squares: NDArray[np.float32]  # [H, W, 3], sum of their squares
     brightest: NDArray[np.uint8]  # [H, W, 3], the brightest frame
     clearest: NDArray[np.uint8]  # [H, W, 3], the frame with the most edges
-    levels: NDArray[np.float64]  # [2], brightness of the one and share of edges of the other
-    shifts: NDArray[np.integer]  # [frames, 2], how far right and down a frame's landscape lies from where it first lay
+    levels: NDArray[np.float64]  # [2], brightness of the brightest frame, share of edges of the clearest
+    shifts: NDArray[np.integer]  # [frames, 2], shift right and down of a frame's landscape since the first
 
     @classmethod
     def empty(cls, shape: Sequence[int]) -> "Statistics":
-        """Statistics of no frame yet, for frames of this (height, width)."""
+        """Empty statistics, for frames of this (height, width)."""
         masked, run, longest = (np.zeros(shape, np.uint16) for _ in range(3))
         slope_x, slope_y = (np.zeros((*shape, 3), np.int16) for _ in range(2))
         total, squares = (np.zeros((*shape, 3), np.float32) for _ in range(2))
@@ -160,7 +161,7 @@ class Statistics:
             steepness: NDArray[np.uint8], shift: Sequence[int] = (0, 0)) -> None:
         """Add the next frame: uint8 [H, W, 3], frame_mask(frame), what clipped_slopes(frame) returns, and its shift.
 
-        Everything but the mask is moved back by the shift first.
+        Everything except the mask is first moved back by the shift.
         """
         self.frames += 1
         original = frame
@@ -183,7 +184,8 @@ class Statistics:
 
     @property
     def looks(self) -> NDArray[np.floating]:
-        """How each pixel looks over the frames, float32 [H, W, 6]: mean and deviation of its colours in [0, 1]."""
+        """Looks of each pixel over the frames, float32 [H, W, 6]: mean and standard deviation of its colours in [0,
+        1]."""
         mean = self.total / np.float32(255 * self.frames)
         deviation = np.sqrt(np.maximum(self.squares / np.float32(255**2 * self.frames) - mean**2, 0))
         return np.dstack([mean, deviation])
@@ -199,14 +201,14 @@ class Statistics:
 
     @classmethod
     def load(cls, path: Path) -> "Statistics":
-        """Read what save wrote. Raises one of utilities.DAMAGED for anything else."""
+        """Read a file of save. Raises one of utilities.DAMAGED for any other file."""
         with np.load(path) as stored:
             arrays = {field.name: stored[field.name] for field in fields(cls)}
         return cls(**{**arrays, "frames": int(arrays["frames"])})
 
 
 def outlines(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The edges of uint8 [H, W, 3] as camera_shift compares them, float32: a part of the frame, at half its size."""
+    """Edges of uint8 [H, W, 3] for camera_shift, float32: of a part of the frame, at half its size."""
     height, width = frame.shape[:2]
     grey = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (width // 2, height // 2), interpolation=cv2.INTER_AREA)
     grey = grey[len(grey) // 4:len(grey) * 7 // 8].astype(np.float32)  # bars of text move with the frame
@@ -215,10 +217,10 @@ def outlines(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def camera_shift(reference: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[int, int]:
-    """How far (right, down) in pixels the landscape lies in one frame from where it is in the reference, from outlines.
+    """Shift (right, down) in pixels of the landscape in a frame relative to the reference; both are outlines.
 
-    Phase correlation (Kuglin and Hines 1975, "The phase correlation image alignment method"). Small and doubtful shifts
-    are (0, 0): fog has no landscape, and blurred edges stand a little shaking.
+    Phase correlation (Kuglin and Hines 1975, "The phase correlation image alignment method"). Small and
+    uncertain shifts become (0, 0): fog hides the landscape, and blurred edges tolerate a little camera shake.
     """
     (right, down), certainty = cv2.phaseCorrelate(reference, other)
     shift = round(2 * right), round(2 * down)
@@ -239,7 +241,7 @@ def clipped_slopes(frame: NDArray[np.uint8], threshold: float = EDGE) -> tuple[N
     """Signed differences of uint8 [H, W, 3] to the right and downwards, clipped to +-threshold x 255.
 
     Returns both, int16 [H, W, 3] and 0 in the last column or row, and the sum of their absolute values over the
-    colours, uint8 [H, W]. Clipped, a frame can only vote for an edge, however strong.
+    colours, uint8 [H, W]. Because of the clipping a strong edge counts no more than a weak one.
     """
     limit = int(255 * threshold)
     slopes = np.zeros((2, *frame.shape), np.int16)
@@ -268,12 +270,12 @@ def fill_below(mask: NDArray[np.bool]) -> NDArray[np.bool]:
 
 
 def filled_downwards(mask: NDArray[np.bool]) -> NDArray[np.bool]:
-    """Every pixel of bool [H, W] with a True pixel above it in its column, and those themselves."""
+    """True for every True pixel of bool [H, W] and all pixels below one."""
     return np.maximum.accumulate(mask, axis=0)
 
 
 def thesis_mask(statistics: Statistics, pair: Pair, boxes: Iterable[Box] = ()) -> NDArray[np.bool]:
-    """The mask of the thesis for a pair of thresholds (frames, percent), with boxes masked. Bool [H, W]."""
+    """Mask of the thesis for a pair of thresholds (frames, percent), with boxes masked. Bool [H, W]."""
     mask = final_mask(statistics.share, statistics.longest, pair[1] / 100, pair[0])
     return fill_below(mask_boxes(drop_small_masked(mask, SMALLEST_MASKED * length_scale(mask.shape)**2), boxes))
 
@@ -283,11 +285,11 @@ def thesis_mask(statistics: Statistics, pair: Pair, boxes: Iterable[Box] = ()) -
 
 
 def static_edges(statistics: Statistics) -> NDArray[np.float32]:
-    """Strength of the edges that stay where they are. Float32 [H, W], 0 or more; 1 is hardly reached by chance.
+    """Strength of static edges. Float32 [H, W], 0 or more; 1 is rarely reached by chance.
 
-    The larger of signed_edges and unsigned_edges, each in units of what it hardly exceeds in the sky. Clouds and noise
-    leave a rest in both that depends on the weather, the camera and the number of frames: NOISE_FACTOR times its median
-    in the band of rows where signed_edges has the lowest median, but at least WEAKEST_EDGE.
+    The maximum of signed_edges and unsigned_edges, each divided by its noise threshold. The noise depends on the
+    weather, the camera and the number of frames. The threshold is NOISE_FACTOR times the median in the band of rows
+    where signed_edges has the lowest median, but at least WEAKEST_EDGE.
     """
     signed, unsigned = signed_edges(statistics), unsigned_edges(statistics)
     bands = np.array_split(np.arange(len(signed)), NOISE_BANDS)
@@ -299,8 +301,8 @@ def static_edges(statistics: Statistics) -> NDArray[np.float32]:
 def signed_edges(statistics: Statistics) -> NDArray[np.float32]:
     """The mean over the frames of the clipped slopes, as a share of the frames with an edge. Float32 [H, W].
 
-    The edges of clouds point everywhere and cancel. Blurred by EDGE_BLUR, then as in gradient_mask summed over both
-    directions and averaged over the colours.
+    Edges of clouds have all directions and cancel. Blurred by EDGE_BLUR; then summed over both directions and averaged
+    over the colours, as in gradient_mask.
     """
     total = np.zeros(statistics.masked.shape, np.float32)
     for slope in (statistics.slope_x, statistics.slope_y):
@@ -310,11 +312,11 @@ def signed_edges(statistics: Statistics) -> NDArray[np.float32]:
 
 
 def unsigned_edges(statistics: Statistics) -> NDArray[np.float32]:
-    """How much steeper a pixel is than those around it in the mean over the frames, as a share. Float32 [H, W].
+    """Mean steepness of a pixel over the frames minus that of its surroundings, as a share. Float32 [H, W].
 
-    Snow and glass are brighter than the sky in some frames and darker in others, so that their outlines cancel in
-    signed_edges. The edges of clouds do not cancel here, but they lie everywhere: a top-hat (opening with a square of
-    RIDGE pixels subtracted) leaves the thin ridges.
+    Snow and glass are brighter than the sky in some frames and darker in others, so their outlines cancel in
+    signed_edges. Edges of clouds do not cancel here, but they are everywhere: a top-hat (the opening with a square of
+    RIDGE pixels is subtracted) keeps thin ridges only.
     """
     steep = cv2.GaussianBlur(statistics.steepness / (statistics.frames * 3 * EDGE * 255), (0, 0), EDGE_BLUR)
     return cv2.morphologyEx(steep, cv2.MORPH_TOPHAT, np.ones((RIDGE, RIDGE), np.uint8))
@@ -323,9 +325,9 @@ def unsigned_edges(statistics: Statistics) -> NDArray[np.float32]:
 def split_overlays(mask: NDArray[np.bool]) -> tuple[NDArray[np.bool], NDArray[np.bool]]:
     """Split the masked regions of bool [H, W] into landscape and overlays (logos, text, bars); both bool [H, W].
 
-    Landscape are regions that touch the lower border, or the sides below a third of the height, and wide ones, unless
-    they are bars along the upper border. What else begins near the upper border is an overlay, and so is what hangs
-    alone in the sky; what stands at most OVERLAY_HEIGHT above landscape (peaks, tree tops, cranes) belongs to that.
+    Landscape: regions that touch the lower border, or the sides below a third of the height, and wide regions except
+    bars along the upper border. Overlays: other regions that begin near the upper border, and isolated regions in the
+    sky. Regions at most OVERLAY_HEIGHT above landscape (peaks, tree tops, cranes) belong to the landscape.
     """
     height = len(mask)
     landscape = standing(mask)
@@ -353,13 +355,13 @@ def standing(mask: NDArray[np.bool]) -> NDArray[np.bool]:
 
 
 def dilated(mask: NDArray[np.bool], reach: float) -> NDArray[np.bool]:
-    """Bool [H, W], dilated by a square that reaches so many pixels at 1600x1200 to each side."""
+    """Bool [H, W], dilated by a square of this half width in pixels at 1600x1200."""
     size = 2 * round(reach * length_scale(mask.shape)) + 1
     return cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)).astype(bool)
 
 
 def regions_with(mask: NDArray[np.bool], seeds: NDArray[np.bool]) -> NDArray[np.bool]:
-    """The regions (8-connected) of mask that hold a seed; both bool [H, W]."""
+    """The regions (8-connected) of mask that contain a seed; both bool [H, W]."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     keep = np.zeros(labels.max() + 1, bool)
     keep[labels[seeds]] = True
@@ -370,8 +372,8 @@ def regions_with(mask: NDArray[np.bool], seeds: NDArray[np.bool]) -> NDArray[np.
 def overlay_boxes(overlays: NDArray[np.bool]) -> list[Box]:
     """Rectangles (left, top, width, height) around the overlays of bool [H, W].
 
-    Letters side by side share a rectangle. A rectangle with edges along its sides is a panel; else it is text, and gets
-    a margin. Sides near the border of the frame reach it.
+    Neighbouring letters share a rectangle. A rectangle with edges along its sides is a panel; otherwise it is text and
+    gets a margin. Sides near the border of the frame are moved to it.
     """
     height, width = overlays.shape
     scale = length_scale(overlays.shape)
@@ -401,7 +403,8 @@ def overlay_boxes(overlays: NDArray[np.bool]) -> list[Box]:
 def corner_boxes(landscape: NDArray[np.bool]) -> list[Box]:
     """Rectangles (left, top, width, height) around landscape, bool [H, W], that reaches the top in an upper corner.
 
-    An overlay that touches a tree below it is landscape for split_overlays, and sky would be seen around its letters.
+    split_overlays takes an overlay that touches a tree below it for landscape; then sky would remain around its
+    letters.
     """
     height, width = landscape.shape
     down, across = round(CORNER * height), round(CORNER * width)
@@ -422,7 +425,7 @@ def corner_boxes(landscape: NDArray[np.bool]) -> list[Box]:
 
 @dataclass(eq=False)
 class SkyMask:
-    """A finished mask and how it came about."""
+    """A mask, with the thresholds and overlays used."""
 
     masked: NDArray[np.bool]  # [H, W]
     pair: Pair | None  # the thresholds used; None: static edges alone
@@ -433,16 +436,16 @@ def sky_mask(statistics: Statistics, boxes: Iterable[Box] = (), pair: Pair | Non
              find_overlays: bool = True) -> SkyMask:
     """The mask of a camera.
 
-    boxes: rectangles (left, top, width, height) to mask besides the overlays found. pair: thresholds (frames, percent)
-    of the thesis's statistics, chosen by choose_pair where it is None.
+    boxes: rectangles (left, top, width, height) to mask in addition to the overlays found. pair: thresholds (frames,
+    percent) for the statistics of the thesis; None: chosen by choose_pair.
     """
     edges = static_edges(statistics)
     pair = pair or choose_pair(statistics)
     confirmed = confirmed_by(statistics, pair)
     landscape, overlays = split_overlays(landscape_edges(edges, confirmed))
 
-    # A stricter look, where the noise is known by height: what it adds to the sky was noise, unless that is a wall, or
-    # so much that it must be landscape.
+    # Second pass with noise thresholds per height. Regions it adds to the sky were noise, except walls. If it adds too
+    # much, that must be landscape, and the first pass is kept.
     calm = evened(edges, ~filled_downwards(landscape)) / CALMER
     fewer, others = split_overlays(landscape_edges(calm, confirmed))
     if (~filled_downwards(fewer)).mean() <= MOST_GAIN * (~filled_downwards(landscape)).mean():
@@ -450,28 +453,28 @@ def sky_mask(statistics: Statistics, boxes: Iterable[Box] = (), pair: Pair | Non
         walls = calm_regions(added, statistics.steepness, ~filled_downwards(landscape))
         edges, landscape, overlays = calm, fewer | walls, others
 
-    shifts = usual_shifts(statistics.shifts)
-    if len(shifts) > 1:  # moved back, overlays are smeared
+    shifts = common_shifts(statistics.shifts)
+    if len(shifts) > 1:  # moved frames blur the overlays
         overlays = split_overlays(statistics.share > ALWAYS)[1]
     found = [*overlay_boxes(overlays), *corner_boxes(landscape)] if find_overlays else []
     boxes = [*found, *boxes]
     sky = grown(opened(~mask_boxes(filled_downwards(landscape), boxes), NARROWEST_SKY), edges)
     sky = large_regions(sky, SMALLEST_SKY * length_scale(sky.shape)**2, connectivity=4)
     looks, outside = statistics.looks, ~mask_boxes(np.zeros_like(sky), boxes)
-    for _ in range(3):  # what one turn finds is the sky around for the next
+    for _ in range(3):  # sky found in one pass is surrounding sky in the next
         sky |= sky_between(looks, statistics.steepness, sky, outside)
-    sky &= ~(dilated(~sky, BESIDE) & (np.abs(unlikeness(looks, sky)).max(axis=2) > ALIKE))
+    sky &= ~(dilated(~sky, LANDSCAPE_BLUR) & (np.abs(unlikeness(looks, sky)).max(axis=2) > ALIKE))
     masked = np.any([moved(~sky, shift) for shift in shifts], axis=0)
     return SkyMask(with_margin(mask_boxes(masked, boxes)), pair, found)
 
 
 def sky_between(looks: NDArray[np.floating], steepness: NDArray[np.float32], sky: NDArray[np.bool],
                 outside: NDArray[np.bool]) -> NDArray[np.bool]:
-    """Sky seen through the landscape, between branches, wires and roofs, that sky does not hold yet. Bool [H, W].
+    """Sky between branches, wires and roofs that is not in `sky` yet. Bool [H, W].
 
-    Regions that look like the sky around them, still more so on average, and end at what looks quite different:
-    mountains that haze or clouds hide look like the sky too, but so does what is next to them. outside: bool [H, W],
-    False in the overlays.
+    Regions that look like the sky around them, on average even more, and whose surroundings look clearly different:
+    mountains hidden by haze or clouds also look like sky, but so do their surroundings. outside: bool [H, W], False in
+    the overlays.
     """
     scale = length_scale(sky.shape)
     square, reach = np.ones((3, 3), np.uint8), 2 * round(RIM * scale) + 1
@@ -491,26 +494,26 @@ def sky_between(looks: NDArray[np.floating], steepness: NDArray[np.float32], sky
 
 
 def calm_regions(regions: NDArray[np.bool], steepness: NDArray[np.float32], sky: NDArray[np.bool]) -> NDArray[np.bool]:
-    """The regions (4-connected) too calm to be sky: clouds pass there, but not over smooth walls and snow. Bool [H, W].
+    """The regions (4-connected) that are too calm to be sky: smooth walls and snow, without clouds. Bool [H, W].
 
-    Their median of steepness, float32 [H, W], is less than CALMEST of that of the sky in the same rows, or anywhere
-    where there is none. regions and sky: bool [H, W].
+    Their median steepness, float32 [H, W], is less than CALMEST times that of the sky in the same rows, or of all sky
+    if there is none in these rows. regions and sky: bool [H, W].
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(regions.astype(np.uint8), connectivity=4)
     keep = np.zeros(count, bool)
     for region in range(1, count):
         left, top, across, down, _ = stats[region]
         rows, part = np.s_[top:top + down], np.s_[top:top + down, left:left + across]
-        beside = steepness[rows][sky[rows]] if sky[rows].any() else steepness[sky]
-        keep[region] = np.median(steepness[part][labels[part] == region]) < CALMEST * np.median(beside)
+        in_sky = steepness[rows][sky[rows]] if sky[rows].any() else steepness[sky]
+        keep[region] = np.median(steepness[part][labels[part] == region]) < CALMEST * np.median(in_sky)
     return keep[labels]
 
 
 def unlikeness(looks: NDArray[np.floating], sky: NDArray[np.bool]) -> NDArray[np.float32]:
-    """Looks, float32 [H, W, N], minus their mean over the sky, bool [H, W], around; infinite where there is none."""
+    """Looks, float32 [H, W, N], minus their mean over the surrounding sky, bool [H, W]; infinite if there is none."""
     size = max(1, sky.shape[1] // 4), max(1, sky.shape[0] // 4)
     across, down = (reach * length_scale(sky.shape) / 4 for reach in AROUND)
-    # Each channel by itself: OpenCV shrinks more than four together by whole numbers only.
+    # Single channels: OpenCV reduces more than four together by whole factors only.
     channels = [cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in cv2.split(looks * sky[..., None])]
     weight = cv2.resize(sky.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     total, weight = (cv2.GaussianBlur(part, (0, 0), across, sigmaY=down) for part in (cv2.merge(channels), weight))
@@ -520,26 +523,26 @@ def unlikeness(looks: NDArray[np.floating], sky: NDArray[np.bool]) -> NDArray[np
     return np.where(near[..., None], looks - around, np.float32(np.inf))
 
 
-def usual_shifts(shifts: NDArray[np.integer]) -> NDArray[np.integer]:
-    """The different shifts, int [K, 2], among those of all frames, int [N, 2], without the RARE outermost ones.
+def common_shifts(shifts: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Distinct shifts, int [K, 2], of all frames, int [N, 2], without the outermost share RARE on each side.
 
-    The mask holds for all of them, because a camera that moves does not say so.
+    The mask must hold for all of them, because the shift of a later frame is unknown.
     """
     low, high = np.quantile(shifts, [RARE, 1 - RARE], axis=0, method="nearest")
     return np.unique(shifts[((shifts >= low) & (shifts <= high)).all(axis=1)], axis=0)
 
 
 def confirmed_by(statistics: Statistics, pair: Pair | None) -> NDArray[np.bool]:
-    """Where share and longest run exceed a pair of thresholds, bool [H, W]; nowhere for no pair."""
+    """True where share and longest run exceed a pair of thresholds, bool [H, W]; False everywhere without a pair."""
     if pair is None:
         return np.zeros(statistics.masked.shape, bool)
     return final_mask(statistics.share, statistics.longest, pair[1] / 100, pair[0])
 
 
 def evened(edges: NDArray[np.float32], sky: NDArray[np.bool]) -> NDArray[np.float32]:
-    """Static edges float32 [H, W] divided by how much noisier than elsewhere the sky, bool [H, W], is at that height.
+    """Static edges float32 [H, W] divided by the relative noise of the sky, bool [H, W], at their height.
 
-    Clouds crowd near the horizon. At most MOST_EXCESS, and 1 in bands of rows with hardly any sky.
+    Clouds are denser near the horizon. The divisor is at most MOST_EXCESS, and 1 in bands of rows with little sky.
     """
     bands = np.array_split(np.arange(len(edges)), 2 * NOISE_BANDS)
     noise = [float(np.median(edges[rows][sky[rows]])) if sky[rows].mean() > 0.05 else 0.0 for rows in bands]
@@ -550,10 +553,10 @@ def evened(edges: NDArray[np.float32], sky: NDArray[np.bool]) -> NDArray[np.floa
 
 
 def landscape_edges(edges: NDArray[np.float32], confirmed: NDArray[np.bool]) -> NDArray[np.bool]:
-    """Regions of static edges float32 [H, W] that are not there by chance, closed. Bool [H, W].
+    """Regions of static edges float32 [H, W] that are not noise, closed. Bool [H, W].
 
-    Weak edges count where they lead to a strong one (hysteresis: Canny 1986, "A computational approach to edge
-    detection", section VIII-A), or where the thesis's statistics confirm most of their region: bool [H, W].
+    Weak edges count where they are connected to a strong one (hysteresis: Canny 1986, "A computational approach to edge
+    detection", section VIII-A), or where `confirmed`, bool [H, W], covers most of their region.
     """
     scale = length_scale(edges.shape)
     # skimage.filters.apply_hysteresis_threshold joins no diagonal neighbours, gives no areas and takes 42 ms for 17.
@@ -568,9 +571,9 @@ def landscape_edges(edges: NDArray[np.float32], confirmed: NDArray[np.bool]) -> 
 def choose_pair(statistics: Statistics) -> Pair | None:
     """The most cautious of PAIRS that masks no clouds, or None if all do.
 
-    The lower the thresholds, the more clouds are masked; the higher, the more landscape is missed. The upper quarter of
-    a frame is sky at most cameras, with overlays and tree tops that all pairs mask: a pair may mask LOST_SKY of it more
-    than the highest, and that at most half.
+    Lower thresholds mask more clouds, higher ones miss more landscape. The upper quarter of a frame is sky at most
+    cameras, apart from overlays and tree tops that all pairs mask. There, a pair may mask LOST_SKY more than the
+    highest pair, which may mask at most half.
     """
     upper = slice(len(statistics.masked) // 4)
     lost = [float(confirmed_by(statistics, pair)[upper].mean()) for pair in PAIRS]
@@ -580,27 +583,27 @@ def choose_pair(statistics: Statistics) -> Pair | None:
 
 
 def opened(sky: NDArray[np.bool], diameter: float) -> NDArray[np.bool]:
-    """The sky, bool [H, W], as far as a ball of this diameter in pixels at 1600x1200 reaches."""
+    """Morphological opening of the sky, bool [H, W], by a disc of this diameter in pixels at 1600x1200."""
     diameter = 2 * round(diameter * length_scale(sky.shape) / 2) + 1
     ball = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
     return cv2.morphologyEx(sky.astype(np.uint8), cv2.MORPH_OPEN, ball).astype(bool)
 
 
 def grown(sky: NDArray[np.bool], edges: NDArray[np.float32], steps: int = GROWTH) -> NDArray[np.bool]:
-    """Let the sky, bool [H, W], climb static edges float32 [H, W] to their ridge, the skyline, in so many steps.
+    """Grow the sky, bool [H, W], up static edges float32 [H, W] to their ridge, the skyline, pixel by pixel.
 
-    A pixel joins the sky where its edge is stronger than that of all sky beside it.
+    A pixel becomes sky if its edge is stronger than those of all neighbouring sky pixels.
     """
     square = np.ones((3, 3), np.uint8)
     for _ in range(steps):
         sky = sky.astype(np.uint8)
-        beside = cv2.dilate(sky, square) > sky
-        sky = (sky > 0) | (beside & (edges > cv2.dilate(edges * sky, square)))
+        next_to_sky = cv2.dilate(sky, square) > sky
+        sky = (sky > 0) | (next_to_sky & (edges > cv2.dilate(edges * sky, square)))
     return sky
 
 
 def with_margin(mask: NDArray[np.bool]) -> NDArray[np.bool]:
-    """Mask also a margin, and the tiny regions of sky that are left. Bool [H, W]."""
+    """Also mask a margin and the remaining tiny regions of sky. Bool [H, W]."""
     scale = length_scale(mask.shape)
     mask = cv2.dilate(mask.astype(np.uint8), np.ones((2 * MARGIN + 1,) * 2, np.uint8)) > 0
     return fill_small_sky(mask, SMALLEST_GAP * scale**2)

@@ -3,14 +3,13 @@
 Both sources have the same interface:
   kind          "photographs" or "archive"
   name, size    name of the folder; side of the crops in pixels
-  label_names   sorted labels (sub-folders) or places;  label_of: int [N], which of them each picture has
-  class_names   sorted kinds of sky that are told apart: labels in words, or hours;  class_of(number): which of them a
-                picture shows, -1 if that is not known
-  held_back     bool [N], the pictures that are for development only
-  sky_of        int [N], numbers of skies: crops of one photograph, or of frames of a place's day, show the same sky
-  per_picture   how many crops of a picture are worth its decoding
-  dropped       Counter of what was left out, by reason
-  fingerprint() eight digits that tell the crops from those of other places
+  label_names   sorted labels (sub-folders) or places;  label_of: int [N], label of each picture
+  class_names   sorted kinds of sky: labels in words, or hours;  class_of(number): the class of a picture, -1 if unknown
+  held_back     bool [N], pictures for development only
+  sky_of        int [N], number of the sky: one for each photograph, or for each day of a place
+  per_picture   number of crops to take from a picture once it is decoded
+  dropped       Counter of omitted pictures and crops, by reason
+  fingerprint() eight digits that identify the source
   read(numbers, per_picture, seed)   yields (number, uint8 [K, size, size, 3]) in the order of numbers
 """
 import hashlib
@@ -50,21 +49,21 @@ from utilities import DAMAGED, Seed, UserError, import_tensorflow, own_seed, rep
 READERS = min(4, os.cpu_count() or 1)
 FRAME_SUFFIXES = (".jpg", ".jpeg")
 MASK_ENDING = "_mask.png"
-MOST_CORNERS = 65536  # a place: more add no variety, and 94 places of full-size frames would fill memory
-SMEAR = 8  # pixels: half of the blocks in which JPEG usually keeps colours
+MOST_CORNERS = 65536  # per place: more add no variety, and 94 places of full-size frames would fill memory
+SMEAR = 8  # pixels: half of the colour blocks in most JPEG files
 GENERA = {"ac": "altocumulus", "as": "altostratus", "cb": "cumulonimbus", "cc": "cirrocumulus", "ci": "cirrus",
           "cs": "cirrostratus", "ct": "contrail", "cu": "cumulus", "ns": "nimbostratus", "sc": "stratocumulus",
-          "st": "stratus"}  # abbreviations of the World Meteorological Organization, and ct for contrails
+          "st": "stratus"}  # WMO abbreviations, and ct for contrails
 DATE = re.compile(r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])")
 TIME = re.compile(r"(?=(?<!\d)([01]\d|2[0-3])([-_.:h]?)([0-5]\d)((?:\2[0-5]\d)?)(?!\d))")
-UNSETTLED = 2 * 10**9  # nanoseconds: a folder changed so recently may change again within the same time stamp
+UNSETTLED = 2 * 10**9  # nanoseconds: a folder changed this recently may change again with the same time stamp
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Both sources
 
 
 def held_back(groups: Sequence[str], names: Sequence[str], share: float) -> NDArray[np.bool]:
-    """Choose what is held back for development: a share of the names, by a hash that other names do not influence.
+    """Choose names to hold back for development: a share, by a hash of each name alone.
 
     groups, names: N strings each. Every group keeps at least one name for training; if share > 0 and some group has two
     names, at least one name is held back. Returns bool [N].
@@ -84,13 +83,13 @@ def held_back(groups: Sequence[str], names: Sequence[str], share: float) -> NDAr
 
 
 def hash_score(text: str) -> float:
-    """A number in [0, 1) that depends on the text only, the same on every machine."""
+    """A number in [0, 1) that depends only on the text, on every machine."""
     digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def digest(*parts: Any) -> str:
-    """Eight hexadecimal digits that identify arrays and values that are ready for JSON."""
+    """Eight hexadecimal digits that identify arrays and JSON values."""
     total = hashlib.sha256()
     for part in parts:
         total.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else json.dumps(part).encode())
@@ -99,9 +98,9 @@ def digest(*parts: Any) -> str:
 
 def random_crop(picture: NDArray[np.uint8], size: int, zoom_out: float, rng: np.random.Generator,
                 least_zoom: float = 1.0) -> NDArray[np.uint8]:
-    """A random square of uint8 [H, W, 3], least_zoom to zoom_out times as wide as size where that fits, at this size.
+    """A random square of uint8 [H, W, 3], least_zoom to zoom_out times size wide if that fits, resized to size.
 
-    Draws exactly three numbers from rng, so that the state of rng after n crops is known.
+    Draws exactly three numbers from rng, so the state of rng after n crops is known.
     """
     height, width = picture.shape[:2]
     zoom, down, right = rng.random(3)
@@ -113,7 +112,7 @@ def random_crop(picture: NDArray[np.uint8], size: int, zoom_out: float, rng: np.
 
 
 class Source:
-    """What photographs and archives share: what is left out is counted, and a broken file named."""
+    """Base of photographs and archives: counts omitted pictures and prints the names of broken files."""
 
     def __init__(self, location: str | Path, size: int) -> None:
         self.name, self.size = Path(location).resolve().name, size
@@ -121,14 +120,14 @@ class Source:
         self.broken: set[Path] = set()
 
     def report(self, file: Path, reason: Any) -> None:
-        """Name a file that cannot be used, once."""
+        """Print that a file cannot be used, once."""
         if file not in self.broken:
             self.broken.add(file)
             self.dropped["broken"] += 1
             print(f"Skipped {file}: {str(reason).removeprefix(f'{file} ')}", file=sys.stderr)
 
     def dropped_text(self) -> str:
-        """What was left out so far, as in "3 dark, 1 broken"."""
+        """Counts of omitted pictures and crops so far, as in "3 dark, 1 broken"."""
         return ", ".join(f"{total:,} {reason}" for reason, total in self.dropped.items() if total) or "none"
 
 
@@ -137,14 +136,14 @@ class Source:
 
 
 def class_name(label: str) -> str:
-    """The kind of sky that a sub-folder stands for: its last part in lower case, without a number before it, genera in
-    full ("gcd/1_cumulus" and "ccsn/Cu" are both "cumulus"). Empty for the folder itself, "."."""
+    """The kind of sky named by a sub-folder: its last part in lower case, without a leading number, genera in full
+    ("gcd/1_cumulus" and "ccsn/Cu" are both "cumulus"). Empty for the folder itself, "."."""
     name = label.rsplit("/", 1)[-1].lower().lstrip("0123456789_-. ")
     return GENERA.get(name, name)
 
 
 class Photographs(Source):
-    """The pictures of a folder, of any depth, that are large enough for a crop; their sub-folders are the labels."""
+    """All pictures below a folder that are large enough for a crop; their sub-folders are the labels."""
 
     kind = "photographs"
     per_picture = 1
@@ -171,14 +170,14 @@ class Photographs(Source):
         return self._class_of_label[self.label_of[number]]
 
     def fingerprint(self) -> str:
-        """What tells the crops from those of other photographs: names and sizes of the files."""
+        """Identifies the photographs by names and sizes of the files."""
         return digest(self.zoom_out, [[os.path.relpath(file, self.root), os.stat(file).st_size] for file in self.files])
 
     def read(self, numbers: NDArray[np.integer], per_picture: int,
              seed: Seed) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Yield (number, uint8 [K, size, size, 3]) for these pictures; a broken one is named on stderr and left out.
+        """Yield (number, uint8 [K, size, size, 3]) for these pictures; a broken one is printed on stderr and omitted.
 
-        K is per_picture, or less where fewer crops already cover the picture. seed: of own_seed.
+        K is per_picture, or less if fewer crops cover the picture. seed: see own_seed.
         """
         with ThreadPoolExecutor(READERS) as pool:
             waiting: deque[tuple[int, Future]] = deque()
@@ -219,9 +218,9 @@ class Photographs(Source):
 
 
 def masked_places(location: str | Path, masks: Path) -> list[str]:
-    """Sorted names of the sub-folders of location that are cameras: with a mask <place>_mask.png in the folder masks.
+    """Sorted names of the sub-folders of location that are cameras: those with a mask <place>_mask.png in masks.
 
-    A folder that holds pictures itself, and none in folders of days, is one of photographs that is called like a mask.
+    A folder with pictures of its own, and none in day folders, is a folder of photographs with the name of a mask.
     """
     location = Path(location)
     places = [place for place in subfolders(location) if os.path.isfile(masks / f"{place}{MASK_ENDING}")]
@@ -231,7 +230,7 @@ def masked_places(location: str | Path, masks: Path) -> list[str]:
 
 
 def entries(folder: Path) -> list[os.DirEntry]:
-    """What a folder holds, [os.DirEntry] sorted by name; one that cannot be read is named and holds nothing."""
+    """Entries of a folder, [os.DirEntry] sorted by name; an unreadable folder is printed and has none."""
     try:
         return listing(folder)[0]
     except OSError as error:
@@ -241,12 +240,12 @@ def entries(folder: Path) -> list[os.DirEntry]:
 
 @cache
 def say_once(text: str) -> None:
-    """Print a line on stderr that was not printed before."""
+    """Print a line on stderr, unless it was printed before."""
     print(text, file=sys.stderr)
 
 
 def subfolders(folder: Path) -> dict[str, os.stat_result]:
-    """The sub-folders of a folder, and links to folders, each once: {name: os.stat_result}, sorted by name."""
+    """The sub-folders of a folder, including links to folders, each once: {name: os.stat_result}, sorted by name."""
     folders, visited = {}, set()
     for entry in filter(is_folder, entries(folder)):
         found = entry.stat()
@@ -257,14 +256,15 @@ def subfolders(folder: Path) -> dict[str, os.stat_result]:
 
 
 def downscaled_sky(sky: NDArray[np.bool], ratio: int) -> NDArray[np.bool]:
-    """Bool [H, W] to bool [ceil(H / ratio), ceil(W / ratio)], the size libjpeg decodes to: sky where all pixels are."""
+    """Bool [H, W] to bool [ceil(H / ratio), ceil(W / ratio)], the size that libjpeg decodes to: sky where all pixels
+    are sky."""
     height, width = sky.shape
     sky = np.pad(sky, ((0, -height % ratio), (0, -width % ratio)), constant_values=True)
     return np.all(sky.reshape(-(-height // ratio), ratio, -(-width // ratio), ratio), axis=(1, 3))
 
 
 def legal_corners(sky: NDArray[np.bool], size: int) -> NDArray[np.integer]:
-    """Upper left corners (row, column) of all size x size squares that hold only sky. Bool [H, W] to int [N, 2]."""
+    """Upper left corners (row, column) of all size x size squares with sky only. Bool [H, W] to int [N, 2]."""
     blocked = np.pad(np.cumsum(np.cumsum(~sky, 0), 1), ((1, 0), (1, 0)))
     inside = blocked[size:, size:] - blocked[:-size, size:] - blocked[size:, :-size] + blocked[:-size, :-size]
     return np.argwhere(inside == 0)
@@ -283,8 +283,9 @@ def frame_names(day_folder: Path) -> np.ndarray:
 
 
 def place_index(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The frames of one place, listed anew only for days whose folder changed since the listing kept in cache, a folder
-    that need not be writable.
+    """The frames of one place. Only days whose folder changed since the stored listing are listed again.
+
+    cache: folder of the listings; it may be read-only.
 
     Returns days (str [D]), first (int [D + 1]: frames first[d] to first[d + 1] are of day d), file names (bytes [N]).
     """
@@ -309,7 +310,7 @@ def place_index(folder: Path, cache: Path) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def read_index(file: Path) -> dict[str, tuple[int, np.ndarray]]:
-    """What place_index stored: {day: (time of the last change, names)}; empty when there is none that can be read."""
+    """Listing stored by place_index: {day: (time of the last change, names)}; empty if there is none to read."""
     try:
         with np.load(file) as stored:
             days, stamps, first, names = (stored[key] for key in ("days", "stamps", "first", "names"))
@@ -337,7 +338,7 @@ class Place:
 
 
 def away_from_edges(sky: NDArray[np.bool]) -> NDArray[np.bool]:
-    """The sky, bool [H, W], without a band of SMEAR pixels along what is not sky: JPEG carries colours that far."""
+    """The sky, bool [H, W], without a band of SMEAR pixels along its border: JPEG spreads colours that far."""
     return cv2.erode(sky.astype(np.uint8), np.ones((2 * SMEAR + 1,) * 2, np.uint8)).astype(bool)
 
 
@@ -361,7 +362,7 @@ def read_place(folder: Path, mask: Path, size: int, scale_down: int, cache: Path
 
 
 def is_turned(path: Path) -> bool:
-    """Whether the EXIF of a picture file says that it does not stand upright."""
+    """True if the EXIF of a picture file contains a rotation."""
     with suppress(UserError), open_picture(path) as image:
         return orientation(image) != 1
     return False
@@ -373,13 +374,13 @@ def time_of_day(name: str) -> int | None:
     times = [(match.end(4), -match.start(1), match) for match in TIME.finditer(stem)]
     if not times:
         return None
-    # The last time of the name, and all of it: 12-05-30 holds 05-30 as well.
+    # The last time in the name, as a whole: 12-05-30 contains 05-30 too.
     hours, _, minutes, _ = max(times)[2].groups()
     return 60 * int(hours) + int(minutes)
 
 
 def hour_of(name: str) -> int:
-    """The hour in a frame's file name; -1 for names that do not tell it."""
+    """The hour in a frame's file name, or -1."""
     minutes = time_of_day(name)
     return -1 if minutes is None else minutes // 60
 
@@ -387,7 +388,7 @@ def hour_of(name: str) -> int:
 class Archive(Source):
     """Webcam frames <place>/<day>/*.jpg of the places that have a mask; crops lie in the sky of the mask.
 
-    Frames are decoded at 1 / scale_down of their size. Days are held back for development as a whole.
+    Frames are decoded at 1 / scale_down of their size. Whole days are held back for development.
     """
 
     kind = "archive"
@@ -397,7 +398,7 @@ class Archive(Source):
                  cache: Path) -> None:
         super().__init__(location, size)
         self.scale_down = scale_down
-        # A downscaled frame is small, and reading it is most of its cost; at full size each crop costs a decoding.
+        # Reading is most of the cost of a downscaled frame; at full size each crop needs a decoding of its own.
         self.per_picture = 1 if scale_down == 1 else 4
         self.label_names, self.places = [], []
         empty = True
@@ -430,7 +431,7 @@ class Archive(Source):
         return self.places[label].path(number - self.begin[label])
 
     def fingerprint(self) -> str:
-        """What tells the crops from those of other cameras; more frames of the same make no difference."""
+        """Identifies the cameras; it does not change with more frames of the same cameras."""
         return digest(self.scale_down, self.label_names, *(place.corners for place in self.places))
 
     def class_of(self, number: int) -> int:
@@ -438,9 +439,9 @@ class Archive(Source):
 
     def read(self, numbers: NDArray[np.integer], per_picture: int,
              seed: Seed) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Yield (number, uint8 [per_picture, size, size, 3]) for these frames; names a broken one and leaves it out.
+        """Yield (number, uint8 [per_picture, size, size, 3]) for these frames; a broken one is printed and omitted.
 
-        Of each frame only the window that holds its crops is decoded. seed: of own_seed.
+        Only the window of each frame that contains its crops is decoded. seed: see own_seed.
         """
         tf = import_tensorflow()
         plans: deque[tuple[int, Path, NDArray[np.integer]]] = deque()
@@ -464,7 +465,7 @@ class Archive(Source):
         frames = tf.data.Dataset.from_generator(windows, output_signature=tuple(spec))
         frames = iter(frames.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(4))
         while True:
-            # The order is kept, and a frame that fails is an element as well: so the first plan is always its own.
+            # The order is kept, and a failed frame is an element too: so the first plan always belongs to it.
             try:
                 window = next(frames).numpy()
             except StopIteration:

@@ -1,10 +1,10 @@
-"""Mutated pictures and odd options: each must give a picture or one sentence, and never a traceback or a hang.
+"""Damaged pictures and random options: each must give a picture or one sentence, never a traceback or a hang.
 
   python benchmarks/fuzz.py --pictures 10000 --commands 300
 
-Pictures of all formats, modes and sizes are cut, flipped and given wrong headers, names, EXIF and profiles; then they
-go through the reader of all commands and that of check_dataset.py, and some with options at random through the whole of
-outpainting.py. Prints what went wrong; the exit status is 1 if anything did.
+Pictures of all formats, modes and sizes are cut, changed and given wrong headers, names, EXIF and profiles. All are
+read by the reader of the commands and that of check_dataset.py; some go through outpainting.py with random options.
+Prints all failures; the exit status is 1 if there are any.
 """
 import argparse
 import io
@@ -32,7 +32,7 @@ from archive.pictures import picture_shape, read_picture  # noqa: E402
 from check_dataset import FAULTS, examine  # noqa: E402
 from utilities import UserError, command_parser, number, run_command  # noqa: E402
 
-LONGEST = 60  # seconds of the processor's time, however busy the machine is
+LONGEST = 60  # seconds of processor time
 WAITING = 300  # seconds
 FORMATS = {"jpg": ("L", "RGB", "CMYK"), "png": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "gif": ("P",),
            "webp": ("RGB", "RGBA"), "avif": ("RGB", "RGBA"), "bmp": ("1", "L", "P", "RGB"), "jp2": ("L", "RGB", "RGBA"),
@@ -76,14 +76,14 @@ def draw(rng: np.random.Generator) -> tuple[str, bytes]:
 
 
 def mutated(name: str, content: bytes, rng: np.random.Generator) -> tuple[str, bytes]:
-    """The same picture, damaged in a random way or not at all."""
+    """The picture, damaged in a random way or unchanged."""
     content, way = bytearray(content), rng.integers(7)
     if way == 0:
         content = content[:rng.integers(len(content))]
     elif way == 1:
         for place in rng.integers(0, len(content), rng.integers(1, 30)):
             content[place] = rng.integers(256)
-    elif way == 2:  # in what the header says
+    elif way == 2:  # in the header
         for place in rng.integers(0, min(64, len(content)), rng.integers(1, 5)):
             content[place] ^= 1 << rng.integers(8)
     elif way == 3:
@@ -109,7 +109,7 @@ def check_picture(path: Path) -> None:
 
 
 def fuzz_pictures(count: int, seed: int, folder: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number, traceback) for every picture of `count` that a reader does not stand."""
+    """Yield (number, traceback) for every one of `count` pictures on which a reader fails."""
     for turn in range(count):
         rng = np.random.default_rng([seed, turn])
         name, content = mutated(*draw(rng), rng)
@@ -125,7 +125,7 @@ def fuzz_pictures(count: int, seed: int, folder: Path) -> Iterator[tuple[int, st
 
 
 def fuzz_commands(count: int, seed: int, folder: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number, options and what was printed) for every run of outpainting.py that does not end as it should."""
+    """Yield (number, options and output) for every failed run of outpainting.py."""
     for turn in range(count):
         rng = np.random.default_rng([seed, turn, 1])
         pictures = folder / f"in{turn}"
@@ -154,7 +154,7 @@ def fuzz_commands(count: int, seed: int, folder: Path) -> Iterator[tuple[int, st
         signal.alarm(0)
         results = list((folder / f"out{turn}").glob("*_low.png"))
         good = status in (0, 1) and results or status == 2 and "error: " in printed.getvalue()
-        good = good and "cannot be grown" not in printed.getvalue()  # said of errors that no code expects
+        good = good and "cannot be grown" not in printed.getvalue()  # printed for unexpected errors
         if not good:
             seconds = round(time.process_time() - begin)
             yield turn, f"{' '.join(map(str, options))}\n{printed.getvalue()}\n{status}, {seconds} s"
@@ -178,7 +178,7 @@ def main(args: argparse.Namespace) -> None:
             for turn, text in runs:
                 print(f"{what} {turn}: {text}")
                 wrong += 1
-    print(f"{args.pictures:,} pictures and {args.commands:,} commands, {wrong} went wrong.")
+    print(f"{args.pictures:,} pictures and {args.commands:,} commands, {wrong} failures.")
     if wrong:
         sys.exit(1)
 

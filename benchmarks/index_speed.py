@@ -1,9 +1,9 @@
-"""Time and memory that the index of a large archive takes, first and when nothing has changed.
+"""Time and memory of the index of a large archive: the first time, and when nothing has changed.
 
   python benchmarks/index_speed.py --frames 1000000
 
-The frames are empty files, ten cameras with a folder for each day of a thousand; they need inodes, but no room. On one
-core of two, which others used as well, a million took 9.2 s the first time and 0.3 s the next, and 3 MB.
+The frames are empty files, ten cameras with a folder for each day of a thousand; they need inodes, but no disk space.
+On one core of a busy machine with two, a million took 9.2 s the first time and 0.3 s the next, and 3 MB.
 """
 import argparse
 import os
@@ -23,7 +23,7 @@ LONG_AGO = 10**18  # nanoseconds: a folder that changed just now is listed again
 
 
 def draw_archive(root: Path, frames: int) -> list[Path]:
-    """Make the folders and their empty files; returns those of the cameras."""
+    """Make the folders and their empty files; returns the folders of the cameras."""
     for day in range(frames // A_DAY):
         folder = root / f"camera{day % CAMERAS}" / f"day{day // CAMERAS:05}"
         folder.mkdir(parents=True)

@@ -1,10 +1,10 @@
-"""Kill a training run at random moments, as a machine that loses its power does: it must end as if nothing had been.
+"""Kill a training run at random moments, like a power failure: the result must be that of an undisturbed run.
 
   python benchmarks/kills.py --kills 50
 
-Trains a tiny tokenizer twice, once without a break. Each time the other has got further it is killed up to half a
-second later, while it trains, measures or saves, and started again. Both must have the same curves and models; the exit
-status is 1 if they have not.
+Trains a tiny tokenizer twice, the first time without a break. The second run is killed up to half a second after each
+progress, while it trains, measures or saves, and started again. Both must have the same curves and models; otherwise
+the exit status is 1.
 """
 import argparse
 import json
@@ -29,16 +29,16 @@ from utilities import command_parser, number, run_command  # noqa: E402
 
 
 def stats(folder: Path) -> list[dict]:
-    """The rows of a run's stats.jsonl, without that which is being written; none if there is no such file yet."""
+    """The rows of a run's stats.jsonl, without an incomplete last row; none if the file does not exist yet."""
     file = folder / "stats.jsonl"
     lines = file.read_text().split("\n")[:-1] if file.exists() else []
     return [json.loads(line) for line in lines]
 
 
 def killed(workshop: Workshop, command: Sequence, folder: Path, kills: int, longest: float, seed: int = 0) -> int:
-    """Start a command, kill it at most `longest` seconds after it got further, and again; returns how often it was.
+    """Start a command and kill it at most `longest` seconds after progress, repeatedly; returns the number of kills.
 
-    The last time, or when it ends before it is killed, it runs to its end.
+    After the last kill, or if it ends before one, it runs to its end.
     """
     rng = np.random.default_rng(seed)
     for done in range(kills):
@@ -54,7 +54,7 @@ def killed(workshop: Workshop, command: Sequence, folder: Path, kills: int, long
 
 
 def whole(workshop: Workshop, command: Sequence) -> None:
-    """Run a command to its end, however long that takes."""
+    """Run a command to its end, without a time limit."""
     if workshop.start(*command).wait():
         sys.exit((workshop.folder / "output.txt").read_text())
 
@@ -86,7 +86,7 @@ def main(args: argparse.Namespace) -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--kills", type=number(int, 1), default=50, metavar="N", help="how often to kill")
-    parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="seed of the moments")
+    parser.add_argument("--seed", type=number(int, 0), default=0, metavar="N", help="seed of the random moments")
     return parser
 
 

@@ -1,10 +1,10 @@
-"""Peak memory and seconds of outpainting.py for results of many sizes, each in a process of its own.
+"""Peak memory and seconds of outpainting.py for results of many sizes, each in its own process.
 
   python benchmarks/large_results.py
   python benchmarks/large_results.py --million 1 4 16 64 100 --options '--decoding simple'
 
-A square sample grows on all sides until the result has so many million pixels. Memory is the largest the process ever
-held, with all its libraries.
+A square sample grows on all sides until the result has so many million pixels. Memory is the peak of
+the process, including all libraries.
 """
 import argparse
 import math
@@ -28,7 +28,7 @@ SIDE, STEP = 512, 256  # pixels of the sample, and of the result for each step
 
 
 def measured(million: float, options: Sequence[str], folder: Path) -> tuple[int, float, int, str]:
-    """(pixels of the result, seconds, bytes of memory at the peak, ending of the 4x picture's name)."""
+    """(pixels of the result, seconds, peak memory in bytes, file ending of the 4x picture)."""
     steps = (math.sqrt(million * 1e6) - SIDE) / (2 * STEP)
     command = [sys.executable, ROOT / "outpainting.py", "--input", folder / "sky.png", "--output", folder / "results",
                "--outpaint_range", f"{max(0, steps):.3f}", "--wandb", "disabled", *options]

@@ -1,9 +1,9 @@
-"""Seconds that each octave of the shipped super sampler takes, and what fewer steps beyond the first save, in one run.
+"""Seconds for each octave of the shipped super sampler, and the time saved by fewer steps in all but the first.
 
   python benchmarks/octave_speed.py
   python benchmarks/octave_speed.py --quarter 96 --steps 12,12,12,12 12,4,4,4
 
-The half that it begins with is noise; what it shows plays no part.
+The first half is noise; the content does not change the time.
 """
 import argparse
 import sys
@@ -26,7 +26,7 @@ def steps_of_octaves(text: str) -> list[int]:
 
 
 def seconds(half: NDArray[np.float32], steps: Sequence[int], prepare: Callable, estimate: Callable) -> list[float]:
-    """How long each octave takes, one after another."""
+    """Seconds of each octave."""
     taken = []
     for octave, count in enumerate(steps):
         begin = time.perf_counter()

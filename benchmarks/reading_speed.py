@@ -1,11 +1,11 @@
-"""Crops per second that an archive's reader gives, against decoding whole frames and cropping after.
+"""Crops per second of the reader of archives, compared with decoding whole frames.
 
   python benchmarks/reading_speed.py
 
-Both read the same frames of 1600x1200, drawn by simulate_webcam.py, in the same order, on all cores, and take as many
-crops of each frame: what training asks for at that scale. The plain way decodes with OpenCV, downscales with
-INTER_AREA, and crops. They take turns, and after a round to warm up all rounds count. The processor's time is given
-too, because other programs on the machine disturb it less.
+Both read the same frames of 1600x1200, drawn by simulate_webcam.py, in the same order, on all cores, and take the same
+number of crops per frame, that of training at this scale. The baseline decodes with OpenCV, downscales with INTER_AREA,
+and crops. They alternate; the first round is a warm-up and does not count. Processor time is given too, because it
+depends less on other programs.
 """
 import argparse
 import os
@@ -60,7 +60,8 @@ def measure(crops: Iterable[NDArray[np.uint8]]) -> NDArray[np.float64]:
 
 
 def compare(source: Any, numbers: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Crops per second and processor milliseconds per crop, float [2, 2]: a row for plain, one for ours."""
+    """Crops per second and processor milliseconds per crop, float [2, 2]: one row for the baseline, one for the
+    reader."""
     sums = np.zeros((2, 3))
     for turn in range(ROUNDS + 1):
         plain = read_plainly(source, numbers, source.per_picture, np.random.default_rng(turn))

@@ -1,11 +1,11 @@
-"""Train variants of a model, one change at a time with the same budget, and print what each change does to the scores.
+"""Train variants of a model, each with one change and the same budget, and print the scores of each.
 
   python benchmarks/recipes.py tokenizer --pack skies.npy --images 6000 --options '--zoom_out 1.75'
   python benchmarks/recipes.py maskgit --pack skies.npy --images 12000 --options '--img_size 192 --token_crops 6000'
   python benchmarks/recipes.py sharpen --pack highres.npy --images 3000 --variants default noise
 
-Every variant is a run of its own, runs/KIND_recipe_VARIANT, with its model in models/: the same command goes on where
-it was stopped, and trains nothing again that is finished. The scores are the last ones of each run.
+Every variant is a run of its own, runs/KIND_recipe_VARIANT, with its model in models/. The same command continues
+where it was stopped and skips finished runs. The scores are the last ones of each run.
 """
 import argparse
 import importlib
@@ -77,7 +77,7 @@ def losses() -> dict[str, Callable[[Tensor], Tensor]]:
     from networks.backend import ops
 
     def frequencies(difference: Tensor) -> Tensor:
-        """Absolute error of the spectrum beside the default loss, after Jiang et al., arXiv 2012.12821, without its
+        """Absolute error of the spectrum added to the default loss, after Jiang et al., arXiv 2012.12821, without its
         weights."""
         planes = ops.transpose(difference, (0, 3, 1, 2))
         real, imaginary = ops.fft2((planes, ops.zeros_like(planes)))
@@ -109,9 +109,9 @@ def train_variant(kind: str, variant: str, options: Sequence[str]) -> None:
 
 
 def share_tokens(kind: str, variant: str, first: str) -> None:
-    """Give a MaskGIT run the tokens that another has extracted, so that all see the same and none waits for them.
+    """Give a MaskGIT run the extracted tokens of another run, so that all use the same ones and save time.
 
-    Other colours have other tokens."""
+    Not for variants with other colours, which have other tokens."""
     tokens, own = (run_folder(kind, name) / "tokens.npz" for name in (first, variant))
     alike = len({VARIANTS[kind][name].get("model", {}).get("colours") for name in (first, variant)}) == 1
     if kind == "maskgit" and alike and tokens.exists() and not own.exists():
@@ -120,7 +120,7 @@ def share_tokens(kind: str, variant: str, first: str) -> None:
 
 
 def table(kind: str, variants: Sequence[str]) -> str:
-    """Markdown of the last scores of every variant that has some."""
+    """Markdown of the last scores of all variants with scores."""
     columns = COLUMNS[kind]
     lines = [f"| {' | '.join(('variant', 'images', *columns))} |", "|---" * (len(columns) + 2) + "|"]
     for variant in variants:
@@ -137,10 +137,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("kind", choices=SCRIPTS, help="model")
     parser.add_argument("--pack", required=True, metavar="FILE", help="pack written by dataset.py")
     parser.add_argument("--images", type=number(int, 1), default=6000, metavar="N", help="images for each variant")
-    parser.add_argument("--variants", nargs="+", metavar="NAME", help="which to train (default: all of the kind)")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="variants to train (default: all of the kind)")
     parser.add_argument("--options", type=shlex.split, default=[], metavar="'OPTIONS'",
                         help="more options of the training script, in one pair of quotes")
-    parser.add_argument("--alone", action="store_true", help="train in this process, and print no table")
+    parser.add_argument("--alone", action="store_true", help="train in this process, without a table")
     return parser
 
 

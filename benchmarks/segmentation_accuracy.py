@@ -1,13 +1,13 @@
-"""How well segmentation.py finds the sky of simulated cameras, whose true masks are known.
+"""Accuracy of segmentation.py on simulated cameras, whose true masks are known.
 
   python benchmarks/segmentation_accuracy.py --folder /tmp/cameras
   python benchmarks/segmentation_accuracy.py --folder /tmp/cameras --places 6 --size 1600x1200
   python benchmarks/segmentation_accuracy.py --folder /tmp/cameras --seed 7 --json accuracy.json
 
-simulate_webcam.py draws the cameras, from 08:00 to 18:00 on two days, unless their frames are in the folder from a run
-before. Given for each, and for all: the IoU (intersection over union) of the sky found and the true sky, and the false
-sky, the share of what is called sky that is not. With --differences there is a picture for each camera as well: sky
-that was missed is blue, false sky red.
+simulate_webcam.py draws the cameras, from 08:00 to 18:00 on two days, unless the folder contains their frames from an
+earlier run. Printed for each and for all: the IoU (intersection over union) of the sky found and the true sky, and the
+false sky, the share of the sky found that is not sky. --differences also writes a picture for each camera: missed sky
+is blue, false sky red.
 """
 import argparse
 import json
@@ -41,7 +41,7 @@ DAYS, FIRST, LAST = 2, 8 * 60, 18 * 60  # minutes
 
 
 def drawn_cameras(args: argparse.Namespace) -> tuple[Path, Path]:
-    """Folder of the frames and of the true masks of the cameras; draws them where that was not done before."""
+    """Folder of the frames and of the true masks of the cameras; draws them unless they exist."""
     folder = args.folder / f"{args.size}_seed{args.seed}_frames{args.frames}"
     done = folder / "drawn.txt"
     if not done.is_file() or int(done.read_text()) < args.places:
@@ -61,12 +61,12 @@ def statistics_of(folder: Path, count: int) -> Statistics:
 
 
 def compare(found: NDArray[np.bool], true: NDArray[np.bool]) -> NDArray[np.float64]:
-    """Numbers of pixels of sky, both bool [H, W]: in both, in either, falsely found, found."""
+    """Numbers of pixels of two skies, bool [H, W]: in both, in either, falsely found, found."""
     return np.array([(found & true).sum(), (found | true).sum(), (found & ~true).sum(), found.sum()], float)
 
 
 def difference(statistics: Statistics, found: NDArray[np.bool], true: NDArray[np.bool]) -> NDArray[np.uint8]:
-    """The clearest frame, uint8, darker where no sky was found; missed sky is blue and false sky red."""
+    """The clearest frame, uint8, darker outside the sky found; missed sky is blue and false sky red."""
     picture = statistics.clearest // np.where(found, 1, 2)[..., None].astype(np.uint8)
     picture[true & ~found] = 60, 90, 255
     picture[found & ~true] = 255, 0, 0
@@ -75,12 +75,12 @@ def difference(statistics: Statistics, found: NDArray[np.bool], true: NDArray[np
 
 def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
-    parser.add_argument("--folder", required=True, type=Path, metavar="FOLDER", help="where the drawn frames stay")
+    parser.add_argument("--folder", required=True, type=Path, metavar="FOLDER", help="folder for the drawn frames")
     parser.add_argument("--places", type=number(int, 1, 1000), default=22, metavar="N", help="number of cameras")
     parser.add_argument("--size", default="800x600", metavar="WxH", help="width and height in pixels")
     parser.add_argument("--frames", type=number(int, 5, 1000), default=60, metavar="N", help="frames of each camera")
     parser.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of all randomness")
-    parser.add_argument("--differences", type=Path, metavar="FOLDER", help="where pictures of the differences go")
+    parser.add_argument("--differences", type=Path, metavar="FOLDER", help="folder for pictures of the differences")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     parser.add_argument("--processes", type=number(int, 0), default=0, metavar="N",
                         help="frames drawn at once, 0 = as many as there are cores")

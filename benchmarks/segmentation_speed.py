@@ -1,4 +1,4 @@
-"""How long segmentation.py takes for a place, beside the thesis's steps written down with SciPy, in one run.
+"""Time of segmentation.py for a place, compared with the steps of the thesis in SciPy, in one run.
 
   python benchmarks/segmentation_speed.py
   python benchmarks/segmentation_speed.py --frames 20 --size 800x600
@@ -29,7 +29,7 @@ from utilities import command_parser, number, picture_size, run_command
 
 
 def write_frames(folder: Path, count: int, height: int, width: int) -> list[Path]:
-    """Draw frames of a camera: noise as clouds that move 12 pixels a frame, over landscape of finer noise."""
+    """Draw frames of a camera: clouds of noise that move 12 pixels per frame, landscape of finer noise."""
     rng = np.random.default_rng(0)
     clouds = cv2.GaussianBlur(rng.random((height, width + 12 * count), np.float32), (0, 0), 20)
     clouds = np.clip((clouds - clouds.mean()) / clouds.std(), 0, 1)[..., None]
@@ -45,7 +45,7 @@ def write_frames(folder: Path, count: int, height: int, width: int) -> list[Path
 
 
 def scipy_frame_mask(frame: NDArray[np.uint8]) -> NDArray[np.bool]:
-    """Steps 1 to 4 of the thesis as SciPy says them: uint8 [H, W, 3] to bool [H, W]."""
+    """Steps 1 to 4 of the thesis in SciPy: uint8 [H, W, 3] to bool [H, W]."""
     values, scale = frame / 255, length_scale(frame.shape)
     gradient = np.zeros_like(values)
     gradient[:, :-1] += np.abs(np.diff(values, axis=1))
@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     parser.add_argument("--frames", type=number(int, 5), default=100, metavar="N", help="number of frames")
     parser.add_argument("--scipy_frames", type=number(int, 1), default=10, metavar="N",
-                        help="frames that SciPy is timed on")
+                        help="frames for SciPy")
     parser.add_argument("--size", default="1600x1200", metavar="WxH", help="width and height in pixels")
     parser.add_argument("--threads", type=number(int, 0), default=0, metavar="N", help="0 = as many as cores")
     return parser

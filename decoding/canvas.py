@@ -1,4 +1,4 @@
-"""A picture on a larger canvas of tokens: its place, its tokens, and what it shows of each octave of the result."""
+"""A picture on a larger canvas of tokens: its position, its tokens, and its pixels at each scale of the result."""
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,12 +12,12 @@ SCALE = 4
 
 @dataclass(frozen=True)
 class Canvas:
-    """Where a picture lies. Lengths ending in _tokens count tokens, the others pixels of the result.
+    """Position of a picture on a canvas. Lengths ending in _tokens count tokens, the others pixels of the result.
 
     picture: uint8 [H, W, 3], the input. octave: the result shows it 2**octave times as large.
     margins: tokens to add at (top, bottom, left, right).
-    unit: pixels of the result for each token; 1 / SCALE of it are pixels of what tokens show.
-    smallest: no canvas has a side of fewer tokens.
+    unit: pixels of the result along each token; low-resolution (decoded) pixels are unit / SCALE.
+    smallest: smallest side of the canvas in tokens.
     """
 
     picture: NDArray[np.uint8]
@@ -41,9 +41,9 @@ class Canvas:
 
     @property
     def known(self) -> tuple[int, int, int, int]:
-        """(top, bottom, left, right) of the tokens whose pixels the picture gives.
+        """(top, bottom, left, right) of the tokens that the picture covers.
 
-        A token that the picture covers in part is known only where no margin follows it, and its rest is cropped.
+        A partly covered token counts as known only where no margin follows it; the rest of it is cropped.
         """
         height, width = self.shape
         top, bottom, left, right = self.margins
@@ -52,7 +52,7 @@ class Canvas:
         return top, top + rows, left, left + columns
 
     def at_half_size(self) -> "Canvas":
-        """The same picture on a canvas of half as many tokens, or half of one more, on each side of it."""
+        """The same picture on a canvas with half as many tokens, rounded up, on each side of it."""
         return replace(self, margins=tuple(-(-margin // 2) for margin in self.margins), unit=2 * self.unit)
 
     @property
@@ -63,7 +63,7 @@ class Canvas:
         return top + height + bottom, left + width + right
 
     def low_resolution(self) -> NDArray[np.uint8]:
-        """The picture at the scale of what tokens show, uint8 [h, w, 3]."""
+        """The picture at low resolution, the scale of the decoder: uint8 [h, w, 3]."""
         if SCALE >> self.octave == 0:
             size = tuple(side // SCALE for side in self.shape[::-1])
             return cv2.resize(self.picture, size, interpolation=cv2.INTER_CUBIC)
@@ -74,8 +74,8 @@ class Canvas:
         return cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
 
     def shown(self, octave: int) -> tuple[NDArray[np.floating], int, int] | None:
-        """What the picture shows of the result at 1 / 2**octave of its size: (float32 [h, w, 3] in [0, 1], top, left);
-        None where it has fewer pixels than that."""
+        """The picture and its position in the result at 1 / 2**octave of its size: (float32 [h, w, 3] in [0, 1], top,
+        left); None where the picture has fewer pixels than that."""
         if octave < self.octave:
             return None
         part = self.picture / np.float32(255)
@@ -87,16 +87,16 @@ class Canvas:
 
 def place_picture(picture: NDArray[np.uint8], img_size: int, margins: tuple[int, ...], downscale: int,
                   window: int) -> Canvas:
-    """Scale a picture so that its shorter side has SCALE * img_size pixels in the result, and lay it on a canvas.
+    """Scale a picture so that its shorter side has SCALE * img_size pixels in the result, and place it on a canvas.
 
-    One that is smaller is scaled to the nearest octave below that instead.
+    A smaller picture is scaled to the nearest octave below that instead.
 
     Args:
         picture: uint8 [H, W, 3] of any size.
-        img_size: shorter side in pixels of what tokens show.
+        img_size: shorter side in low-resolution pixels.
         margins: tokens to add at (top, bottom, left, right).
-        downscale: pixels of what tokens show for each token.
-        window: the network's window in tokens; no canvas is smaller.
+        downscale: low-resolution pixels along each token.
+        window: the network's window in tokens, the smallest canvas.
     """
     height, width = picture.shape[:2]
     octave = max(0, round(np.log2(SCALE * img_size / min(height, width))))
@@ -110,10 +110,10 @@ def place_picture(picture: NDArray[np.uint8], img_size: int, margins: tuple[int,
 
 def known_tokens(canvas: Canvas, encode: Callable[[NDArray[np.uint8]], Any], mask_token: int,
                  margin: int = 4) -> NDArray[np.int32]:
-    """The canvas as tokens, int32 [height_tokens, width_tokens], mask_token where nothing is known.
+    """The canvas as tokens, int32 [height_tokens, width_tokens], mask_token outside the picture.
 
-    encode: function uint8 [1, h, w, 3] -> tokens [1, h / downscale, w / downscale]. The picture is mirrored `margin`
-    tokens beyond its border first, so that border tokens are not those of a picture that ends in black.
+    encode: function uint8 [1, h, w, 3] -> tokens [1, h / downscale, w / downscale]. The picture is first extended by
+    mirroring, `margin` tokens beyond its border, so that the encoder's padding does not change the border tokens.
     """
     top, bottom, left, right = canvas.known
     rows, columns = (bottom - top), (right - left)

@@ -1,8 +1,7 @@
-"""Diffusion on arrays: noise schedules, v-prediction, samplers. No network is named here.
+"""Diffusion on arrays, for any network: noise schedules, v-prediction, samplers.
 
 A noisy array is signal * clean + noise * epsilon with signal**2 + noise**2 = 1 at every time in [0, 1]; time 0 is
-nearly clean. Samplers take a function estimate(noisy, time) -> clean, so whatever is known of the clean array can be
-imposed inside it.
+nearly clean. Samplers take a function estimate(noisy, time) -> clean; it can insert the known part of the clean array.
 """
 import math
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from networks.backend import Tensor
 from utilities import Progress
 
-# (signal rate at time 0, at time 1); between them the angle whose cosine is the signal rate grows linearly.
+# (signal rate at time 0, at time 1). The angle whose cosine is the signal rate grows linearly in time.
 SCHEDULES = {"thesis": (0.95, 0.02), "wide": (0.9999, 0.005)}
 
 Rates = tuple[float, float]  # of signal and noise
@@ -33,17 +32,17 @@ def velocity(clean: Tensor, epsilon: Tensor, signal: Tensor, noise: Tensor) -> T
 
 
 def clean_from_velocity(noisy: Tensor, v: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
-    """Clean array from a noisy one and its v."""
+    """Clean array from a noisy array and its v."""
     return signal * noisy - noise * v
 
 
 def clean_from_epsilon(noisy: Tensor, epsilon: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
-    """Clean array from a noisy one and its noise."""
+    """Clean array from a noisy array and its noise."""
     return (noisy - noise * epsilon) / signal
 
 
 def epsilon_from_clean(noisy: Tensor, clean: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
-    """Noise of a noisy array whose clean part is known."""
+    """Noise of a noisy array, from its clean part."""
     return (noisy - signal * clean) / noise
 
 
@@ -53,7 +52,7 @@ def ddim_step(noisy: Tensor, clean: Tensor, now: Rates, then: Rates) -> Tensor:
 
 
 def ancestral_step(noisy: Tensor, clean: Tensor, now: Rates, then: Rates, fresh: Tensor) -> Tensor:
-    """A step in which as much of the noise as can be is drawn anew: `fresh`, of unit variance (Ho et al., arXiv
+    """A step that replaces as much of the noise as possible by `fresh`, new noise of unit variance (Ho et al., arXiv
     2006.11239; Song et al., arXiv 2010.02502, eq. 12 and 16 with eta = 1)."""
     drawn = then[1] / now[1] * math.sqrt(1 - (now[0] / then[0]) ** 2)
     kept = math.sqrt(then[1] ** 2 - drawn ** 2)
@@ -63,8 +62,8 @@ def ancestral_step(noisy: Tensor, clean: Tensor, now: Rates, then: Rates, fresh:
 def dpm_solver_step(noisy: Tensor, clean: Tensor, previous: Tensor, before: Rates, now: Rates, then: Rates) -> Tensor:
     """One step of DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2).
 
-    previous is the clean estimate of the step before and before its rates, or None in the first step, which is then
-    a step of first order (equal to DDIM).
+    previous: clean estimate of the step before, None in the first step, which is then of first order (equal to DDIM).
+    before: rates of the step before.
     """
     step = _log_snr(then) - _log_snr(now)
     if previous is not None:
@@ -79,11 +78,11 @@ def _log_snr(pair: Rates) -> float:
 
 def solver_step(noisy: Tensor, clean: Tensor, previous: Tensor, index: int, steps: int, schedule: str,
                 solver: str = "dpm", drawn: Tensor = None) -> Tensor:
-    """The noisy array after step `index` of so many, which begin at time 1.
+    """The noisy array after step `index` of `steps` steps from time 1 to time 0.
 
     Args:
-        noisy, clean: the array before the step, and the clean one that was estimated from it.
-        previous: the clean estimate of the step before, None in the first.
+        noisy, clean: the array before the step, and the clean array estimated from it.
+        previous: clean estimate of the step before, None in the first step.
         solver: "dpm" (DPM-Solver++ 2M), "ddim" or "ancestral".
         drawn: noise for the ancestral solver, of unit variance.
     """
@@ -104,7 +103,7 @@ def sample(estimate: Callable[[Tensor, float], Tensor], start: Tensor, steps: in
         start: noise of unit variance, the noisy array at time 1.
         steps: calls of estimate.
         schedule: name in SCHEDULES.
-        solver: of solver_step, "dpm" or "ddim".
+        solver: see solver_step, "dpm" or "ddim".
         progress: wraps the iterable of steps, e.g. a progress bar.
     """
     noisy, clean = start, None

@@ -1,21 +1,21 @@
-"""The border between a photograph and what was painted around it. Functions of arrays."""
+"""Removes the edge between a photograph and the generated sky around it. Functions of arrays."""
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-REACHES = 16, 8, 4, 2  # deviations in low-resolution pixels of the means of what is missing along a border
-FADING = 1.5  # reaches from the border at which these have fallen to 1 / e
+REACHES = 16, 8, 4, 2  # low-resolution pixels: standard deviations of the Gaussian means of the difference
+FADING = 1.5  # distance from the border, in reaches, at which a correction has fallen to 1 / e
 
 
 def seamless(low: NDArray[np.floating], known: Sequence[int], photograph: NDArray[np.floating]) -> NDArray[np.floating]:
-    """A decoded canvas that has the photograph's colours along its border, on both sides of it.
+    """Corrects the colours of a decoded canvas near the border of the photograph.
 
-    The decoder sees what was painted beside the photograph, and is off inside it too. What is missing at the border is
-    added there, and fades away from it: coarse differences reach far, fine ones end at once. That is what the membrane
-    of Pérez et al., Poisson image editing (SIGGRAPH 2003), does; here it is made of means, from coarse to fine as in
-    Farbman et al., Convolution pyramids (SIGGRAPH Asia 2011), and falls to 0, since nothing holds its other end.
+    The decoder sees generated tokens next to the photograph, so its colours are wrong on both sides of the border. The
+    difference at the border is added and decays with distance: coarse differences slowly, fine ones quickly. This is
+    similar to the membrane of Pérez et al., Poisson image editing (SIGGRAPH 2003). The sum of means from coarse to fine
+    follows Farbman et al., Convolution pyramids (SIGGRAPH Asia 2011).
 
     low: float32 [h, w, 3] in [0, 1]. known: (top, bottom, left, right) in pixels. photograph: float32 [H, W, 3] in
     [0, 1] at the scale of low, from (top, left) on. Returns the same kind of array as low.
@@ -26,7 +26,7 @@ def seamless(low: NDArray[np.floating], known: Sequence[int], photograph: NDArra
     inside[place] = 1
     if inside.all():
         return low
-    # The edge of a canvas is no border of the photograph.
+    # Where the photograph reaches the edge of the canvas there is no border to correct.
     within = cv2.distanceTransform(np.pad(inside, 1, mode="edge"), cv2.DIST_L2, 5)[1:-1, 1:-1]
     distance = np.where(inside, within, cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)) - 0.5
     missing, added = np.zeros_like(low), np.zeros_like(low)

@@ -1,1 +1,1 @@
-"""Measures of pictures, of sets of pictures, and of outpainting."""
+"""Metrics of pictures, of sets of pictures, and of outpainting."""

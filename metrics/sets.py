@@ -1,4 +1,4 @@
-"""Distances between two sets of pictures as distributions, and marks of single pictures. Functions of arrays."""
+"""Distances between the distributions of two sets of pictures, and scores of seams. Functions of arrays."""
 from collections.abc import Sequence
 
 import cv2
@@ -25,9 +25,9 @@ def patch_descriptors(pictures: NDArray[np.uint8], inside: NDArray[np.bool], lev
 
     Args:
         pictures: uint8 [N, H, W, 3].
-        inside: bool [H, W], where the patches of PATCH x PATCH pixels may lie; at coarser levels, where all was inside.
-        levels: of the pyramid.
-        count: patches of each picture and level.
+        inside: bool [H, W], where patches of PATCH x PATCH pixels may lie; also at coarser levels.
+        levels: number of levels of the pyramid.
+        count: number of patches of each picture and level.
 
     Returns: one float32 [N, count, PATCH * PATCH * 3] for each level, finest first.
     """
@@ -48,7 +48,7 @@ def sliced_wasserstein(first: NDArray[np.floating], second: NDArray[np.floating]
                        seed: int = 0) -> float:
     """Mean distance of two sets of descriptors, float [N, D] and [M, D], along random directions.
 
-    Colours and all are in units of the standard deviation of the second set. Karras et al., arXiv 1710.10196,
+    Distances are in standard deviations of the second set. Karras et al., arXiv 1710.10196,
     section 5.
     """
     rng = np.random.default_rng(seed)
@@ -76,24 +76,24 @@ def histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def colour_histogram(pixels: NDArray[np.uint8], levels: int = 8) -> NDArray[np.integer]:
-    """Counts of the colours, each channel in so many levels, of uint8 [..., 3]: int [levels ** 3]."""
+    """Counts of the colours of uint8 [..., 3], with each channel in `levels` bins: int [levels ** 3]."""
     red, green, blue = np.moveaxis(pixels.astype(np.int64) * levels // 256, -1, 0)
     return np.bincount(((red * levels + green) * levels + blue).ravel(), minlength=levels**3)
 
 
-def seam_lines(labels: np.ndarray, inside: NDArray[np.bool], beside: Sequence[int]) -> tuple[Lines, Lines]:
-    """Where seams may be seen, and what to compare them with.
+def seam_lines(labels: np.ndarray, inside: NDArray[np.bool], offsets: Sequence[int]) -> tuple[Lines, Lines]:
+    """Positions of possible seams, and of the parallel lines to compare them with.
 
     Args:
-        labels: int or bool [H, W]; a seam may be wherever neighbours differ.
-        inside: bool [H, W], where all of it must lie.
-        beside: distances in pixels of the lines to compare with.
+        labels: int or bool [H, W]; a seam is possible where neighbours differ.
+        inside: bool [H, W], pixels to use.
+        offsets: distances in pixels of the parallel lines from a seam.
 
-    Returns: the pairs of pixels across the seams and those beside, each as (bool [H - 1, W], bool [H, W - 1]), true at
-    n for the pixels n and n + 1 of a column and of a row.
+    Returns: the pairs of pixels across the seams, and across the parallel lines, each as (bool [H - 1, W],
+    bool [H, W - 1]), true at n for the pixels n and n + 1 of a column and of a row.
     """
-    reach = np.abs(np.arange(-max(beside), max(beside) + 1))
-    kernel = np.isin(reach, beside).astype(np.uint8)[:, None]
+    reach = np.abs(np.arange(-max(offsets), max(offsets) + 1))
+    kernel = np.isin(reach, offsets).astype(np.uint8)[:, None]
 
     def along_columns(labels: np.ndarray, inside: NDArray[np.bool]) -> Lines:
         both = inside[1:] & inside[:-1]
@@ -106,8 +106,8 @@ def seam_lines(labels: np.ndarray, inside: NDArray[np.bool], beside: Sequence[in
 
 
 def seam_score(picture: NDArray[np.uint8], across: Lines, near: Lines) -> float:
-    """How strong seams are: mean difference of the pixels of uint8 [H, W, 3] across them over that near them, both
-    given by seam_lines. 1 = as between any neighbours."""
+    """Strength of seams: mean difference of the pixels of uint8 [H, W, 3] across them, divided by that across the
+    parallel lines, both from seam_lines. 1 = no visible seam."""
     values = picture.astype(np.float32)
     steps = [np.abs(np.diff(values, axis=axis)).mean(axis=2) for axis in (0, 1)]
     across, near = (np.concatenate([step[pairs] for step, pairs in zip(steps, lines, strict=True)]).mean()

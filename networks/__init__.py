@@ -1,1 +1,1 @@
-"""What all models share: Keras and its backends, the machine they run on, networks with no command of their own."""
+"""Shared by all models: Keras and its backends, the machine they run on, networks without a command of their own."""

@@ -1,7 +1,7 @@
 """Keras, imported without the greetings that its backends' C++ libraries print while they load.
 
-KERAS_BACKEND chooses tensorflow or jax; without it the first of them that is installed. The user's keras.json, which is
-made for other programs, is not read.
+KERAS_BACKEND chooses tensorflow or jax; without it the first one that is installed is used. The user's keras.json is
+for other programs and is not read.
 """
 import os
 import sys
@@ -12,12 +12,12 @@ from typing import Any
 from utilities import quiet_stderr
 
 BACKENDS = ("tensorflow", "jax")
-Shape = tuple[Any, ...]  # of a tensor: whole numbers, and None where any will do
-Tensor = Any  # Keras has no type for arrays of its backends, and its functions take those of NumPy as well
+Shape = tuple[Any, ...]  # shape of a tensor: whole numbers, None where any number is allowed
+Tensor = Any  # Keras has no type for arrays of its backends; its functions accept NumPy arrays too
 
 
 def chosen_backend(wanted: str | None) -> str:
-    """The backend that KERAS_BACKEND, a string or None, names. Raises ValueError for another, or one not installed."""
+    """The backend to use. wanted: KERAS_BACKEND or None. Raises ValueError if it is unknown or not installed."""
     installed = [name for name in BACKENDS if find_spec(name)]
     if not wanted and installed:
         return installed[0]
@@ -28,7 +28,7 @@ def chosen_backend(wanted: str | None) -> str:
 
 try:
     os.environ["KERAS_BACKEND"] = chosen_backend(os.environ.get("KERAS_BACKEND"))
-except ValueError as error:  # here no command runs yet that could say it
+except ValueError as error:  # no command runs yet that could print it
     print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
     sys.exit(2)
 os.environ["KERAS_HOME"] = os.devnull
@@ -41,10 +41,10 @@ __all__ = ["Shape", "Tensor", "compiled", "keras", "layers", "ops"]
 
 
 def compiled(model: Any, function: Callable, any_size: bool = False) -> Callable:
-    """function(*arrays) that calls model, as one graph of the backend; variables are read anew at every call.
+    """Compile function(*arrays), which calls model, to a graph of the backend. Variables are read again at every call.
 
     any_size: one graph serves pictures [B, h, w, C] of any B, h and w. Graphs of other sizes round differently in
-    bfloat16, so a result would depend on what was computed before.
+    bfloat16, so results would depend on earlier calls.
     """
     if keras.backend.backend() == "jax":
         import jax

@@ -1,6 +1,6 @@
-"""A discriminator of patches, which teaches a decoder the texture that an average of all possible skies lacks.
+"""A patch discriminator: teaches the decoder texture that a regression loss averages away.
 
-It sees no more than PATCH pixels at once: what lies where is left to the other losses. Isola et al., Image-to-image
+Its receptive field is PATCH pixels: the other losses train the positions of clouds. Isola et al., Image-to-image
 translation with conditional adversarial networks, arXiv 1611.07004, section 3.2; loss: hinge, Lim and Ye, Geometric
 GAN, arXiv 1705.02894.
 """
@@ -10,13 +10,13 @@ from build_network import SpaceToDepth
 from networks.backend import Tensor, keras, layers, ops
 from training.devices import added_loss, parts
 
-PATCH = 22  # pixels that one answer depends on
-AMPLIFIED = 10  # what fine structure is multiplied by; in a sky it is a tenth as strong as clouds
-KERNELS = ((3, 1, 64), (4, 2, 128), (3, 1, 128), (1, 1, 1))  # size, stride, filters, on pixels folded two by two
+PATCH = 22  # pixels, receptive field
+AMPLIFIED = 10  # factor for fine structure, which is a tenth as strong as clouds in a sky
+KERNELS = ((3, 1, 64), (4, 2, 128), (3, 1, 128), (1, 1, 1))  # size, stride, filters, on 2x2 pixels folded into channels
 
 
 class Discriminator(layers.Layer):
-    """Pictures float [B, H, W, 3], in any range -> how real each place looks, float32 [B, H/4, W/4, 1]."""
+    """Pictures float [B, H, W, 3], in any range -> how real each patch looks, float32 [B, H/4, W/4, 1]."""
 
     def build(self, shape: Any = None) -> None:
         self.fold = SpaceToDepth(2, dtype=self.dtype_policy)
@@ -28,7 +28,7 @@ class Discriminator(layers.Layer):
             depth = filters
 
     def call(self, pictures: Tensor, learns: bool = True) -> Tensor:
-        """learns=False: gradients pass to the pictures and not to the weights, as the decoder's loss wants it."""
+        """learns=False: gradients reach the pictures but not the weights, for the loss of the decoder."""
         use = (lambda weight: weight) if learns else ops.stop_gradient
         fine = AMPLIFIED * (pictures - ops.average_pool(pictures, 3, 1, "same"))
         x = self.fold(ops.cast(ops.concatenate([pictures, fine], axis=-1), self.compute_dtype))
@@ -41,15 +41,15 @@ class Discriminator(layers.Layer):
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Hinge: answers, float, should be above 1 for what is real and below -1 for what is not."""
+    """Hinge loss of the answers, float: trains them to be above 1 for real and below -1 for decoded pictures."""
     return ops.mean(ops.relu(1 - real)) + ops.mean(ops.relu(1 + fake))
 
 
 class AdversarialTokenizer(keras.Model):
-    """A tokenizer in training, and the discriminator that it has to deceive; one optimizer moves both.
+    """A tokenizer in training with its discriminator; one optimizer trains both.
 
-    weight: of the discriminator's opinion in the tokenizer's loss; it grows to this over the first quarter of `images`,
-    while the discriminator learns what to look at.
+    weight: weight of the adversarial loss. It grows from 0 to this value over the first quarter of `images`, while the
+    discriminator learns.
     """
 
     def __init__(self, tokenizer: Any, weight: float, images: int) -> None:

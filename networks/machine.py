@@ -1,4 +1,4 @@
-"""What the networks run on: GPU or processor, threads, precision, random numbers."""
+"""Options for the hardware of the networks: GPU or processor, threads, precision, and the random seed."""
 import argparse
 import os
 import sys
@@ -17,8 +17,7 @@ def addresses(text: str) -> list[tuple[str, int]]:
 
 
 def add_machine_options(parser: argparse.ArgumentParser, precision: bool = True, workers: bool = False) -> None:
-    """Add the options that say on what to run and with which random numbers. workers: it may be several GPUs and
-    machines."""
+    """Add the options for the machine and the random seed. workers: several GPUs and machines are allowed."""
     group = parser.add_argument_group("machine")
     group.add_argument("--use_gpu", type=number(int, -1), default=None if workers else 0, metavar="N",
                        help="number of the GPU to use among those of CUDA_VISIBLE_DEVICES, if that is set; "
@@ -29,20 +28,20 @@ def add_machine_options(parser: argparse.ArgumentParser, precision: bool = True,
                            help="machines that train together, with JAX: the same list and the same command on each; "
                                 "the first listens at its port and writes all files (default: this machine alone)")
         group.add_argument("--worker", type=number(int, 0), metavar="N",
-                           help="which of --workers this machine is, 0 = the first")
+                           help="number of this machine in --workers, 0 = the first")
     group.add_argument("--threads", type=number(int, 0), default=0, metavar="N",
                        help="processor threads, 0 = as many as there are cores")
     group.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="seed of all randomness")
     if precision:
         group.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto",
-                           help="arithmetic of the networks; auto = bfloat16 on a GPU or a processor that "
-                                "multiplies it (AMX, AVX-512 BF16)")
+                           help="arithmetic of the networks; auto = bfloat16 on a GPU, or on a processor "
+                                "with AMX or AVX-512 BF16")
 
 
 def prepare_machine(args: argparse.Namespace) -> str:
     """Select device, threads, precision and seed before the first operation; returns the precision chosen.
 
-    Must run before Keras is used; it reads args.use_gpu, args.threads, args.seed and args.precision, and of a training
+    Must run before Keras is used. Reads args.use_gpu, args.threads, args.seed and args.precision, and in a training
     script args.workers and args.worker.
     """
     if args.use_gpu is not None:
@@ -63,7 +62,7 @@ def prepare_machine(args: argparse.Namespace) -> str:
                 tf.config.threading.set_intra_op_parallelism_threads(args.threads)
             gpus = tf.config.list_physical_devices("GPU")
             for gpu in gpus:
-                with suppress(RuntimeError):  # a program that loads models twice uses it already
+                with suppress(RuntimeError):  # the GPU is in use already, in a program that loads models twice
                     tf.config.experimental.set_memory_growth(gpu, True)
             has_gpu = bool(gpus)
         else:
@@ -82,9 +81,9 @@ def prepare_machine(args: argparse.Namespace) -> str:
 
 
 def chosen_gpu(number: int, listed: str | None) -> str:
-    """CUDA_VISIBLE_DEVICES for --use_gpu number, where the scheduler has set it to `listed` (None: not at all).
+    """New CUDA_VISIBLE_DEVICES for --use_gpu number. listed: its present value, None if it is not set.
 
-    Raises UserError when it lists fewer. What hides all GPUs stays.
+    Raises UserError when it lists fewer GPUs. A value that hides all GPUs is kept.
     """
     if number == -1 or listed is None:
         return "" if number == -1 else str(number)
@@ -98,7 +97,7 @@ def chosen_gpu(number: int, listed: str | None) -> str:
 
 
 def without_gpu(number: int | None, there: bool, backend: str) -> str:
-    """What is said, a line or nothing, where a backend finds no GPU that is not hidden from it.
+    """Message to print when a backend finds no GPU: a line, or nothing if no GPU was expected.
 
     number: --use_gpu, or None. there: whether the machine has a GPU.
     """

@@ -1,7 +1,7 @@
 """The super sampler of the thesis: a diffusion U-Net that makes a decoded picture four times as large at once.
 
-It learns the edges = sharp picture - blurry picture, where blurry = the sharp one at a quarter of its size, through the
-tokenizer and back. After Saharia et al., SR3, arXiv 2104.07636.
+It learns the edges = sharp picture - enlarged blurry picture, where blurry = the sharp picture at a quarter of its
+size, encoded and decoded by the tokenizer. After Saharia et al., SR3, arXiv 2104.07636.
 """
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -54,8 +54,8 @@ def build_network(config: dict[str, Any]) -> keras.Model:
 class SuperSampler(keras.Model):
     """Denoises edges. Trained on (sharp uint8 [B, 4h, 4w, 3], low uint8 [B, h, w, 3]).
 
-    config: the "model" entry of a preset, with "edge_scale", the standard deviation of edges in [0, 1], by which they
-    are divided so that the network sees unit variance.
+    config: the "model" entry of a preset, with "edge_scale", the standard deviation of edges in [0, 1]. Edges are
+    divided by it, so that the input of the network has unit variance.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -115,13 +115,13 @@ def shrink(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def make_blurry(tokenizer: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """Function uint8 [B, 4h, 4w, 3] -> uint8 [B, h, w, 3]: shrunk, through the tokenizer and back."""
+    """Function uint8 [B, 4h, 4w, 3] -> uint8 [B, h, w, 3]: reduces, encodes and decodes."""
     through = compiled(tokenizer, lambda pictures: tokenizer.decode(tokenizer.encode(pictures)))
     return lambda sharp: to_bytes(through(shrink(sharp)))
 
 
 def edge_scale(sharp: NDArray[np.uint8], low: NDArray[np.uint8]) -> float:
-    """Standard deviation in [0, 1] of the edges of uint8 [N, 4h, 4w, 3] above uint8 [N, h, w, 3]."""
+    """Standard deviation in [0, 1] of the edges between uint8 [N, 4h, 4w, 3] and the enlarged uint8 [N, h, w, 3]."""
     edges = sharp / np.float32(255) - np.asarray(bicubic(low.astype(np.float32) / 255))
     return round(float(edges.std()), 5)
 
@@ -140,7 +140,7 @@ def upscale_pictures(estimate: Callable[..., Any], low: NDArray[np.uint8], steps
 
 
 def make_thesis_report(model: Any, sharp: NDArray[np.uint8], low: NDArray[np.uint8], steps: int = 10) -> TickReport:
-    """The function that measures a super sampler on held-back pictures at every tick; bicubic is the one to beat."""
+    """Function that measures a super sampler on held-back pictures at every tick; the baseline is bicubic."""
     estimate = compiled(model, model.estimate)
     plain = to_bytes(np.asarray(bicubic(low.astype(np.float32) / 255)))
     baseline = {"bicubic_psnr": float(psnr(plain, sharp).mean()),
@@ -159,15 +159,15 @@ def make_thesis_report(model: Any, sharp: NDArray[np.uint8], low: NDArray[np.uin
 def upscale_canvas(low: NDArray[np.float32], photograph: Known | None, sampler: Callable[..., Any],
                    config: dict[str, Any], steps: int, seed: Seed, batch_size: int, multiple: int,
                    progress: Progress = iter) -> NDArray[np.float32]:
-    """A decoded canvas float32 [h, w, 3] in [0, 1] at four times its size, by the super sampler of the thesis: all
-    tiles are denoised together from one canvas of noise.
+    """Enlarge a decoded canvas, float32 [h, w, 3] in [0, 1], four times by the super sampler of the thesis. All tiles
+    are denoised together from one canvas of noise.
 
     Args:
-        photograph: (float32 [H, W, 3] in [0, 1], top, left) of what is known of the result, or None.
+        photograph: (float32 [H, W, 3] in [0, 1], top, left), the known part of the result, or None.
         sampler: function (low [B, th, tw, 3] in [-1, 1], noisy edges [B, 4th, 4tw, 3], time) -> clean edges.
-        config: of the super sampler ("edge_scale", "schedule").
-        steps: of the solver.
-        seed: of own_seed.
+        config: config of the super sampler ("edge_scale", "schedule").
+        steps: steps of the solver.
+        seed: see own_seed.
         batch_size: tiles in one call; does not change the result.
         multiple: height and width of tiles are multiples of this.
         progress: wraps the range of steps.

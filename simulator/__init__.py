@@ -1,1 +1,1 @@
-"""Skies and landscapes drawn from nothing."""
+"""Synthetic skies and landscapes, drawn without photographs."""

@@ -1,6 +1,6 @@
-"""Draw the landscape a webcam looks at: mountains, hills, towns, trees, wires, water, snow, and how light falls on it.
+"""Draw the landscape in front of a webcam: mountains, hills, towns, trees, wires, water, snow, and their lighting.
 
-A landscape is drawn once, as what it reflects and where it lies; `lit` then shows it at any time of the day.
+A landscape is drawn once, as maps of albedo and distance; `lit` then shows it at any time of the day.
 """
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ GRASS, FOREST, FIELD = np.array([(0.13, 0.17, 0.05), (0.035, 0.055, 0.025), (0.3
 LEAF = (0.07, 0.105, 0.03)
 ROCK, SNOW, WATER = np.array([(0.20, 0.18, 0.17), (0.82, 0.85, 0.90), (0.02, 0.035, 0.045)], np.float32)
 WALLS = ((0.55, 0.50, 0.42), (0.62, 0.60, 0.56), (0.45, 0.27, 0.19), (0.50, 0.42, 0.28), (0.36, 0.37, 0.38))
-SKY_WALLS = ((0.40, 0.56, 0.82), (0.72, 0.76, 0.82), (0.56, 0.68, 0.86))  # smooth and as blue or pale as a sky
+SKY_WALLS = ((0.40, 0.56, 0.82), (0.72, 0.76, 0.82), (0.56, 0.68, 0.86))  # smooth walls with the colours of a sky
 ROOFS = ((0.30, 0.12, 0.08), (0.16, 0.15, 0.15), (0.24, 0.17, 0.13))
 LAMP, WINDOW = np.array([(1.0, 0.72, 0.36), (1.0, 0.78, 0.45)], np.float32)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a place looks like; heights are shares of the frame's height."""
+    """Description of a place; heights are shares of the frame's height."""
 
     horizon: float = 0.68  # row of the horizon, 0 = top
     mountain: float = 0.0  # height of mountains above the horizon
@@ -47,13 +47,13 @@ class Landscape:
     albedo: NDArray[np.float32]  # [H, W, 3], share of light that is reflected
     cover: NDArray[np.float32]  # [H, W], share of a pixel that is not sky
     distance: NDArray[np.float32]  # [H, W], kilometres
-    shade: NDArray[np.float32]  # [H, W, 3], how the sun lights it from the left, the right, and the camera's side
-    lights: NDArray[np.float32]  # [H, W, 3], what shines at night
-    water: NDArray[np.float32]  # [H, W], share of a pixel that mirrors what is above the horizon
+    shade: NDArray[np.float32]  # [H, W, 3], how strongly sun from the left, the right and behind the camera lights it
+    lights: NDArray[np.float32]  # [H, W, 3], light of lamps at night
+    water: NDArray[np.float32]  # [H, W], share of a pixel that reflects what is above the horizon
 
     def paint(self, alpha: np.ndarray, albedo: Any, distance: Any, shade: Any, lights: Any = (0, 0, 0),
               corner: tuple[int, int] = (0, 0)) -> None:
-        """Lay something in front: alpha [h, w] in [0, 1], its upper left corner at (row, column), maybe outside.
+        """Paint an object in front: alpha [h, w] in [0, 1], its upper left corner at (row, column), may be outside.
 
         albedo, shade, lights: a colour or [h, w, 3]; distance: a number or [h, w].
         """
@@ -83,7 +83,7 @@ def texture(rng: np.random.Generator, height: int, width: int, slope: float, low
 
 
 def wave(rng: np.random.Generator, width: int, slope: float, low: float) -> NDArray[np.floating]:
-    """Power noise [width] with low periods across, whose ends do not meet."""
+    """Power noise [width] with low periods across, that is not periodic."""
     return power_noise(rng, (-(-width // 32) * 64,), slope, 2 * low)[:width]
 
 
@@ -117,7 +117,7 @@ def add_mountain(view: Landscape, rng: np.random.Generator, horizon: float, rise
 
 
 def add_hills(view: Landscape, rng: np.random.Generator, horizon: float, rise: float) -> None:
-    """Three ridges of hills, one nearer and darker than the other, with meadows and forests."""
+    """Three ridges of hills, each nearer and darker than the one before, with meadows and forests."""
     height, width = view.cover.shape
     unit = height / UNIT
     for nearer in range(3):
@@ -133,7 +133,7 @@ def add_hills(view: Landscape, rng: np.random.Generator, horizon: float, rise: f
 
 
 def add_ground(view: Landscape, rng: np.random.Generator, horizon: float, kind: str) -> None:
-    """Flat ground from the horizon to the camera: fields of grass, snow, or water, which mirrors."""
+    """Flat ground from the horizon to the camera: fields of grass, snow, or water that reflects."""
     height, width = view.cover.shape
     alpha = alpha_below(np.full(width, horizon, np.float32), height)
     far = np.maximum(np.arange(height) + 0.5 - horizon, 0.5) / (height - horizon)  # 1 at the lower edge
@@ -161,7 +161,7 @@ def add_ground(view: Landscape, rng: np.random.Generator, horizon: float, kind: 
 
 def add_house(view: Landscape, rng: np.random.Generator, corner: tuple[int, int], size: tuple[int, int],
               wall: Sequence[float], smooth: bool) -> None:
-    """A house with one front: corner (row, column) of its upper left end, size (height, width)."""
+    """A house seen from the front: corner (row, column), its upper left corner; size (height, width)."""
     (height, width), unit = size, view.cover.shape[0] / UNIT
     albedo = np.broadcast_to(np.asarray(wall, np.float32), (height, width, 3)).copy()
     lights = np.zeros((height, width, 3), np.float32)
@@ -200,7 +200,7 @@ def add_roof(view: Landscape, rng: np.random.Generator, corner: tuple[int, int],
 
 
 def add_town(view: Landscape, rng: np.random.Generator, horizon: float, rise: float, smooth: int) -> None:
-    """Rows of houses down to the lower edge, the nearer the larger; some have smooth walls of the sky's colour."""
+    """Rows of houses down to the lower edge, larger when nearer; some have smooth walls of the sky's colour."""
     height, width = view.cover.shape
     rows = 6
     for nearer in range(rows):
@@ -289,7 +289,7 @@ def add_conifer(view: Landscape, rng: np.random.Generator, foot: tuple[float, fl
 
 
 def add_wires(view: Landscape, rng: np.random.Generator, horizon: float) -> None:
-    """A row of poles that comes nearer, with three sagging wires, and a lamp that shines at night."""
+    """A row of poles towards the camera, with three sagging wires, and a lamp that shines at night."""
     height, width = view.cover.shape
     unit = height / UNIT
     near = rng.choice([-1, 1])
@@ -311,7 +311,7 @@ def add_wires(view: Landscape, rng: np.random.Generator, horizon: float) -> None
 
 
 def add_lamps(view: Landscape, rng: np.random.Generator, horizon: float, count: int) -> None:
-    """Street lamps: dark dots by day that glow at night and light what is around."""
+    """Street lamps: dark dots by day; at night they glow and light their surroundings."""
     height, width = view.cover.shape
     glow = np.zeros((height, width), np.float32)
     for _ in range(count):
@@ -354,7 +354,7 @@ def draw_landscape(scenario: Scenario, height: int, width: int, rng: np.random.G
 
 
 def seen_by_lens(view: Landscape) -> Landscape:
-    """Blur what is drawn a little; pixels that are covered by less than can be seen become sky."""
+    """Blur the landscape slightly, as a lens does; pixels with an invisible cover become sky."""
     view.albedo, view.cover, view.lights, view.water = (
         cv2.GaussianBlur(array, (3, 3), 0.5) for array in (view.albedo, view.cover, view.lights, view.water))
     touched = cv2.dilate((view.distance > 0).astype(np.float32) * view.distance, np.ones((3, 3)))
@@ -368,10 +368,10 @@ def seen_by_lens(view: Landscape) -> Landscape:
 
 def lit(view: Landscape, rows: slice, sun: NDArray[np.floating], directions: Sequence[float],
         ambient: NDArray[np.floating], lamps: float) -> NDArray[np.floating]:
-    """Light [h, W, 3] that rows (a slice) of a landscape send to the camera, weighted with its cover, before haze.
+    """Light [h, W, 3] from rows (a slice) of a landscape to the camera, weighted with its cover, without haze.
 
-    sun, ambient: colours [3]; directions [3]: how much the sun comes from the left, the right, behind the camera;
-    lamps: brightness of the lights.
+    sun, ambient: colours [3]; directions [3]: shares of sunlight from the left, the right, behind the camera; lamps:
+    brightness of the lights.
     """
     matrix = np.column_stack([np.outer(sun, directions), ambient]).astype(np.float32)
     light = cv2.multiply(cv2.transform(view.shade[rows], matrix), view.albedo[rows])

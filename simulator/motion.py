@@ -1,8 +1,8 @@
-"""A sky that moves: the air, the sun and drifting, changing clouds, as fast as a webcam simulator needs them.
+"""A moving sky for the webcam simulator: air, sun and drifting, changing clouds, with fast rendering.
 
-sky.py marches through a volume for every picture. Here a layer of clouds is a map seen from above and lifted to
-a few heights, with the same air, light and shapes; two maps drift with different winds, so clouds form and dissolve.
-Light is relative to that of the sun outside the atmosphere; rays have the axes right, ahead and up.
+sky.py marches through a volume for every picture. Here a layer of clouds is a map seen from above, sampled at a few
+heights, with the same air, light and shapes. Two maps drift with different winds, so clouds form and dissolve. Light is
+relative to the sunlight outside the atmosphere; rays have the axes right, ahead and up.
 """
 from dataclasses import dataclass
 
@@ -25,10 +25,10 @@ from simulator.sky import (
     table,
 )
 
-FLOORS = 18  # heights at which a kilometre of clouds is looked at, moved up and down from pixel to pixel
-LOWEST = 0.015  # sine of the height of the lowest ray: farther clouds are lost in haze
+FLOORS = 18  # heights sampled in a kilometre of clouds; their offset changes from pixel to pixel
+LOWEST = 0.015  # sine of the elevation of the lowest ray: more distant clouds disappear in haze
 CIRRUS = 9.0, 60.0  # altitude and extent of its map in kilometres
-BLUER = np.array([0.45, 0.3, 0], np.float32)  # share of the light that dusk takes away
+BLUER = np.array([0.45, 0.3, 0], np.float32)  # share of the light that is lost at dusk
 NIGHT = np.array([0.0011, 0.0012, 0.0017], np.float32)  # light of the sky at night over inhabited land
 
 
@@ -42,8 +42,8 @@ class Weather:
     cirrus: float  # optical depth
     haze: float  # optical depth towards the zenith
     fog: tuple[float, float, float]  # density, hour, hours it lasts
-    cap: float  # how much of the mountains clouds hide, 0 to 1
-    exposure: float  # of the camera; far above 1 the sky is burnt out
+    cap: float  # share of the mountains hidden by clouds, 0 to 1
+    exposure: float  # exposure of the camera; far above 1 the sky is overexposed
 
 
 class MovingSky:
@@ -62,10 +62,10 @@ class MovingSky:
     def draw(self, hour: float, sun: NDArray[np.floating]) -> tuple[NDArray[np.floating], ...]:
         """The sky at an hour as linear light float32 [h, w, 3]; sun: unit vector, below the horizon at night.
 
-        Also returns the share [h, w] of the sun's light that clouds let through and the colours [3] of sun and shadow.
+        Also returns the transmittance [h, w] of the clouds for sunlight and the colours [3] of sun and shadow.
         """
         height = np.degrees(np.arcsin(sun[2]))
-        level = np.exp(0.62 * min(0, height - 1.5))  # twilight: the sky fades sevenfold in three degrees
+        level = np.exp(0.62 * min(0, height - 1.5))  # twilight: the sky gets seven times darker in three degrees
         low = self._above_horizon(sun)
         haze = np.float32(self.weather.haze) * np.array([0.93, 1, 1.08], np.float32)
         air = self._air(low, haze)
@@ -88,12 +88,12 @@ class MovingSky:
 
     @staticmethod
     def _above_horizon(sun: NDArray[np.floating]) -> NDArray[np.float32]:
-        """The sun, or where it last shone: scattering is computed for a sun at least a degree high."""
+        """The sun, raised to one degree if it is lower: scattering needs a sun above the horizon."""
         up = max(sun[2], 0.02)
         return np.array([*(sun[:2] * np.sqrt((1 - up**2) / max(1 - sun[2] ** 2, 1e-6))), up], np.float32)
 
     def _air(self, sun: NDArray[np.floating], haze: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Light of the cloudless sky, computed for few rays and enlarged."""
+        """Light of the cloudless sky, computed for few rays and interpolated."""
         height, width = self.rise.shape
         rays = cv2.resize(self.rays, (max(2, width // 8), max(2, height // 8)), interpolation=cv2.INTER_AREA)
         rays[..., 2] = np.maximum(rays[..., 2], LOWEST)
@@ -101,7 +101,7 @@ class MovingSky:
         return cv2.resize(clear_sky(rays, sun, haze), (width, height), interpolation=cv2.INTER_CUBIC)
 
     def _cirrus(self, hour: float) -> NDArray[np.floating]:
-        """Optical depth [h, w] of fibres high up, which drift."""
+        """Optical depth [h, w] of drifting cirrus fibres."""
         altitude, extent = CIRRUS
         scale = SHEET[0] / extent
         right, ahead = (scale * altitude * way + 1.6 * speed * hour * scale % SHEET[0]
@@ -113,7 +113,7 @@ class MovingSky:
 
     def _clouds(self, layer: Layer, hour: float, sun: NDArray[np.floating], direct: NDArray[np.floating],
                 ambient: NDArray[np.floating]) -> tuple[NDArray[np.floating], ...]:
-        """March through the layer: its light [h, w, 3], the share let through [h, w] and its distance [h, w]."""
+        """March through the layer: its light [h, w, 3], transmittance [h, w] and distance [h, w]."""
         shape = self.rise.shape
         field = self._field(layer, hour)
         way = np.array(sun[:2]) * layer.thickness / max(sun[2], 0.12) * SHEET[0] / layer.extent
@@ -162,13 +162,13 @@ class MovingSky:
         return dense, np.maximum(cloud[..., 1] * (1 - part) + inner, 0)
 
     def _bulges(self, layer: Layer, way: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Volume of bulges as an atlas [(CELLS + 1) ** 2, CELLS + 1, 2], and how much it falls along a way in cells."""
+        """Atlas [(CELLS + 1) ** 2, CELLS + 1, 2] of the volume of bulges and of its decrease along a path in cells."""
         volume = noise_volume()[..., 0].reshape((CELLS + 1,) * 3)
         fall = volume - np.roll(volume, -np.rint(way[::-1] / layer.bulge * CELLS).astype(int), (0, 1, 2))
         return cv2.merge([volume.reshape(-1, CELLS + 1), fall.reshape(-1, CELLS + 1)])
 
     def _field(self, layer: Layer, hour: float) -> NDArray[np.floating]:
-        """The map of clouds at an hour: two maps with different winds, and a cover that rises and falls."""
+        """The map of clouds at an hour: two maps with different winds, and a cover that varies with time."""
         amplitude, period, phase = self.weather.swing
         wind = np.array(self.weather.wind) * hour * SHEET[0] / layer.extent
         cover = layer.cover + amplitude * np.sin(2 * np.pi * (hour / period + phase))
@@ -176,7 +176,7 @@ class MovingSky:
         return (first + last - 2 * layer.cover) * np.float32(np.sqrt(0.5)) + np.float32(cover)
 
     def cap(self, hour: float, base: float, softness: float) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        """Clouds that hang in the mountains above a base (row): the share [h, w] they hide, and how light they are."""
+        """Clouds in the mountains above a base (row): their opacity [h, w] and their brightness."""
         height, width = self.rise.shape
         rows, columns = np.mgrid[:height, :width].astype(np.float32)
         drift = SHEET[0] * hour / 5 % SHEET[0]
@@ -188,27 +188,27 @@ class MovingSky:
 
 
 def gradient_noise(height: int, width: int) -> NDArray[np.float32]:
-    """Pattern [height, width] in [0, 1) whose every 3x3 pixels are spread evenly (Jimenez's interleaved noise)."""
+    """Pattern [height, width] in [0, 1) with evenly spread values in any 3x3 pixels (Jimenez's interleaved noise)."""
     rows, columns = np.ogrid[:height, :width]
     return np.asarray((52.9829189 * ((0.06711056 * columns + 0.00583715 * rows) % 1)) % 1, np.float32)
 
 
 def look_up(atlas: NDArray[np.floating], x: NDArray[np.floating], y: NDArray[np.floating], z: NDArray[np.floating],
             period: float) -> NDArray[np.floating]:
-    """An atlas of a periodic volume at points of [h, w] kilometres; between its slices the nearest is taken."""
+    """Values of an atlas of a periodic volume at points of [h, w] kilometres, from the nearest slice."""
     x, y, z = (axis * np.float32(1 / period) for axis in (x, y, z))
     x, y, z = ((axis - np.floor(axis)) * np.float32(CELLS - 1e-3) for axis in (x, y, z))
     return cv2.remap(atlas, x, y + np.floor(z) * np.float32(CELLS + 1), cv2.INTER_LINEAR)
 
 
 def shifted(sheet: NDArray[np.floating], way: NDArray[np.floating]) -> NDArray[np.floating]:
-    """A periodic map, moved so that what lies at (right, ahead) + way comes to lie at (right, ahead), in pixels."""
+    """A periodic map, moved by -way: its value at (right, ahead) is the old one at (right, ahead) + way, in pixels."""
     right, ahead = np.rint(way).astype(int)
     return np.roll(sheet, (-ahead, -right), (0, 1))
 
 
 def shadows(field: NDArray[np.floating], layer: Layer, way: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Optical depth above each point of a map of clouds [N, N] towards the sun, `way` pixels off at its top."""
+    """Optical depth from each point of a map of clouds [N, N] towards the sun; the ray leaves `way` pixels away."""
     small = cv2.resize(field, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     dense = [np.clip((small - layer.dome * part**2) * layer.sharp, 0, 1) for part in (0.2, 0.5, 0.8)]
     depth = sum(shifted(sheet, way / 2 * part) for sheet, part in zip(dense, (0.15, 0.4, 0.75), strict=True))
@@ -223,7 +223,7 @@ def squared_angle(rays: NDArray[np.float32], sun: NDArray[np.floating]) -> NDArr
 
 
 def sun_disc(rays: NDArray[np.float32], sun: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Light [...] of the sun itself along rays [..., 3], as a lens shows it, for sunlight of 1."""
+    """Light [...] of the sun's disc along rays [..., 3], blurred by the lens, for sunlight of 1."""
     return 30 * np.exp(-((squared_angle(rays, sun) / 0.36) ** 2))
 
 

@@ -1,7 +1,7 @@
-"""Skies drawn from nothing: no photographs, no model, only numpy and OpenCV.
+"""Synthetic skies, drawn with numpy and OpenCV only: no photographs, no model.
 
-A small renderer: a camera tilted up, air that scatters sunlight, a slab of cloud made of noise and marched through
-along every view ray and from every sample towards the sun, cirrus as a thin sheet, then haze, exposure and sensor.
+A small renderer. The camera is tilted up; air scatters sunlight; a slab of cloud made of noise is ray-marched along
+every view ray, and from every sample towards the sun; cirrus is a thin sheet; haze, exposure and sensor follow.
 Distances are in kilometres; rays and points have the axes right, ahead and up.
 """
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 CELLS = 96  # voxels along an edge of the noise volume, a multiple of 16
 SHEET = (1024, 1024)  # pixels of a map of clouds seen from above
-CHUNK = 2**16  # rays marched at once, few enough for the processor's cache
+CHUNK = 2**16  # rays marched at once; they fit in the processor's cache
 RAYLEIGH = np.array([0.049, 0.118, 0.245], np.float32)  # optical depth of clear air towards the zenith: R, G, B
 OZONE = np.array([0.020, 0.032, 0.002], np.float32)
 CIRRUS_ALTITUDE = 9.0
-DETAIL_REACH = 7.0  # distance at which the smallest bulges are halved, as the camera can no longer resolve them
+DETAIL_REACH = 7.0  # distance at which the smallest bulges are halved, because the camera cannot resolve them
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Layer:
     steps: int  # of the march through the slab
     rows: float = 1  # stretch of the clouds to the right
     patches: float = 0.5  # strength of large structures in the map of clouds
-    even: float = 1.9  # how alike the clouds are: slope of the map's spectrum
-    shift: float = 0  # of the noise volume, so that two pictures have different bulges
+    even: float = 1.9  # similarity of the clouds: slope of the map's spectrum
+    shift: float = 0  # shift of the noise volume, gives each picture its own bulges
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What one kind of sky is drawn from; a pair is a range to draw from, angles are in degrees."""
+    """Parameters of one kind of sky; a pair is a range to draw from, angles are in degrees."""
 
     layer: Layer | None
     sun: tuple[float, float]  # height of the sun
@@ -75,7 +75,7 @@ SCENES = {
 
 def power_noise(rng: np.random.Generator, shape: Sequence[int], slope: float, low: float,
                 stretch: float = 1) -> NDArray[np.floating]:
-    """Periodic Gaussian noise of any dimension, mean 0, deviation 1, that grows along the last axis by stretch.
+    """Periodic Gaussian noise of any dimension, mean 0, deviation 1, stretched along the last axis.
 
     Its amplitude peaks near low periods a tile and falls from there as frequency ** -slope.
     """
@@ -133,23 +133,24 @@ def read_sheet(sheet: NDArray[np.floating], x: NDArray[np.floating], y: NDArray[
 
 
 def air_mass(sine: Any) -> Any:
-    """Length of the way through the atmosphere, 1 at the zenith, from the sine of the height (Kasten and Young)."""
+    """Length of the path through the atmosphere, 1 at the zenith, from the sine of the elevation (Kasten and Young)."""
     return 1 / (sine + 0.15 * (np.degrees(np.arcsin(np.minimum(sine, 1))) + 3.885) ** -1.253)
 
 
 def henyey_greenstein(cosine: Any, asymmetry: float) -> Any:
-    """How much is scattered towards an angle, relative to scattering alike to all sides."""
+    """Phase function: light scattered towards an angle, relative to isotropic scattering."""
     return (1 - asymmetry**2) / (1 + asymmetry**2 - 2 * asymmetry * cosine) ** 1.5
 
 
 def sunlight(sine: Any, haze: Any, altitude: float) -> NDArray[np.floating]:
-    """Colour [3] of the direct sun, which is 1 outside the atmosphere."""
+    """Colour [3] of the direct sunlight, relative to that outside the atmosphere."""
     return np.exp(-(RAYLEIGH * np.exp(-altitude / 8) + haze * np.exp(-altitude / 2) + OZONE) * air_mass(sine))
 
 
 def clear_sky(rays: NDArray[np.floating], sun: NDArray[np.floating],
               haze: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Light [..., 3] of the cloudless sky along rays [..., 3]: scattered once in plane air, and again by guess."""
+    """Light [..., 3] of the cloudless sky along rays [..., 3]: single scattering in flat air, and an estimate of
+    multiple scattering."""
     cosine = (rays @ sun)[..., None]
     view, light, depth = air_mass(rays[..., 2:]), air_mass(sun[2]), RAYLEIGH + haze
     gap = np.where(np.abs(view - light) < 1e-3, 1e-3, view - light)
@@ -164,7 +165,7 @@ def clear_sky(rays: NDArray[np.floating], sun: NDArray[np.floating],
 
 
 def cloud_map(rng: np.random.Generator, layer: Layer) -> NDArray[np.floating]:
-    """Map of where a layer's clouds are: single clouds, gathered by structures of about 12 kilometres."""
+    """Map of the clouds of a layer: single clouds, grouped by structures of about 12 kilometres."""
     single = power_noise(rng, SHEET, layer.even, layer.extent / layer.spacing / 2, layer.rows)
     large = power_noise(rng, SHEET, 2.2, layer.extent / 12)
     return (single + layer.patches * large) / np.hypot(1, layer.patches) + layer.cover
@@ -172,9 +173,9 @@ def cloud_map(rng: np.random.Generator, layer: Layer) -> NDArray[np.floating]:
 
 def density(layer: Layer, sheet: NDArray[np.floating], x: NDArray[np.floating], y: NDArray[np.floating],
             z: NDArray[np.floating], fine: bool = True) -> NDArray[np.floating]:
-    """Density [h, w] in [0, 1] of a layer at points of [h, w] kilometres; the smallest bulges only where fine.
+    """Density [h, w] in [0, 1] of a layer at points of [h, w] kilometres; fine: add the smallest bulges.
 
-    Bulges shift the edge of a cloud, more so near its top, and fade outside, where they would float as crumbs.
+    Bulges shift the edge of a cloud, more near its top. They fade outside it, where they would be loose fragments.
     """
     noise = look_up(x + layer.shift, y, z + layer.shift, layer.bulge)
     height = (z - layer.base) / layer.thickness - 0.06 * (noise[..., 3] + 1)
@@ -192,7 +193,7 @@ def density(layer: Layer, sheet: NDArray[np.floating], x: NDArray[np.floating], 
 def depth_to_sun(layer: Layer, sheet: NDArray[np.floating],
                  points: Sequence[NDArray[np.floating]] | NDArray[np.floating],
                  sun: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Optical depth [h, w] from points (x, y, z) to the sun, from five samples farther and farther apart."""
+    """Optical depth [h, w] from points (x, y, z) to the sun, from five samples at growing distances."""
     total: Any = 0
     near = 0
     for far in np.array([0.02, 0.06, 0.16, 0.4, 1], np.float32) * min(2.5, layer.thickness / sun[2]):
@@ -204,9 +205,9 @@ def depth_to_sun(layer: Layer, sheet: NDArray[np.floating],
 
 def scattered(depth: NDArray[np.floating], cosine: NDArray[np.floating], height: NDArray[np.floating],
               light: NDArray[np.floating], ambient: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Light [h, w, 3] that samples send to the camera, from the optical depth to the sun and the height in the slab.
+    """Light [h, w, 3] from samples to the camera, from the optical depth to the sun and the height in the slab.
 
-    Three orders of scattering see less and less of the depth and of the direction; a fourth part is diffuse.
+    Higher orders of scattering depend less on depth and direction: three orders, and a diffuse part.
     """
     lit = 0.5 / (1 + 0.15 * depth)
     for order in range(3):
@@ -216,15 +217,15 @@ def scattered(depth: NDArray[np.floating], cosine: NDArray[np.floating], height:
 
 
 def table(numbers: np.ndarray, width: int = 256) -> np.ndarray:
-    """Numbers [n] as a table, as OpenCV wants them; its last row is filled up with the first numbers again."""
+    """Numbers [n] as a 2D table for OpenCV; the last row is filled with the first numbers."""
     return np.resize(numbers, (-(-len(numbers) // width), width))
 
 
 def march(layer: Layer, sheet: NDArray[np.floating], rays: NDArray[np.floating], sun: NDArray[np.floating],
           light: NDArray[np.floating], ambient: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.floating]:
-    """March rays [n, 3] through a layer; returns [n, 5]: its light, the share it lets through, its mean distance.
+    """March rays [n, 3] through a layer; returns [n, 5]: its light, transmittance and mean distance.
 
-    Assignments through an index that repeats a ray count once, so the filling of tables changes nothing.
+    An assignment through an index that repeats a ray counts once, so filling the tables changes nothing.
     """
     glow, through, way = np.zeros_like(rays), np.ones(len(rays), np.float32), np.zeros(len(rays), np.float32)
     cosine, length, jitter = rays @ sun, layer.thickness / layer.steps / rays[:, 2], rng.random(len(rays), np.float32)
@@ -250,7 +251,7 @@ def march(layer: Layer, sheet: NDArray[np.floating], rays: NDArray[np.floating],
 
 
 def cirrus(rng: np.random.Generator, rays: NDArray[np.floating], amount: float) -> NDArray[np.floating]:
-    """Optical depth [height, width] of clumps of bent fibres high up, for rays [height, width, 3]."""
+    """Optical depth [height, width] of cirrus, groups of bent fibres, for rays [height, width, 3]."""
     extent = 60
     fibres = power_noise(rng, SHEET, 1.5, 4, stretch=9)
     clumps = power_noise(rng, SHEET, 1.6, 4, stretch=2.5)
@@ -278,17 +279,17 @@ def view_rays(height: int, width: int, bottom: float, field: float) -> NDArray[n
 
 
 def tone(light: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Linear light to display values: a shoulder that saturates at 1, gamma, then a little more contrast."""
+    """Linear light to display values: a curve that saturates at 1, gamma, then slightly more contrast."""
     value = (1 - np.exp(-light)) ** (1 / 2.2)
     return value + 0.25 * value * (1 - value) * (2 * value - 1)
 
 
 def vivid(picture: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Display values [..., 3] with the saturation and contrast that cameras give to photographs.
+    """Display values [..., 3] with the saturation and contrast of camera photographs.
 
-    The darkest and the brightest twentieth of 150 photographs of cumulus have medians of red, green and blue of 0.14,
-    0.38, 0.62 and 0.84, 0.95, 1; those of a drawn sky are 0.19, 0.39, 0.70 and 0.89, 0.90, 0.93, and without this they
-    would be 0.27, 0.39, 0.57 and 0.81, 0.83, 0.85.
+    Median red, green and blue of the darkest and of the brightest 5 % of pixels: 0.14, 0.38, 0.62 and 0.84, 0.95, 1 in
+    150 photographs of cumulus; 0.19, 0.39, 0.70 and 0.89, 0.90, 0.93 in a drawn sky; 0.27, 0.39, 0.57 and 0.81, 0.83,
+    0.85 in a drawn sky without this function.
     """
     grey = picture @ np.array([[0.299], [0.587], [0.114]], np.float32)
     picture = np.clip(grey + 1.35 * (picture - grey), 0, 1)
@@ -328,6 +329,6 @@ def draw_sky(kind: str, height: int, width: int, seed: int) -> NDArray[np.floati
         chunks = (flat[start : start + CHUNK] for start in range(0, len(flat), CHUNK))
         parts = [march(layer, sheet, chunk, sun, light, ambient, rng) for chunk in chunks]
         glow, through, way = np.split(np.concatenate(parts).reshape(height, width, 5), [3, 4], axis=-1)
-        clear = np.exp(-way * (RAYLEIGH / 8 + haze / 2.5))  # of the air before the cloud, which also lights up
+        clear = np.exp(-way * (RAYLEIGH / 8 + haze / 2.5))  # transmittance of the air in front
         picture = picture * through + clear * glow + (1 - clear) * (1 - through) * air
     return develop(picture / sunlight(0.65, 0.1, 0), rng, scene.brightness)  # white balance: daylight

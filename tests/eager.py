@@ -1,4 +1,4 @@
-"""A script whose training steps are not traced, which takes longer than a few steps do: python eager.py SCRIPT"""
+"""Runs a script without tracing its training steps, faster for a few steps: python eager.py SCRIPT"""
 import runpy
 import sys
 

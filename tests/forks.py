@@ -1,7 +1,7 @@
-"""Python processes that begin with TensorFlow imported, which is five seconds of computing for any other.
+"""Python processes with TensorFlow already imported, which saves five seconds each.
 
-A server imports it once and forks for every command, which then has a process of its own, as with subprocess.Popen:
-its own folder, environment, output, signals and end. Project modules are not imported before the fork.
+A server imports it once and forks for every command. The command has its own process, as with subprocess.Popen: its own
+folder, environment, output, signals and end. Project modules are not imported before the fork.
 """
 import atexit
 import json
@@ -16,11 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-_server = []  # address of this process's server, once it was needed
+_server = []  # address of this process's server, after the first use
 
 
 def run(command, folder=None):
-    """Run python with these arguments to its end; returns a subprocess.CompletedProcess with what it printed."""
+    """Run python with these arguments to its end; returns a subprocess.CompletedProcess with its output."""
     with tempfile.TemporaryDirectory() as name:
         output, errors = (Path(name) / stream for stream in ("stdout", "stderr"))
         output.touch()
@@ -33,9 +33,9 @@ class Fork:
     """A running command. poll, wait, send_signal and kill are those of subprocess.Popen.
 
     Args:
-        command: what to give to python: a script or "-c" and a program, and arguments.
-        folder, environment: where and with which variables it runs.
-        output: file to which it prints.
+        command: arguments of python: a script, or "-c" and a program, and their arguments.
+        folder, environment: working folder and environment variables.
+        output: file for standard output.
         errors: file for standard error (default: the same).
     """
 
@@ -75,7 +75,7 @@ class Fork:
 
 
 def _start_server():
-    """Start a server that ends with this process; returns the address at which it listens."""
+    """Start a server that ends with this process; returns its address."""
     folder = tempfile.TemporaryDirectory()
     address = f"{folder.name}/forks"
     server = subprocess.Popen([sys.executable, __file__, address], stdin=subprocess.PIPE)
@@ -93,7 +93,7 @@ def _start_server():
 
 
 def _serve(address):
-    """Fork for each request; returns in every process that was forked for one, with what it is to run."""
+    """Fork for each request; returns in every forked process, with the command to run."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{address}.new")
         listener.listen()
@@ -103,7 +103,7 @@ def _serve(address):
             if not os.fork():
                 break
             line.close()
-            while True:  # the watchers that have ended
+            while True:  # finished watcher processes
                 try:
                     if os.waitpid(-1, os.WNOHANG)[0] == 0:
                         break

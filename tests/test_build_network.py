@@ -1,4 +1,4 @@
-"""Blocks and what is built of them: exact rearrangement, relative positions, position-local networks, sizes."""
+"""Blocks and networks built from them: exact rearrangement, relative positions, position-local networks, sizes."""
 import numpy as np
 import pytest
 
@@ -40,7 +40,7 @@ def test_space_to_depth_puts_each_square_into_the_channels_row_by_row(block):
     assert np.array_equal(DepthToSpace(block)(deep), x)
 
 
-def test_rearranging_works_on_shapes_that_are_not_known_yet():
+def test_rearranging_works_on_unknown_shapes():
     inputs = layers.Input((None, 32, 3))
     deep = SpaceToDepth(4)(inputs)
     assert deep.shape == (None, None, 8, 48)
@@ -62,7 +62,7 @@ def test_attention_depends_on_differences_of_positions_only(attention, monkeypat
     turns = attention._turns
 
     def elsewhere(height, width, dtype):
-        """The turns of a window that starts at row 3 and column 7."""
+        """The rotations of a window that starts at row 3 and column 7."""
         parts = (np.asarray(part) for part in turns(height + 3, width + 7, dtype))
         return [part.reshape(1, height + 3, width + 7, 1, -1)[:, 3:, 7:].reshape(1, height * width, 1, -1)
                 for part in parts]
@@ -74,14 +74,14 @@ def test_attention_depends_on_differences_of_positions_only(attention, monkeypat
 
 
 def test_attention_sees_where_tokens_are(attention):
-    """Mirroring the first row changes what all the others see."""
+    """Mirroring the first row changes the output of all other rows."""
     x = random(1, 4, 4, 16)
     mirrored = x.copy()
     mirrored[:, 0] = x[:, 0, ::-1]
     assert not np.allclose(attention(mirrored)[:, 1:], attention(x)[:, 1:], atol=1e-2)
 
 
-def test_noise_levels_are_told_apart():
+def test_noise_levels_have_different_embeddings():
     embedded = np.asarray(sinusoidal_embedding(np.linspace(0, 1, 101, dtype=np.float32)[:, None], 32))
     assert embedded.shape == (101, 32)
     distances = np.linalg.norm(embedded[:, None] - embedded, axis=-1)
@@ -167,7 +167,7 @@ def test_the_super_sampler_of_the_thesis_has_the_size_it_reports():
     assert parameters(model) == pytest.approx(18.4e6, rel=0.15)
 
 
-def test_the_super_sampler_of_the_thesis_starts_from_what_it_is_given_at_any_size():
+def test_the_untrained_super_sampler_of_the_thesis_returns_its_input_at_any_size():
     """An untrained network predicts no noise, which makes the clean estimate known."""
     model = SuperSampler({**SHARPEN_PRESETS["thesis"]["model"], "edge_scale": 0.1})
     noisy = random(1, 64, 128, 3)
@@ -175,7 +175,7 @@ def test_the_super_sampler_of_the_thesis_starts_from_what_it_is_given_at_any_siz
     np.testing.assert_allclose(clean, noisy / np.cos((np.arccos(0.95) + np.arccos(0.02)) / 2), rtol=1e-4, atol=1e-5)
 
 
-def test_the_octave_sampler_starts_from_what_it_is_given_at_any_size():
+def test_the_untrained_octave_sampler_returns_its_input_at_any_size():
     """An untrained network predicts a velocity of zero."""
     model = OctaveSampler(SHARPEN_PRESETS["default"]["model"])
     noisy = random(1, 16, 24, 12)

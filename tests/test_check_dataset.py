@@ -1,4 +1,4 @@
-"""Finding what is no good in an archive: real pictures, broken in each way; moving aside; the report."""
+"""Finding damaged and useless pictures in an archive: real pictures, broken in each way; moving aside; the report."""
 import io
 import json
 import os
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from check_dataset import CHUNK, DUPLICATE_SHARE, build_parser, examine, is_duplicate, main, usual_shape, walk
+from check_dataset import CHUNK, DUPLICATE_SHARE, build_parser, examine, is_duplicate, main, most_common_shape, walk
 from utilities import run_command
 
 SIZE = (120, 160)
 
 
 def clouds(seed, size=SIZE, brightness=1.0):
-    """A sky of its own for each seed, with the noise of a camera, uint8 [*size, 3]."""
+    """A different sky for each seed, with camera noise, uint8 [*size, 3]."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size[0], :size[1]]
     waves = np.sin(y / rng.uniform(5, 9) + rng.uniform(0, 6)) * np.sin(x / rng.uniform(5, 9))
@@ -82,12 +82,12 @@ def test_a_picture_cut_anywhere_is_found(tmp_path, options):
 @pytest.mark.parametrize("cut", [1, 2])
 def test_a_jpeg_without_its_end_marker_is_found(tmp_path, cut):
     file = tmp_path / "frame.jpg"
-    for seed in range(70):  # one in twenty-five decodes without complaint
+    for seed in range(70):  # one in twenty-five decodes without an error
         file.write_bytes(encoded(clouds(seed))[:-cut])
         assert examine(file)[2] == "truncated"
 
 
-def test_bytes_after_the_end_and_an_embedded_thumbnail_do_no_harm(tmp_path):
+def test_bytes_after_the_end_and_an_embedded_thumbnail_are_no_fault(tmp_path):
     exif = b"Exif\0\0" + encoded(clouds(1, (16, 16)))
     for content in (encoded(clouds(0)) + bytes(100) + b"made by a webcam", encoded(clouds(0), exif=exif)):
         (tmp_path / "frame.jpg").write_bytes(content)
@@ -111,14 +111,14 @@ def test_is_duplicate_ignores_a_clock_by_day_and_nothing_at_night():
     assert not is_duplicate(day, None)
 
 
-def test_usual_shape_needs_more_than_half(tmp_path):
+def test_most_common_shape_needs_more_than_half(tmp_path):
     for number, size in enumerate([(16, 24), (16, 24), (24, 16), (32, 32)]):
         save(tmp_path / f"{number}.png", encoded(clouds(number, size), format="PNG"))
     save(tmp_path / "4.png", b"no picture")
     files = sorted(tmp_path.iterdir())
-    assert usual_shape(files) is None
-    assert usual_shape([*files[:3], files[4]]) == (16, 24)
-    assert usual_shape([files[4]]) is None
+    assert most_common_shape(files) is None
+    assert most_common_shape([*files[:3], files[4]]) == (16, 24)
+    assert most_common_shape([files[4]]) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_a_good_archive_passes(archive, capsys):
     assert check(archive, status=0)[0] == {}
     assert capsys.readouterr().out.splitlines() == [
         "harbour: 16 pictures, nothing found", "tower: 16 pictures, nothing found",
-        "32 pictures, 0 no good; 0 other files were not looked at"]
+        "32 pictures, 0 with faults; 0 other files not checked"]
 
 
 def test_each_fault_is_found(archive, capsys):
@@ -187,10 +187,10 @@ def test_photographs_of_many_sizes_pass_and_other_files_are_counted(tmp_path, ca
     for name in ("Thumbs.db", "list.json", ".hidden.jpg", "._1.jpg", "deep/0.jpg.part"):
         save(root / name, b"no picture")
     check(root, status=0)
-    assert "6 pictures, 0 no good; 5 other files were not looked at" in capsys.readouterr().out
+    assert "6 pictures, 0 with faults; 5 other files not checked" in capsys.readouterr().out
 
 
-def test_links_in_a_circle_end_and_broken_links_are_named(archive):
+def test_circular_links_end_and_broken_links_are_printed(archive):
     (archive / "harbour" / "again").symlink_to(archive)
     (archive / "tower" / "self").symlink_to("self")
     (archive / "tower" / "2021-03-01" / "9999.jpg").symlink_to("nowhere")
@@ -203,7 +203,7 @@ def test_links_in_a_circle_end_and_broken_links_are_named(archive):
 
 @contextmanager
 def ordinary_user():
-    """Root may read everything, so it becomes another user for a while."""
+    """Root may read everything, so the process becomes another user for a while."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -213,7 +213,7 @@ def ordinary_user():
         os.seteuid(user)
 
 
-def test_what_may_not_be_read_is_named_and_the_rest_checked():
+def test_unreadable_files_are_printed_and_the_others_checked():
     # Not in pytest's folder, which is closed to other users.
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "archive"
@@ -235,7 +235,7 @@ def test_what_may_not_be_read_is_named_and_the_rest_checked():
     assert report["pictures"] == 3
 
 
-def test_what_is_found_is_moved_aside_and_nothing_overwritten(archive, tmp_path, capsys):
+def test_faulty_files_are_moved_aside_and_nothing_is_overwritten(archive, tmp_path, capsys):
     aside = tmp_path / "aside"
     broken = {f"harbour/2021-03-01/0{hour}00.jpg": f"broken {hour}".encode() for hour in range(3)}
     for name, content in broken.items():
@@ -261,8 +261,8 @@ def test_what_is_found_is_moved_aside_and_nothing_overwritten(archive, tmp_path,
 
 
 @pytest.mark.parametrize("location, options, message", [
-    ("nowhere", [], "is no folder"), ("", [], "holds no pictures"),
-    ("archive", ["--move_aside", "{root}/aside"], "lies in the archive itself"),
+    ("nowhere", [], "is not a folder"), ("", [], "holds no pictures"),
+    ("archive", ["--move_aside", "{root}/aside"], "is inside the archive"),
     ("archive", ["--workers", "0"], "out of range")])
 def test_wrong_input_is_named(tmp_path, capsys, location, options, message):
     save(tmp_path / "data" / "archive" / "place" / "day" / "0.jpg", encoded(clouds(0)))

@@ -1,4 +1,4 @@
-"""contact_sheet.py on files as outpainting.py writes them."""
+"""contact_sheet.py on files in the format of outpainting.py."""
 import json
 
 import numpy as np
@@ -12,7 +12,7 @@ GAP = 6
 
 
 def write_results(folder, colours, upsampled=True):
-    """A source of 64 x 96 pixels and results of these grey levels, grown by its own height on every side."""
+    """A source of 64 x 96 pixels, and results of these grey levels, larger by its height on every side."""
     folder.mkdir()
     save_picture(folder / "sky_source.png", np.full((64, 96, 3), 10, np.uint8))
     kind, scale = ("4x", 4) if upsampled else ("low", 1)
@@ -38,7 +38,7 @@ def test_a_source_is_as_large_as_inside_its_result(tmp_path, upsampled):
     assert [int(sheet[24, column, 0]) for column in (40, 110)] == [100, 200]
 
 
-def test_results_of_several_folders_stand_in_one_row(tmp_path):
+def test_results_of_several_folders_are_in_one_row(tmp_path):
     folders = [write_results(tmp_path / name, [colour]) for name, colour in (("b", 50), ("a", 150))]
     sheet = sheet_of(tmp_path, *folders)
     assert sheet.shape[0] == 48 + GAP

@@ -52,7 +52,7 @@ def save(path, pixels):
 
 
 def settle(folder):
-    """Date a folder back, as if its last change were long ago."""
+    """Set the last change of a folder to long ago."""
     os.utime(folder, ns=(10**18, 10**18))
 
 
@@ -130,7 +130,7 @@ def test_fault_has_the_thresholds_of_the_constants():
     assert fault(blue) == "monochrome"  # deviation is from the mean colour, not between the channels
 
 
-def test_landscape_is_noticed_and_skies_are_not():
+def test_landscape_is_detected_and_skies_are_not():
     sky = np.full((96, 96, 3), (110, 150, 200), np.uint8)
     sky[20:60] = 235
     assert not looks_like_landscape(sky)
@@ -161,7 +161,7 @@ def test_random_crop_fits_zooms_out_and_draws_three_numbers():
         assert crop.shape == (20, 20, 3)
         spans.append(int(crop[-1, 0, 0]) - int(crop[0, 0, 0]) + 1)
     assert min(spans) <= 21
-    assert 46 <= max(spans) <= 50  # the whole height, though four times 20 would be more
+    assert 46 <= max(spans) <= 50  # the whole height, which is less than four times 20
     other = np.random.default_rng(0)
     other.random(900)
     assert rng.random() == other.random()
@@ -195,7 +195,7 @@ def test_crops_of_an_archive_hold_only_sky_at_every_scale(archive, scale):
         assert window.all()
     crops = np.concatenate([crops for _, crops in source.read(range(6), 4, [0])])
     assert crops.shape == (24, size, size, 3)
-    # Compression smears the red of the landscape over the blocks it touches, but never as far as to be red.
+    # Compression spreads the red of the landscape over its blocks, but these pixels do not become red.
     assert not ((crops[..., 0] > 230) & (crops[..., 2] < 60)).any()
 
 
@@ -205,7 +205,7 @@ def archive_source(root, size, scale):
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
 def test_crops_of_an_archive_come_from_the_place_that_was_chosen(archive, scale):
-    """A frame whose colour tells the position, so that a crop tells its own corner."""
+    """The colour of a pixel is its position, so that a crop shows its own corner."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     frame = np.stack([y * 255 / HEIGHT, x * 255 / WIDTH, 0 * x + 128.0], axis=-1)
     Image.fromarray(frame.astype(np.uint8)).save(archive / "frames" / "harbour" / "2020-01-01" / "0000.jpg",
@@ -308,7 +308,7 @@ def test_an_archive_with_nothing_usable_is_refused(archive):
     refused("no frames")
 
 
-def test_a_place_without_room_is_left_out(archive, capsys):
+def test_a_place_without_space_for_a_crop_is_omitted(archive, capsys):
     save(archive / "masks" / "tower_mask.png", np.zeros((HEIGHT, WIDTH), np.uint8))
     assert archive_source(archive, 32, 1).label_names == ["harbour"]
     assert "Left out tower" in capsys.readouterr().err
@@ -363,7 +363,7 @@ def test_a_changed_mask_counts_at_once(archive):
 @pytest.mark.parametrize(("label", "name"), [
     ("cumulus", "cumulus"), ("gcd/1_cumulus", "cumulus"), ("ccsn/Cu", "cumulus"), ("Ci", "cirrus"),
     ("2024/Storm at sea", "storm at sea"), (".", ""), ("12", "")])
-def test_folders_say_what_kind_of_sky_they_hold(label, name):
+def test_the_class_of_a_photograph_is_read_from_its_folder(label, name):
     assert sky_sources.class_name(label) == name
 
 
@@ -388,7 +388,7 @@ def test_photographs_have_labels_and_a_split(photographs):
     assert np.array_equal(crops.dev, load_crops(options(dataset_location=str(photographs)), 32, dev_count=10).dev)
 
 
-def test_photographs_come_in_an_order_that_seed_and_start_decide(photographs):
+def test_the_order_of_photographs_depends_on_seed_and_start(photographs):
     crops = load_crops(options(dataset_location=str(photographs), zoom_out=1.2), 32)
     first = drawn(crops, 100)
     assert np.array_equal(first, drawn(crops, 100, batch_size=10))
@@ -471,7 +471,7 @@ def run(*arguments):
     dataset.main(args)
 
 
-def test_a_pack_holds_the_crops_and_says_what_they_are(pack):
+def test_a_pack_contains_crops_and_their_description(pack):
     rows, dev = np.load(pack), np.load(pack.with_suffix(".dev.npy"))
     found = json.loads(pack.with_suffix(".json").read_text())
     assert rows.shape[1:] == dev.shape[1:] == (36, 36, 3)
@@ -519,7 +519,7 @@ def test_rows_of_a_pack_say_which_come_from_the_same_photograph(tmp_path, monkey
 
 
 @pytest.mark.parametrize("name", ["small.npy", "small.zip"])
-def test_a_pack_is_read_in_an_order_that_goes_on_after_a_stop(write, name):
+def test_the_order_of_a_pack_continues_after_a_stop(write, name):
     pack = write(name)
     crops = load_crops(options(pack=str(pack), zoom_out=1.1), 32, dev_count=3)
     assert crops.dev.shape == (3, 32, 32, 3)
@@ -593,7 +593,7 @@ def test_a_pack_that_is_not_finished_has_no_name(tmp_path, name):
 
 
 def rezip(path, changes):
-    """Write a .zip anew with other content (or without it: None) for some of its members."""
+    """Write a .zip again with other content for some of its members, or without them (None)."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:

@@ -1,4 +1,4 @@
-"""Pages in Markdown: links lead somewhere, options exist; pyproject.toml names all modules."""
+"""Markdown pages: links and options exist; pyproject.toml lists all modules."""
 import json
 import re
 import tomllib
@@ -10,7 +10,7 @@ from utilities import ROOT
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "models" / "README.md", ROOT / "masks" / "README.md"]
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "__main__" in path.read_text())
-# Prints {script: help text} as JSON; one process, which imports everything once.
+# Prints {script: help text} as JSON, in one process, so that everything is imported once.
 SHOW_HELP = """
 import contextlib, io, json, runpy, sys
 scripts, texts = sys.argv[1:], {}
@@ -24,7 +24,7 @@ print(json.dumps(texts))
 
 
 def anchors(page):
-    """What GitHub calls the headings of a page in links."""
+    """Names of the headings of a page in links, by the rules of GitHub."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -38,7 +38,7 @@ def options():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
+def test_the_targets_of_links_exist(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if not re.match(r"https?:", link):
             path, _, anchor = link.partition("#")

@@ -12,14 +12,14 @@ from evaluate import MASK_KINDS, every_second, held_back_crops, mask_of_kind, ne
 from metrics.outpainting import (
     BASELINES,
     ONE_STEP,
-    Judge,
-    Statistics,
+    Evaluation,
+    ImageStatistics,
     continued,
     diversity,
     hidden_blocks,
     middle,
     over_halves,
-    painters,
+    window_numbers,
 )
 from metrics.pictures import high_frequencies_kept, psnr, ssim
 from metrics.sets import seam_lines
@@ -39,7 +39,7 @@ def test_every_kind_of_mask_hides_its_share():
     assert shares == {"half": 0.5, "known corner": 0.75, "hidden corner": 0.25, "hole": 0.25, "everything": 1}
 
 
-def test_of_crops_of_the_same_photograph_all_or_none_are_chosen():
+def test_all_crops_of_a_photograph_are_chosen_or_none():
     photographs = np.array([7, 3, 7, 9, 3, 1, 9, 7])
     assert every_second(photographs).tolist() == [True, False, True, True, False, False, True, True]
     assert every_second(np.arange(5)).tolist() == [True, False, True, False, True]
@@ -68,7 +68,7 @@ def test_the_interval_is_that_of_random_halves():
 
 
 def halves_of(count):
-    """What over_halves draws of so many pictures, and before that all."""
+    """The sets of picture numbers that over_halves uses: all, then the random halves."""
     drawn = []
     over_halves(count, lambda chosen: drawn.append(chosen) or 0.0)
     return drawn
@@ -83,7 +83,7 @@ def test_baselines_keep_the_middle(name):
 
 
 class WindowNumbers(Outpainter):
-    """Paints every window in the grey of how many were painted before it."""
+    """Fills every window with a grey value: the number of windows before it."""
 
     downscale, window, mask_token, position_local, maskgit_config = 8, 16, 250, True, {"colours": "own"}
     coarse = octaves = False
@@ -106,21 +106,21 @@ class WindowNumbers(Outpainter):
 
 
 @pytest.mark.parametrize(("size", "step"), [(224, 0.5), (224, 0.25), (320, 0.5), (512, 0.5), (96, 0.5)])
-def test_painters_are_the_windows_in_which_outpainting_decides(size, step):
+def test_window_numbers_are_the_windows_in_which_outpainting_decides(size, step):
     growth = Growth(decoding="simple", batch_size=1, generate_upsampled=False, outpaint_step=step)
     lows, _ = continued(np.zeros((1, size, size, 3), np.uint8), 4, WindowNumbers(), growth, 0, 1, "test")
     result = lows[0, 0, ..., 0]
     first, end = middle(size, 4)
     outer = np.ones((size, size), bool)
     outer[first:end, first:end] = False
-    decided = painters(size // 8, first // 8, end // 8, 16, round(16 * step), "full")
+    decided = window_numbers(size // 8, first // 8, end // 8, 16, round(16 * step), "full")
     found, expected = (seam_lines(labels, outer, (8, 16))[0] for labels in (np.kron(decided, np.ones((8, 8))), result))
     assert all(map(np.array_equal, found, expected))
-    assert found[0].any() == (size > 128), "a canvas no larger than a window has no other"
+    assert found[0].any() == (size > 128), "a canvas not larger than a window has one window only"
 
 
-def test_joint_decoding_has_borders_wherever_a_window_ends():
-    numbers = painters(28, 7, 21, 16, 8, "joint")
+def test_joint_decoding_has_borders_at_every_end_of_a_window():
+    numbers = window_numbers(28, 7, 21, 16, 8, "joint")
     for turned in (numbers, numbers.T):
         differ = turned[1:] != turned[:-1]
         assert (np.flatnonzero(differ.all(axis=1)) + 1).tolist() == [6, 12, 16, 22]
@@ -128,42 +128,42 @@ def test_joint_decoding_has_borders_wherever_a_window_ends():
 
 
 def mean_colours(blocks):
-    """Stands in for the network: float [N, 3]."""
+    """Replaces the features of the network: float [N, 3]."""
     return blocks.mean(axis=(1, 2)) / 255
 
 
-def test_the_judge_sees_colours_and_borders_of_windows():
+def test_the_evaluation_sees_colours_and_borders_of_windows():
     pictures = np.random.default_rng(0).integers(90, 110, (6, 128, 128, 3)).astype(np.uint8)
-    decided = painters(16, 4, 12, 8, 4, "full")
+    decided = window_numbers(16, 4, 12, 8, 4, "full")
     brighter = pictures + 40 * np.kron(decided > 3, np.ones((8, 8), np.uint8))[..., None]  # in the four corners
-    with_windows, without = (Judge(pictures[::-1], 4, each, mean_colours) for each in (decided, 0 * decided))
-    calm, marked = (with_windows.marks(each, pictures) for each in (pictures, brighter))
+    with_windows, without = (Evaluation(pictures[::-1], 4, each, mean_colours) for each in (decided, 0 * decided))
+    calm, seams = (with_windows.metrics(each, pictures) for each in (pictures, brighter))
     assert calm["window_seam"][0] == pytest.approx(1, abs=0.1)
-    assert marked["window_seam"][0] > 3
-    assert "window_seam" not in without.marks(pictures, pictures)
+    assert seams["window_seam"][0] > 3
+    assert "window_seam" not in without.metrics(pictures, pictures)
     assert calm["rms_error"] == 0
-    assert marked["rms_error"] == pytest.approx(40 * np.sqrt((decided > 3).sum() / (16 * 16 - 8 * 8)))
+    assert seams["rms_error"] == pytest.approx(40 * np.sqrt((decided > 3).sum() / (16 * 16 - 8 * 8)))
     assert calm["frechet"] == pytest.approx(0, abs=1e-6)
     for size in ("", "_half"):
-        assert marked[f"frechet{size}"] > 0.005
-        value, low, high = marked[f"kid{size}"]
+        assert seams[f"frechet{size}"] > 0.005
+        value, low, high = seams[f"kid{size}"]
         assert 10 < low < high
         assert value > 10
         assert abs(calm[f"kid{size}"][0]) < 1
         assert calm[f"precision{size}"] == 1
-        assert marked[f"precision{size}"] < 1
+        assert seams[f"precision{size}"] < 1
 
 
-def test_statistics_are_of_what_was_hidden(skies):
+def test_statistics_use_the_hidden_part_only(skies):
     pictures = skies(6, 128)
     hidden = np.ones((128, 128), bool)
     hidden[32:96, 32:96] = False
     pictures[:, ~hidden] = np.random.default_rng(0).integers(0, 256, (6, 64 * 64, 3))
-    statistics = Statistics(pictures[::-1], hidden, lambda part: part[:, ::8, ::8, 0], 8, 256)
+    statistics = ImageStatistics(pictures[::-1], hidden, lambda part: part[:, ::8, ::8, 0], 8, 256)
     changed, flat = pictures.copy(), pictures.copy()
     changed[:, ~hidden] = 255 - changed[:, ~hidden]
     flat[:3, hidden] = 128
-    same, of_changed, of_flat = map(statistics.marks, (pictures, changed, flat))
+    same, of_changed, of_flat = map(statistics.metrics, (pictures, changed, flat))
     assert same["colours"] == same["tokens"] == same["collapsed"] == of_changed["colours"] == of_changed["tokens"] == 0
     assert of_flat["collapsed"] == 0.5
     assert of_flat["colours"] > 0.1
@@ -200,11 +200,11 @@ def test_held_back_crops_of_a_zip_are_those_of_the_raw_pack(tmp_path, skies):
 
 def test_the_command_measures_models(trained, skies):
     for part, seed in (("", 0), (".dev", 1)):
-        np.save(trained.folder / f"judged{part}.npy", skies(8, 128, seed))
+        np.save(trained.folder / f"measured{part}.npy", skies(8, 128, seed))
     info = {"label_names": ["Cu", "Ci"], "class_names": ["cirrus", "cumulus"], "development_labels": [0, 1] * 4,
             "development_classes": [1, 0] * 4}
-    (trained.folder / "judged.json").write_text(json.dumps(info))
-    output = trained.run("evaluate.py", "--pack", "judged.npy", *RUNS, *QUIET[2:], "--kinds", "tokenizer", "maskgit",
+    (trained.folder / "measured.json").write_text(json.dumps(info))
+    output = trained.run("evaluate.py", "--pack", "measured.npy", *RUNS, *QUIET[2:], "--kinds", "tokenizer", "maskgit",
                          "sharpen", "--diffusion_steps", 2, "--json", "scores.json")
     scores = json.loads((trained.folder / "scores.json").read_text())
     assert set(scores) == {"crops", "tokenizer", "maskgit", "sharpen"}
@@ -213,11 +213,11 @@ def test_the_command_measures_models(trained, skies):
     assert scores["maskgit"]["one_step_loss, guided"] > 0
     assert {f"one_step_loss, {kind}" for kind in MASK_KINDS} <= set(scores["maskgit"])
     assert scores["sharpen"]["half right, bicubic: psnr_db"] > 5
-    assert all(mark in output for kind in ("tokenizer", "maskgit", "sharpen") for mark in scores[kind])
+    assert all(metric in output for kind in ("tokenizer", "maskgit", "sharpen") for metric in scores[kind])
 
 
 @pytest.mark.usefixtures("network")
-def test_the_command_judges_outpainting_at_both_sizes(trained, skies):
+def test_the_command_evaluates_outpainting_at_both_sizes(trained, skies):
     np.save(trained.folder / "large.npy", skies(1, 384))
     np.save(trained.folder / "large.dev.npy", skies(6, 384, seed=1))
     info = {"label_names": ["Cu"], "development_labels": [0] * 6, "development_skies": [4, 4, 2, 2, 3, 0]}
@@ -227,27 +227,27 @@ def test_the_command_judges_outpainting_at_both_sizes(trained, skies):
                          "--maskgit_steps 2 --diffusion_steps 1", "--json", "scores.json")
     scores = json.loads((trained.folder / "scores.json").read_text())
     assert scores["judged"] == {"continued": 3, "reference": 3, "pixels": 384, "known": "third"}
-    judged = scores["outpainting"]
-    assert set(judged) == {"outpainting.py", ONE_STEP, *BASELINES, "real photographs"}
-    assert judged["outpainting.py"]["diversity"] > 0
-    assert next(iter(judged["outpainting.py"])) == "kid", "the headline"
-    for name, marks in judged.items():
+    methods = scores["outpainting"]
+    assert set(methods) == {"outpainting.py", ONE_STEP, *BASELINES, "real photographs"}
+    assert methods["outpainting.py"]["diversity"] > 0
+    assert next(iter(methods["outpainting.py"])) == "kid", "the main metric"
+    for name, metrics in methods.items():
         endings = ("", "_half") if name == ONE_STEP else ("", "_half", "_4x", "_half_4x")
-        assert {f"{mark}{ending}" for mark in ("kid", "frechet", "precision", "recall") for ending in endings} == {
-            mark for mark in marks if mark.startswith(("kid", "frechet", "precision", "recall"))}
-        assert all(mark in output for mark in marks)
-    real, edges = judged["real photographs"], judged["edge replication"]
+        assert {f"{metric}{ending}" for metric in ("kid", "frechet", "precision", "recall") for ending in endings} == {
+            metric for metric in metrics if metric.startswith(("kid", "frechet", "precision", "recall"))}
+        assert all(metric in output for metric in metrics)
+    real, edges = methods["real photographs"], methods["edge replication"]
     assert real["rms_error"] == real["rms_error_4x"] == 0
     for ending in ("", "_half", "_4x", "_half_4x"):
         value, low, high = edges[f"kid{ending}"]
         assert low < high
         assert value > real[f"kid{ending}"][0]
     assert "does not tell" not in output
-    assert "not judged" not in output
+    assert "not evaluated" not in output
 
 
 @pytest.mark.usefixtures("network")
-def test_what_the_command_cannot_judge_is_said(trained, skies):
+def test_the_command_says_what_it_cannot_evaluate(trained, skies):
     np.save(trained.folder / "old.npy", skies(1, 128))
     np.save(trained.folder / "old.dev.npy", skies(4, 128, seed=1))
     common = ("evaluate.py", "--pack", "old.npy", *RUNS, *QUIET[2:], "--kinds", "outpainting", "--known", "half",
@@ -256,7 +256,7 @@ def test_what_the_command_cannot_judge_is_said(trained, skies):
     (trained.folder / "old.json").write_text(json.dumps(info))
     output = trained.run(*common)
     assert "old.npy does not tell which crops come from the same photograph" in output
-    assert "The 4x results are not judged: the crops of old.npy have less than 512 pixels" in output
+    assert "The 4x results are not evaluated: the crops of old.npy have less than 512 pixels" in output
     assert "continued 2, reference 2, pixels 128, known half" in output
     assert "kid_4x" not in output
     (trained.folder / "old.json").write_text(json.dumps({**info, "development_skies": [5] * 4}))

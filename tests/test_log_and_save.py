@@ -1,4 +1,4 @@
-"""Runs and models on disk: what is written comes back, nothing is left half-written, wrong models are refused."""
+"""Runs and models on disk: reading returns the written values, no half-written files, wrong models are refused."""
 import json
 import shutil
 import struct
@@ -50,7 +50,7 @@ def saved(tmp_path):
 # Models
 
 
-def test_a_model_comes_back_as_it_was_but_for_the_rounding_to_half(saved):
+def test_a_loaded_model_is_the_saved_one_up_to_float16_rounding(saved):
     folder, model = saved
     config = json.loads((folder / "config.json").read_text())
     assert config == {"format": FORMAT_VERSION, "fingerprint": fingerprint(folder), **CONFIG}
@@ -64,7 +64,7 @@ def test_a_model_comes_back_as_it_was_but_for_the_rounding_to_half(saved):
         assert np.array_equal(after, expected)
 
 
-def test_weights_are_stored_as_halves(saved):
+def test_weights_are_stored_as_float16(saved):
     folder, _ = saved
     kinds = set()
     with h5py.File(folder / "model.weights.h5") as file:
@@ -73,7 +73,7 @@ def test_weights_are_stored_as_halves(saved):
     assert not kinds & {"float32", "float64"}
 
 
-def test_the_fingerprint_tells_weights_and_not_files(saved, tmp_path):
+def test_the_fingerprint_depends_on_weights_and_not_on_files(saved, tmp_path):
     folder, model = saved
     save_model(tmp_path / "again", model, CONFIG)
     assert fingerprint(tmp_path / "again") == fingerprint(folder)
@@ -82,7 +82,7 @@ def test_the_fingerprint_tells_weights_and_not_files(saved, tmp_path):
     assert fingerprint(tmp_path / "again") != fingerprint(folder)
 
 
-def test_an_interrupted_save_leaves_the_old_model_and_no_rubbish(saved, monkeypatch):
+def test_an_interrupted_save_leaves_the_old_model_and_no_other_files(saved, monkeypatch):
     folder, model = saved
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(before) == {"config.json", "model.weights.h5"}
@@ -110,7 +110,7 @@ def test_replacing_changes_a_file_as_a_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_models_that_are_not_there_are_refused_with_those_that_are(saved):
+def test_missing_models_are_refused_with_a_list_of_the_others(saved):
     root = saved[0].parent
     assert model_folder("tokenizer", "my", root) == saved[0]
     refused("no tokenizer run named other: known are my", model_folder, "tokenizer", "other", root)
@@ -169,7 +169,7 @@ def test_large_models_are_kept_in_shards(saved, monkeypatch):
     assert fingerprint(folder) == single
 
 
-def test_a_pair_that_does_not_belong_together_is_refused():
+def test_a_wrong_pair_of_models_is_refused():
     config = {"tokenizer": {"run": "wide", "fingerprint": "12345678"}}
     check_pair(config, {"fingerprint": "12345678"}, "a", "b")
     refused("name that one with --tokenizer_run wide", check_pair, config, {"fingerprint": "0"}, "a", "b")
@@ -217,7 +217,7 @@ def test_a_run_refuses_to_go_on_as_another_model(tmp_path, changed, named):
     refused(f"another {named}", Run, "tokenizer", "my", {**config, **changed}, "disabled", root=tmp_path)
 
 
-def test_a_run_goes_on_without_what_nothing_reads_any_more(tmp_path):
+def test_a_run_continues_although_an_unused_setting_is_missing(tmp_path):
     Run("maskgit", "my", {"kind": "maskgit", "model": {**MODEL, "mask_ratio": 0.5}}, "disabled", root=tmp_path)
     run = Run("maskgit", "my", {"kind": "maskgit", "model": MODEL}, "disabled", root=tmp_path)
     assert run.config["model"]["mask_ratio"] == 0.5
@@ -250,7 +250,7 @@ try:
         run = Run("tokenizer", "logged", {"model": {"codes": 16}}, sys.argv[1])
         run.log(images, {"psnr": images + 0.5}, {"samples": np.full((4, 6, 3), images, np.uint8)})
         run.finish()
-        time.sleep(1)  # the folders of wandb are named for the second
+        time.sleep(1)  # the names of wandb's folders contain the second
 except UserError as error:
     sys.exit(str(error))
 """
@@ -278,9 +278,9 @@ def wandb_records(path):
 
     data, position, parts = path.read_bytes(), 7, b""
     while position + 7 <= len(data):
-        room = 32768 - position % 32768
-        if room < 7:
-            position += room
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
             continue
         length, kind = struct.unpack_from("<HB", data, position + 4)
         parts += data[position + 7:position + 7 + length]

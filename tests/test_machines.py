@@ -1,4 +1,4 @@
-"""Machines as people have them: GPUs of a scheduler, settings of other programs, no home, closed and broken pipes."""
+"""Special machines: GPUs of a scheduler, settings of other programs, no home, closed and broken pipes."""
 import argparse
 import json
 import os
@@ -21,7 +21,7 @@ from utilities import ROOT, UserError, output_file, replacing, run_name
 
 
 def python(program, *, closed=(), environment=None):
-    """A finished process that ran this program beside the project's files, some of its standard streams closed."""
+    """A finished process of this program in the project's folder, with some standard streams closed."""
     def close():
         for descriptor in closed:
             os.close(descriptor)
@@ -59,13 +59,13 @@ def test_a_gpu_that_the_scheduler_did_not_give_is_refused():
     (None, False, ""), (0, False, ""), (None, True, "has a GPU that jax cannot use"),
     (0, True, "has a GPU that jax cannot use"), (2, True, "--use_gpu 2 is not there, or jax cannot use it"),
     (2, False, "--use_gpu 2 is not there, or jax cannot use it")])
-def test_a_gpu_that_cannot_be_used_is_said(number, there, words):
+def test_an_unusable_gpu_gives_a_message(number, there, words):
     said = without_gpu(number, there, "jax")
     assert words in said
     assert said.endswith(": the processor is used.\n" if words else "")
 
 
-def test_a_gpu_that_is_not_there_is_said_by_the_command():
+def test_the_command_prints_a_message_for_a_missing_gpu():
     program = ("import argparse, os; from networks.machine import prepare_machine; "
                "os.environ.pop('CUDA_VISIBLE_DEVICES', 0); "
                "prepare_machine(argparse.Namespace(use_gpu=99, threads=1, seed=0, precision='float32'))")
@@ -100,7 +100,7 @@ def test_the_settings_of_other_programs_are_not_read(tmp_path):
 
 @pytest.mark.parametrize("closed", [(2,), (1,), (0, 1, 2)])
 def test_a_command_works_without_standard_streams(tmp_path, closed):
-    """What it opens does not take their place, and what libraries write to descriptor 2 lands nowhere."""
+    """Files it opens do not get their numbers, and output of libraries to descriptor 2 is dropped."""
     body = (f"file = open({str(tmp_path / 'a')!r}, 'w'); assert file.fileno() > 2; "
             "from utilities import quiet_stderr\n    with quiet_stderr(): os.write(2, b'greeting')\n"
             "    print('out'); print('progress', file=sys.stderr); file.write('whole'); file.close()")
@@ -110,7 +110,7 @@ def test_a_command_works_without_standard_streams(tmp_path, closed):
 
 
 def into_closed_pipe(program, stream):
-    """Exit status and the rest of what a program prints, when nobody reads its stdout, its stderr or both."""
+    """Exit status and remaining output of a program when nobody reads its stdout, its stderr or both."""
     reading, writing = os.pipe()
     os.close(reading)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -158,17 +158,17 @@ def test_what_the_machine_refuses_is_one_line(body, words):
 
 @pytest.fixture
 def small_disk():
-    """A limit on the size of files, which stands for a full disk."""
+    """A limit on the size of files, which simulates a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_is_one_sentence_and_keeps_what_was_there(tmp_path, small_disk):
+def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(tmp_path, small_disk):
     file = tmp_path / "a.npz"
     file.write_text("old")
-    with pytest.raises(UserError, match="a.npz cannot be written .*: what was there before is kept") as caught, \
+    with pytest.raises(UserError, match="a.npz cannot be written .*: the old file is kept") as caught, \
             replacing(file) as temporary:
         np.savez(temporary, values=np.zeros(100_000))
     assert "\n" not in str(caught.value)
@@ -211,13 +211,13 @@ def test_a_damaged_report_is_named(tmp_path, content, words):
     (None, "online", "online"), (None, "offline", "offline"), ("disabled", "online", "disabled"),
     ("disabled", "offline", "disabled"), ("offline", "online", "offline"), ("dryrun", "online", "offline"),
     ("online", "online", "online"), ("online", "offline", "offline"), ("odd", "online", "online")])
-def test_auto_heeds_the_variable_and_never_sends_what_was_not_asked_for(variable, auto, mode):
+def test_auto_follows_the_variable_and_sends_nothing_without_it(variable, auto, mode):
     assert wandb_mode(variable, auto) == mode
 
 
 @pytest.fixture
 def homeless(monkeypatch):
-    """A user whom the system does not know, as in a container that runs for a number."""
+    """A user without a name in the system, as in a container run by a user number."""
     def unknown(_):
         raise KeyError
 
@@ -257,19 +257,19 @@ def test_a_server_of_wandb_that_does_not_answer_or_a_wrong_key_stop_nothing(tmp_
 
 
 def test_the_passphrase_of_a_key_is_not_sent_and_the_key_that_was_shown_is_the_one_accepted(tmp_path, monkeypatch):
-    """A server that refuses everybody and keeps what it is told."""
+    """A server that refuses every login and records the passwords."""
     import paramiko
 
     from archive.server import PASSWORD_VARIABLE, add_server_options, connect
 
-    told, host_key = [], paramiko.RSAKey.generate(2048)
+    passwords, host_key = [], paramiko.RSAKey.generate(2048)
 
     class Refusing(paramiko.ServerInterface):
         def get_allowed_auths(self, _):
             return "publickey,password"
 
         def check_auth_password(self, _, password):
-            told.append(password)
+            passwords.append(password)
             return paramiko.AUTH_FAILED
 
     def serve(listener):
@@ -298,5 +298,5 @@ def test_the_passphrase_of_a_key_is_not_sent_and_the_key_that_was_shown_is_the_o
     assert host_key.get_base64() in (tmp_path / "known").read_text()
     monkeypatch.setenv(PASSWORD_VARIABLE, "open sesame")
     assert "does not let me in with --key" in refusal("--key", str(tmp_path / "key"))
-    assert told == []
+    assert passwords == []
     listener.close()

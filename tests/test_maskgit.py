@@ -155,7 +155,7 @@ def test_training_hides_tokens_by_the_masks_of_its_preset(model):
     assert not np.array_equal(hidden, model(grids(64, 8, 8), training=True)[1])
 
 
-def test_what_is_hidden_cannot_be_seen_and_what_is_not_can(model, monkeypatch):
+def test_the_network_sees_known_tokens_and_no_hidden_ones(model, monkeypatch):
     hidden = np.zeros((1, 8, 8), bool)
     hidden[:, :, 4:] = True
     monkeypatch.setattr(model, "hidden", lambda tokens: hidden)
@@ -217,7 +217,7 @@ def test_the_mask_of_the_thesis_embeds_to_zero():
     assert (embedded[0, 0, 1] != 0).any()
 
 
-def test_context_changes_what_is_expected_but_not_by_its_order():
+def test_context_changes_the_prediction_and_its_order_does_not():
     model = MaskGIT(LOCAL, CODES, 4)
     model.set_codebook(np.random.default_rng(0).normal(size=(CODES, 4)))
     tokens, context = grids(2, 8, 8), grids(2, 5, seed=1)
@@ -236,7 +236,7 @@ def test_context_changes_what_is_expected_but_not_by_its_order():
     np.testing.assert_allclose(logits(tokens, context), logits(tokens, padded), atol=1e-4)
 
 
-def test_the_kind_of_sky_changes_what_is_expected():
+def test_the_kind_of_sky_changes_the_prediction():
     model = MaskGIT(LOCAL, CODES, 4)
     tokens = np.repeat(grids(1, 8, 8), 3, axis=0)
 
@@ -252,7 +252,7 @@ def test_the_kind_of_sky_changes_what_is_expected():
     assert np.abs(cumulus - cirrus).max() > 1e-3
 
 
-def test_tokens_at_half_the_size_stand_for_four_places_each():
+def test_a_coarse_token_is_repeated_at_four_positions():
     coarse = grids(3, 2, 5)
     guides = guide_tokens(coarse)
     assert guides.shape == (3, 4, 10)
@@ -260,7 +260,7 @@ def test_tokens_at_half_the_size_stand_for_four_places_each():
         assert np.array_equal(guides[:, row::2, column::2], 4 * coarse + 2 * row + column)
 
 
-def test_a_guide_changes_what_is_expected_where_it_is_known():
+def test_a_coarse_token_changes_the_prediction_where_it_is_known():
     model = MaskGIT(LOCAL, CODES, 4)
     model.set_codebook(np.random.default_rng(0).normal(size=(CODES, 4)))
     tokens, coarse = grids(1, 8, 8), grids(1, 4, 4, seed=1)
@@ -275,7 +275,7 @@ def test_a_guide_changes_what_is_expected_where_it_is_known():
     assert change(np.full_like(coarse, model.mask_token)).max() == 0
     same = np.full_like(coarse, 3)
     embedded = np.asarray(model.coarse(model.embedding.table(), guide_tokens(same)))[0]
-    assert len(np.unique(embedded.round(4).reshape(64, -1), axis=0)) == 4, "each of the four places is told its own"
+    assert len(np.unique(embedded.round(4).reshape(64, -1), axis=0)) == 4, "four different embeddings"
 
 
 def test_pictures_at_half_their_size_are_means_of_four_pixels():
@@ -333,7 +333,7 @@ def test_wrong_tokens_are_those_of_the_same_grid():
     assert share.max() > 0.8 * COARSE_WRONG
 
 
-def test_windows_go_on_where_they_stopped():
+def test_windows_continue_where_they_stopped():
     def windows(seed, start):
         return token_windows(grids(50, 12, 12), grids(50, 6, 6), np.arange(50), 8, 4, seed, start, 5, 1024)
 

@@ -1,4 +1,4 @@
-"""The commands and the program of the README and of docs/training.md, run as they stand there (but for installing).
+"""The commands and the program of the README and of docs/training.md, run as they are (without the installation).
 
 Options that are added make the commands small; the program reads a small photograph.
 """
@@ -40,7 +40,7 @@ def run(command, folder, more=()):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """The project without what is ignored by git, so that nothing is written beside the real one."""
+    """A copy of the project without files ignored by git, so that nothing is written to the real folder."""
     folder = tmp_path_factory.mktemp("project")
     copy_code(folder)
     for part in ("outpaint", "masks", "models"):

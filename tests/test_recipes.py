@@ -1,4 +1,4 @@
-"""benchmarks/recipes.py: its variants are changes of things that exist, and it trains them."""
+"""benchmarks/recipes.py: its variants change existing settings, and it trains them."""
 import importlib
 import json
 import shutil
@@ -23,7 +23,7 @@ def test_variants_change_what_presets_hold(kind):
         assert any(preset.get(key) != value for key, value in changes.get("model", {"": 0}).items())
 
 
-def test_losses_are_least_for_what_is_right():
+def test_losses_are_smallest_for_the_right_picture():
     difference = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
     for loss in losses().values():
         assert float(loss(0 * difference)) == pytest.approx(0, abs=1e-6)
@@ -31,7 +31,7 @@ def test_losses_are_least_for_what_is_right():
 
 
 def test_variants_are_trained_once_and_make_a_table(tmp_path, skies):
-    """Of a tiny tokenizer, which "downscale 4" gives two wider levels in place of three."""
+    """With a tiny tokenizer: "downscale 4" has two wider levels instead of three."""
     workshop = Workshop(tmp_path)
     shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks")
     for part, count in (("", 4), (".dev", 2)):

@@ -1,4 +1,4 @@
-"""Sky masks: every step on small arrays, drawn cameras from frames to masks, the command, the real cameras."""
+"""Sky masks: every step on small arrays, synthetic cameras from frames to masks, the command, real cameras."""
 import argparse
 import os
 import shutil
@@ -49,7 +49,7 @@ def array(text):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Drawn cameras
+# Synthetic cameras
 
 
 def skyline(width=WIDTH):
@@ -97,7 +97,7 @@ def statistics_of(frames):
 
 
 def quality(masked, sky):
-    """Intersection over union of the sky, and the share of what is called sky that is not."""
+    """Intersection over union of the sky, and the share of the sky found that is not sky."""
     found = ~masked
     return (found & sky).sum() / (found | sky).sum(), (found & ~sky).sum() / max(1, found.sum())
 
@@ -109,7 +109,7 @@ def camera():
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """Two places with two days each; one has a dark, a broken, a cut and a small frame as well."""
+    """Two places with two days each; one also has a dark, a broken, a cut and a small frame."""
     folder = tmp_path_factory.mktemp("archive")
     for place, seed in (("north", 1), ("south", 2)):
         for number, frame in enumerate(draw_frames(24, seed)):
@@ -254,7 +254,7 @@ def test_statistics_come_back_from_disk(tmp_path, camera):
 # The mask
 
 
-def test_landscape_and_overlays_are_told_apart():
+def test_landscape_and_overlays_are_separated():
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[200:] = True
     mask[185:195, 50:70] = True  # a crown over the landscape
@@ -279,7 +279,7 @@ def test_overlay_boxes_join_letters_and_reach_the_border():
     assert overlay_boxes(overlays) == [(0, 0, 107, 57), (882, 582, 96, 76)]
 
 
-def test_sky_climbs_to_the_ridge_and_no_farther():
+def test_sky_grows_to_the_ridge_and_not_beyond():
     edges = np.tile(np.float32([0, 0, 1, 2, 5, 2, 9]), (5, 1)).T
     sky = np.zeros((7, 5), bool)
     sky[:2] = True
@@ -296,7 +296,7 @@ def test_shifts_are_measured_and_fog_has_none():
     assert sky_masks.camera_shift(reference, sky_masks.outlines(np.full_like(scene, 200))) == (0, 0)
 
 
-def test_the_mask_of_a_camera_that_moves_holds_for_all_frames():
+def test_the_mask_of_a_moving_camera_is_valid_for_all_frames():
     statistics = Statistics.empty((HEIGHT, WIDTH))
     for number, frame in enumerate(draw_frames(60, seed=5, logo=False)):
         shift = (6, -4) if number % 2 else (0, 0)
@@ -309,12 +309,12 @@ def test_the_mask_of_a_camera_that_moves_holds_for_all_frames():
 
 def test_rare_shifts_are_left_out():
     shifts = np.array([[0, 0]] * 60 + [[5, 1]] * 36 + [[60, 1]] * 2 + [[0, -9]] * 2)
-    np.testing.assert_array_equal(sky_masks.usual_shifts(shifts), [[0, 0], [5, 1]])
+    np.testing.assert_array_equal(sky_masks.common_shifts(shifts), [[0, 0], [5, 1]])
     picture = np.arange(12).reshape(3, 4)
     np.testing.assert_array_equal(sky_masks.moved(picture, (1, -2)), [[8, 8, 9, 10]] * 3)
 
 
-def test_noise_is_evened_by_height():
+def test_edges_are_divided_by_the_noise_at_their_height():
     edges, sky = np.full((320, 10), 0.2, np.float32), np.ones((320, 10), bool)
     edges[160:] = 0.28
     sky[240:] = False
@@ -346,7 +346,7 @@ def test_unlikeness_is_to_the_sky_around():
     np.testing.assert_allclose(found[63, 20], [-0.1, 0.3], atol=0.02)
 
 
-def test_calm_regions_are_measured_by_the_sky_beside_them():
+def test_calm_regions_are_compared_with_the_sky_in_the_same_rows():
     steepness = np.float32([[9] * 8, [4] * 8, [4] * 8])
     regions = array("........ #..#.... ...##.##")
     steepness[1, 0], steepness[2, 6:] = 1, 1.9
@@ -354,12 +354,12 @@ def test_calm_regions_are_measured_by_the_sky_beside_them():
     np.testing.assert_array_equal(calm_regions(regions, steepness, sky), array("........ #....... ......##"))
 
 
-def test_sky_between_is_like_the_sky_around_and_ends_at_what_is_not():
+def test_sky_between_looks_like_the_sky_around_and_ends_at_other_regions():
     looks, steepness = np.full((HEIGHT, WIDTH, 6), 0.5, np.float32), np.full((HEIGHT, WIDTH), 20, np.float32)
     sky, outside = np.ones((HEIGHT, WIDTH), bool), np.ones((HEIGHT, WIDTH), bool)
     sky[100:] = False
     looks[100:] = 0.9
-    looks[101:112, 200:250] = 0.57  # haze: what is next to it is hardly different
+    looks[101:112, 200:250] = 0.57  # haze: its surroundings are similar
     places = {name: np.s_[104:109, left:left + 30]
               for name, left in {"gap": 20, "wall": 65, "overlay": 110, "snow": 155, "haze": 210}.items()}
     for place in (*places.values(), np.s_[104:105, 280:283]):
@@ -409,7 +409,7 @@ def test_a_mountain_seen_in_half_the_frames_is_found():
     assert union > 0.93 and wrong < 0.003
 
 
-def test_the_mask_of_the_thesis_is_there_too(camera):
+def test_the_mask_of_the_thesis_is_found_too(camera):
     masked = thesis_mask(camera, (5, 20), [(0, 0, 70, 30)])
     union, _ = quality(masked, true_sky())
     assert union > 0.8 and masked[-1].all() and masked[:30, :70].all()
@@ -436,7 +436,7 @@ def test_all_places_get_masks_and_pictures(archive, results, capsys):
     assert "cut.jpg: it cannot be read" in captured.err
 
 
-def test_finalize_needs_no_frames_and_heeds_thresholds_boxes_and_overrides(archive, results, capsys):
+def test_finalize_needs_no_frames_and_uses_thresholds_boxes_and_overrides(archive, results, capsys):
     run("--dataset_location", archive / "north", "--masks", results / "masks")
     first = (results / "masks" / "north_mask.png").read_bytes()
     run("--finalize", "--masks", results / "masks")
@@ -540,5 +540,5 @@ def test_a_hidden_mountain_and_a_date_are_masked(results):
     run("--dataset_location", REAL, "--places", "fuji", "--masks", results / "masks")
     sky = np.asarray(Image.open(results / "masks" / "fuji_mask.png")) > 0
     assert sky[:170].mean() > 0.99  # above the summit
-    assert not sky[200:, 300:360].any() and not sky[330:].any()  # the mountain, what is below it
+    assert not sky[200:, 300:360].any() and not sky[330:].any()  # the mountain and the part below it
     assert sky[250, 60] and sky[200, 560]  # beside it

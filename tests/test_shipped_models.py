@@ -1,4 +1,4 @@
-"""The shipped models do what they are for: a wrong or damaged file of weights would not pass.
+"""Quality of the shipped models: fails for wrong or damaged weights.
 
 The photographs are the samples in outpaint/ at half their size or less, where they have no traces of JPEG.
 """
@@ -38,8 +38,8 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def pairs(photographs, tokenizer):
-    """[(half, true, made)], float32 [h, w, 3] and twice [2h, 2w, 3]: an octave of each sample, of which nothing but the
-    half is known."""
+    """[(half, true, made)], float32 [h, w, 3] and twice [2h, 2w, 3]: an octave of each sample, generated from the half
+    alone."""
     sampler, _ = load_super_sampler(*tokenizer[1:])
     prepare, estimate = (compiled(sampler, each, any_size=True) for each in (sampler.prepare, sampler.estimate))
     found = []
@@ -94,7 +94,7 @@ def test_there_is_no_tint(pairs):
 
 
 def test_a_flat_sky_stays_flat(pairs):
-    """Where photographs are flattest, in a twentieth of all places, the finest details are hardly stronger."""
+    """In the flattest twentieth of the photographs, the finest details are not much stronger."""
     def details(picture):
         return smaller((picture - cv2.resize(smaller(picture, 2), picture.shape[1::-1], interpolation=cv2.INTER_CUBIC))
                        ** 2, 8).mean(axis=-1).ravel()

@@ -60,8 +60,8 @@ def test_codes_are_moving_averages_of_their_vectors():
         assert np.allclose(layer.usage, usage)
 
 
-def test_dead_codes_come_back_to_life():
-    """Sixteen codes far from all data, of which there are fifty clusters."""
+def test_unused_codes_are_used_again():
+    """Sixteen codes far from the data, which have fifty clusters."""
     centres = 5 * vectors(50, 4)
     layer = quantizer(100 + vectors(16, 4, seed=1))
     rng = np.random.default_rng(0)

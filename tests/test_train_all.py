@@ -1,4 +1,4 @@
-"""train_all.py: three tiny models one after another, and going on where it was stopped."""
+"""train_all.py: three tiny models one after another, and continuing after a stop."""
 import json
 
 import numpy as np
@@ -19,7 +19,7 @@ def small(tmp_path_factory, skies):
 
 
 def images_of(workshop):
-    """How many images the three models were trained on."""
+    """Numbers of training images of the three models."""
     return [json.loads((workshop.folder / "models" / f"{kind}_quick" / "config.json").read_text())["images"]
             for kind in ("tokenizer", "maskgit", "sharpen")]
 

@@ -1,4 +1,4 @@
-"""Types of all of the project, by mypy; pyproject.toml names the files."""
+"""Types of the whole project, by mypy; pyproject.toml lists the files."""
 import re
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from utilities import own_seed
 
 picture = np.zeros((64, 96, 3), np.uint8)
 """
-# Code, and what mypy says of its one fault.
+# Code with one fault, and the message of mypy.
 FAULTS = {
     "none": ("canvas: Canvas = place_picture(picture, 128, (8, 8, 8, 8), 8, 16)", None),
     "no_such_dtype": ("tokens = np.zeros((16, 16), np.int23)", '"int23"'),
@@ -38,8 +38,8 @@ def mypy(*arguments):
 def test_types_fit():
     checked = mypy()
     assert checked.returncode == 0, checked.stdout
-    rooms = [ROOT, *(path.parent for path in ROOT.glob("*/__init__.py"))]
-    modules = [path for room in rooms for path in room.glob("*.py")]
+    packages = [ROOT, *(path.parent for path in ROOT.glob("*/__init__.py"))]
+    modules = [path for package in packages for path in package.glob("*.py")]
     assert int(re.search(r"in (\d+) source files", checked.stdout)[1]) >= len(modules) > 40
 
 

@@ -1,9 +1,9 @@
-"""Training on several GPUs and machines, by the engines of Keras's backends. On one device nothing here does anything.
+"""Training on several GPUs and machines, by the engines of Keras's backends. No effect on one device.
 
-With JAX a program is written for whole batches and compiled for all devices (keras.distribution.DataParallel), so that
-its numbers are those of one device up to rounding. Every machine runs a worker, a process with the same command; the
-first alone writes. With TensorFlow every GPU of one machine runs the model on its rows of a batch
-(tf.distribute.MirroredStrategy), and what a model computes from a whole batch needs the functions at the end.
+With JAX a program for whole batches is compiled for all devices (keras.distribution.DataParallel), so results equal
+those of one device up to rounding. Every machine runs a worker, a process with the same command; only the first writes
+files. With TensorFlow every GPU of one machine runs the model on its rows of a batch (tf.distribute.MirroredStrategy);
+for values of the whole batch a model needs the functions at the end.
 """
 import hashlib
 import json
@@ -19,8 +19,8 @@ import numpy as np
 from networks.backend import Tensor, keras
 from utilities import UserError
 
-START_SECONDS = 300  # that workers wait for one another
-END_SECONDS = 60  # that a worker which fails waits for the others to end as well, before JAX ends them
+START_SECONDS = 300  # seconds: workers wait for each other at the start
+END_SECONDS = 60  # seconds: a failed worker waits for the others to end, before JAX ends them
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -30,13 +30,13 @@ END_SECONDS = 60  # that a worker which fails waits for the others to end as wel
 def join_workers(addresses: Sequence[tuple[str, int]] | None, number: int | None) -> None:
     """Connect this process with the other workers; must run before the first operation.
 
-    addresses: of all workers, (host, port), or None; the first worker listens at its own, the others call there.
-    number: of this worker among them, or None. Raises UserError when they cannot come together.
+    addresses: (host, port) of all workers, or None; the first worker listens at its own, the others connect to it.
+    number: number of this worker, or None. Raises UserError when they cannot connect.
     """
     if addresses is None and number is None:
         return
     if addresses is None or number is None:
-        raise UserError("--workers and --worker go together: who takes part, and which of them this machine is.")
+        raise UserError("--workers and --worker go together: the list of machines, and the number of this one.")
     if number >= len(addresses):
         raise UserError(f"--worker {number} is not among the {len(addresses)} of --workers: they count from 0.")
     if keras.backend.backend() != "jax":
@@ -47,7 +47,7 @@ def join_workers(addresses: Sequence[tuple[str, int]] | None, number: int | None
     host, port = addresses[0]
     print(f"Worker {number} waits for {'the others' if number == 0 else f'worker 0 at {host}:{port}'}, at most "
           f"{START_SECONDS // 60} minutes.")
-    # JAX would not raise an exception for what these two look at: it ends the process.
+    # JAX raises no exception in these two cases: it ends the process.
     if number == 0:
         _check_port(port)
     else:
@@ -55,7 +55,7 @@ def join_workers(addresses: Sequence[tuple[str, int]] | None, number: int | None
     jax.distributed.initialize(f"{host}:{port}", len(addresses), number, cluster_detection_method="deactivate",
                                initialization_timeout=START_SECONDS, shutdown_timeout_seconds=END_SECONDS)
     if jax.device_count() != len(addresses) * jax.local_device_count():
-        raise UserError(f"the workers need equally many GPUs each: here are {jax.local_device_count()} of "
+        raise UserError(f"each worker needs the same number of GPUs: here are {jax.local_device_count()} of "
                         f"{jax.device_count()}, see --use_gpu.")
 
 
@@ -89,7 +89,7 @@ def workers() -> tuple[int, int]:
 
 
 def is_first() -> bool:
-    """True for the worker that writes."""
+    """True for the worker that writes files."""
     return workers()[0] == 0
 
 
@@ -100,7 +100,7 @@ def say(text: str) -> None:
 
 
 def any_worker(flag: bool) -> bool:
-    """True for all workers if it is for one. All must ask; who does so first waits for the others."""
+    """True for all workers if it is true for one. All workers must call this; the first waits for the others."""
     if workers()[1] == 1:
         return flag
     from jax.experimental import multihost_utils
@@ -109,7 +109,7 @@ def any_worker(flag: bool) -> bool:
 
 
 def from_first(value: Any) -> Any:
-    """The first worker's number, array or list of arrays, for all, who give one of the same shape."""
+    """The first worker's number, array or list of arrays, for all workers; each passes one of the same shape."""
     if workers()[1] == 1:
         return value
     from jax.experimental import multihost_utils
@@ -118,7 +118,7 @@ def from_first(value: Any) -> Any:
 
 
 def check_alike(value: Any) -> None:
-    """Raise UserError in all workers unless this value, ready for JSON, is the same in all."""
+    """Raise UserError in all workers unless this JSON value is the same in all."""
     digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
     digest = np.frombuffer(digest, np.uint32)
     if any_worker(not np.array_equal(from_first(digest), digest)):
@@ -131,7 +131,8 @@ def check_alike(value: Any) -> None:
 
 @lru_cache
 def engine() -> Any:
-    """What shares batches among the devices of all workers, with a scope() for models; None if there is one device."""
+    """The engine that shares batches among the devices of all workers, with a scope() for models; None for one
+    device."""
     if keras.backend.backend() == "jax":
         return keras.distribution.DataParallel(auto_shard_dataset=False) if device_count() > 1 else None
     import tensorflow as tf
@@ -140,7 +141,7 @@ def engine() -> Any:
 
 
 def device_count() -> int:
-    """Devices of all workers."""
+    """Number of devices of all workers."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -156,21 +157,21 @@ def _tensorflow_devices() -> list[str]:
 
 
 def on_all_devices() -> AbstractContextManager:
-    """Context in which a model is made and trained."""
+    """Context in which a model is built and trained."""
     return engine().scope() if engine() else nullcontext()
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Raise UserError unless every device gets equally many rows of a batch."""
+    """Raise UserError unless every device gets the same number of rows of a batch."""
     if batch_size % device_count():
         raise UserError(f"--batch_size {batch_size} cannot be shared equally by {device_count()} devices: choose a "
                         f"multiple of {device_count()}, or fewer devices (--use_gpu, CUDA_VISIBLE_DEVICES).")
 
 
 def feed(batches: Callable[[int], Iterator], start: int) -> Any:
-    """What fit reads of batches(start), an endless iterator of tuples of arrays: of each batch the worker's own rows.
+    """The data for fit: the worker's own rows of each batch of batches(start), an endless iterator of tuples of arrays.
 
-    TensorFlow's engine reads the first batch twice, so it gets something that can be read from its beginning again.
+    TensorFlow's engine reads the first batch twice, so its data can be read again from the beginning.
     """
     if keras.backend.backend() == "tensorflow" and engine():
         import tensorflow as tf
@@ -192,7 +193,7 @@ def feed(batches: Callable[[int], Iterator], start: int) -> Any:
 
 
 def parts() -> int:
-    """Number of parts of a batch that are computed apart: 1 but for TensorFlow on several devices."""
+    """Number of separately computed parts of a batch: 1 except for TensorFlow on several devices."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf
@@ -201,7 +202,7 @@ def parts() -> int:
 
 
 def _part() -> Any:
-    """TensorFlow's context of the part that is computed here; None where batches are not in parts."""
+    """TensorFlow's context of the present part; None if batches have no parts."""
     if parts() == 1:
         return None
     import tensorflow as tf
@@ -210,23 +211,23 @@ def _part() -> Any:
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """The rows of the whole batch, in order, of those of this part. No gradient may flow through them."""
+    """The rows of the whole batch, in order, from the rows of this part. No gradient may flow through them."""
     return _part().all_gather(rows, axis=0) if _part() else rows
 
 
 def equal_shares(arrays: Sequence[Tensor]) -> Sequence[Tensor]:
-    """What every part gets when the sums over all parts of these arrays are divided among them."""
+    """Means over all parts of these arrays: each part's equal share of their sums."""
     return _part().all_reduce("MEAN", list(arrays)) if _part() else arrays
 
 
 def added_loss(model: Any) -> Tensor:
-    """The loss that the one layer of a model that adds any has added for this part of the batch."""
-    # TensorFlow's engine leaves those of other parts before it.
+    """The loss for this part of the batch from the one layer of a model that adds a loss."""
+    # TensorFlow's engine keeps the losses of other parts before it.
     return sum(model.losses[-1:])
 
 
 def own_rows(draw: Callable[[int], Tensor], count: int) -> Tensor:
-    """draw(number of rows), as many rows as this part has: the same random numbers whatever the number of parts."""
+    """The rows of this part of draw(number of rows): the same random numbers for any number of parts."""
     if not _part():
         return draw(count)
     first = _part().replica_id_in_sync_group * count

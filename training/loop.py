@@ -1,7 +1,7 @@
-"""The training loop that the three models share: schedule, checkpoints, resuming, progress, export of EMA weights.
+"""The training loop of all three models: schedule, checkpoints, resuming, progress, export of EMA weights.
 
-Progress is counted in images. "To resume, run the same command again": the last checkpoint holds every variable of
-the model and of its optimizer, and the data go on where they stopped.
+Progress is counted in images. To resume, run the same command again: the last checkpoint contains every variable of the
+model and its optimizer, and the data continue where they stopped.
 """
 import argparse
 import atexit
@@ -39,11 +39,11 @@ from training.devices import (
 from utilities import DAMAGED, UserError, number, replacing, run_name, why
 
 TickReport = Callable[[], tuple[dict[str, float], dict[str, NDArray[np.uint8]]]]  # numbers and pictures of a model
-AVERAGED = 0.1  # of a run's steps, over which weights are averaged at most: a short run shall forget how it began
+AVERAGED = 0.1  # share of a run's steps: longest window of the weight average, so that short runs forget their start
 
 
 def add_training_options(parser: argparse.ArgumentParser, presets: Mapping[str, dict[str, Any]]) -> None:
-    """Add the options of a training script; presets maps names to dictionaries whose values they replace."""
+    """Add the options of a training script; presets: {name: settings}, whose values the options replace."""
     group = parser.add_argument_group("training")
     group.add_argument("--run_name", type=run_name, default="my", metavar="NAME",
                        help="name of the run: its folder is runs/KIND_NAME, its model models/KIND_NAME; "
@@ -51,11 +51,11 @@ def add_training_options(parser: argparse.ArgumentParser, presets: Mapping[str, 
     group.add_argument("--preset", choices=sorted(presets), default="default",
                        help="architecture and hyperparameters; thesis = those of the thesis")
     group.add_argument("--start_from", type=run_name, metavar="NAME",
-                       help="begin with the weights of this finished run, or of the shipped model: shipped")
+                       help="start from the weights of this finished run, or of the shipped model: shipped")
     group.add_argument("--images", type=number(int, 1), metavar="N", help="images to train on (default: the preset's)")
     group.add_argument("--minutes", type=number(float, 0, low_excluded=True), metavar="M",
-                       help="stop after so many minutes of training, to go on another time (default: no limit)")
-    group.add_argument("--batch_size", type=number(int, 1), metavar="N", help="images a step (default: the preset's)")
+                       help="stop after this training time; the same command continues (default: no limit)")
+    group.add_argument("--batch_size", type=number(int, 1), metavar="N", help="images per step (default: the preset's)")
     group.add_argument("--learning_rate", type=number(float, 0, low_excluded=True), metavar="R",
                        help="highest learning rate (default: the preset's)")
     group.add_argument("--tick", type=number(int, 1), default=4000, metavar="N",
@@ -63,8 +63,8 @@ def add_training_options(parser: argparse.ArgumentParser, presets: Mapping[str, 
 
 
 def with_preset(args: argparse.Namespace, presets: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The chosen preset as a dictionary, with --images, --batch_size, --learning_rate and --start_from put in where
-    given. Raises UserError when the batches cannot be shared among the devices."""
+    """The chosen preset as a dictionary, updated by --images, --batch_size, --learning_rate and --start_from. Raises
+    UserError when the batches cannot be shared among the devices."""
     chosen = deepcopy(presets[args.preset])
     for name in ("images", "batch_size", "learning_rate", "start_from"):
         if getattr(args, name) is not None:
@@ -74,9 +74,9 @@ def with_preset(args: argparse.Namespace, presets: Mapping[str, dict[str, Any]])
 
 
 def start_run(kind: str, args: argparse.Namespace, config: dict[str, Any]) -> Run:
-    """The Run of a training command. Only the first of several workers keeps one: that of another is thrown away.
+    """The Run of a training command. With several workers only that of the first is kept.
 
-    Raises UserError when the workers are about to train different things; their data may differ.
+    Raises UserError when the options of the workers differ; their data may differ.
     """
     config = {**config, "seed": args.seed}
     check_alike([{**config, "data": None}, args.tick])
@@ -88,18 +88,18 @@ def start_run(kind: str, args: argparse.Namespace, config: dict[str, Any]) -> Ru
 
 
 def start_folder(args: argparse.Namespace, kind: str) -> Path:
-    """The model that --start_from names. Raises UserError when it is not there."""
+    """The folder of the model of --start_from. Raises UserError when it does not exist."""
     return model_folder(kind, None if args.start_from == "shipped" else args.start_from)
 
 
 def start_weights(args: argparse.Namespace, kind: str, model: Any) -> None:
-    """Fill a built model with the weights that --start_from names. Raises UserError when they do not fit."""
+    """Fill a built model with the weights of --start_from. Raises UserError when they do not fit."""
     if args.start_from:
         load_weights(start_folder(args, kind), model)
 
 
 def development_crops(crops: Any) -> NDArray[np.uint8]:
-    """The development crops, or UserError when there are none to measure a model with."""
+    """The development crops. Raises UserError when there are none."""
     if len(crops.dev) == 0:
         raise UserError("nothing is held back for development: give a larger --dev_share, or more pictures or days.")
     return crops.dev
@@ -109,7 +109,7 @@ def development_crops(crops: Any) -> NDArray[np.uint8]:
 class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up to the peak over warm_up steps, then half a cosine to 1 % of it at `steps`."""
 
-    # keras.optimizers.schedules.CosineDecay(warmup_target=...) is up to 0.5 % lower in the warm-up: results change.
+    # keras.optimizers.schedules.CosineDecay(warmup_target=...) gives up to 0.5 % less in the warm-up: results change.
 
     def __init__(self, peak: float, steps: int, warm_up: int = 200) -> None:
         self.peak, self.steps, self.warm_up = peak, steps, min(warm_up, max(1, steps // 10))
@@ -126,9 +126,9 @@ class WarmUpCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class MeanAdamW(keras.optimizers.AdamW):
-    """AdamW that follows the mean of the losses of a batch's parts, where TensorFlow's engine follows their sum.
+    """AdamW for the mean of the losses of a batch's parts; TensorFlow's engine uses their sum.
 
-    The engine adds gradients after each part has clipped its own: so every part gets an equal share of the whole one.
+    The engine adds gradients after each part has clipped its own, so every part gets an equal share of the gradient.
     """
 
     def scale_loss(self, loss: Tensor) -> Tensor:
@@ -154,11 +154,11 @@ def make_optimizer(settings: dict[str, Any]) -> MeanAdamW:
 
 @contextmanager
 def ema_weights(model: Any, settle: Callable[[], None] | None = None) -> Iterator[None]:
-    """Inside this block the model has its averaged weights, as it will be exported. settle: of train."""
+    """Inside this block the model has its averaged weights, as in the export. settle: see train."""
     # keras.callbacks.SwapEMAWeights leaves the raw weights in the model when fit is stopped before its last epoch.
     averages = model.optimizer._model_variables_moving_average
     if keras.backend.backend() == "jax":
-        # Arrays of this process alone, so that one of several workers can measure without the others.
+        # Arrays of this process, so that one of several workers can measure without the others.
         with keras.StatelessScope([
                 (variable, ops.convert_to_tensor(np.asarray(value))) for variable, value in
                 [*zip(model.variables, model.variables, strict=True),
@@ -190,7 +190,7 @@ def _state(model: Any) -> list:
 
 
 def save_checkpoint(path: Path, model: Any, images: int, history: list[dict[str, Any]]) -> None:
-    """Everything needed to go on, in one file that is replaced as a whole."""
+    """Write the training state to one file, which is replaced as a whole."""
     arrays: dict[str, Any] = {f"v{index}": np.asarray(variable) for index, variable in enumerate(_state(model))}
     with replacing(path) as temporary:
         np.savez(temporary, images=images, history=json.dumps(history), **arrays)
@@ -199,7 +199,7 @@ def save_checkpoint(path: Path, model: Any, images: int, history: list[dict[str,
 def read_checkpoint(path: Path, state: list) -> tuple[int, list[dict[str, Any]], list[np.ndarray]]:
     """(images, history, values of the variables `state`) of a checkpoint; (0, [], zeros) if there is none.
 
-    Raises UserError when it is damaged or that of another model.
+    Raises UserError when it is damaged or belongs to another model.
     """
     if not path.exists():
         return 0, [], [np.zeros(variable.shape, variable.dtype) for variable in state]
@@ -216,10 +216,10 @@ def read_checkpoint(path: Path, state: list) -> tuple[int, list[dict[str, Any]],
 
 
 def resume(path: Path, model: Any, batch_size: int) -> tuple[int, list[dict[str, Any]]]:
-    """Put a checkpoint, if there is one, back into a built, compiled model; returns (images, history).
+    """Restore a built, compiled model from a checkpoint if there is one; returns (images, history).
 
-    The optimizer's steps become as many as that many images take with this batch size, because its learning rate
-    depends on them. Of several workers the first reads the checkpoint and tells the others, who need not see its disk.
+    The step count of the optimizer, which sets the learning rate, becomes images / batch size. The first of several
+    workers reads the checkpoint and sends it to the others, which need no access to its disk.
     """
     state = _state(model)
     images, history, values = read_checkpoint(path, state)
@@ -232,7 +232,7 @@ def resume(path: Path, model: Any, batch_size: int) -> tuple[int, list[dict[str,
 
 
 def stored_arrays(path: Path, made_from: str, *names: str) -> list[np.ndarray] | None:
-    """The arrays of these names that keep_arrays wrote, made from the same; None where there are none such."""
+    """Arrays written by keep_arrays with the same made_from; None if there are none."""
     try:
         with np.load(path) as stored:
             if str(stored["made_from"]) == made_from:
@@ -243,15 +243,15 @@ def stored_arrays(path: Path, made_from: str, *names: str) -> list[np.ndarray] |
 
 
 def keep_arrays(path: Path, made_from: str, **arrays: Any) -> None:
-    """Write arrays to a .npz file for when a run is resumed. made_from: a text that says from what they are made."""
+    """Write arrays to a .npz file for when a run is resumed. made_from: text that identifies their source."""
     with replacing(path) as temporary:
         np.savez(temporary, made_from=made_from, **arrays)
 
 
 class Ticks(keras.callbacks.Callback):
-    """Progress bar, and at the end of every tick: metrics and pictures of the averaged weights, model, checkpoint, log.
+    """Progress bar; at the end of every tick: metrics and pictures of the averaged weights, model, checkpoint, log.
 
-    The model comes before the checkpoint: a run that is finished always has its last model."""
+    The model is written before the checkpoint, so a finished run always has its last model."""
 
     def __init__(self, run: Run, settings: dict[str, Any], images: int, history: list[dict[str, Any]],
                  report: TickReport, export: Callable[[dict[str, Any]], None], minutes: float | None,
@@ -276,9 +276,9 @@ class Ticks(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _stopped(self, batch: int) -> bool:
-        """True if the time is up or somebody stops the run. All workers get the same answer, at every tenth batch.
+        """True if the time is over or the run is interrupted; the same for all workers, checked at every tenth batch.
 
-        A second batch is always trained, so that the speed is known."""
+        A second batch is always trained, to measure the speed."""
         stopped = self.interrupted or (time.time() > self.deadline and self.images > self.warm[1])
         if workers()[1] == 1:
             return stopped
@@ -286,7 +286,7 @@ class Ticks(keras.callbacks.Callback):
 
     @staticmethod
     def _numbers(logs: Any) -> dict[str, float]:
-        """What fit logs as floats; under TensorFlow's engine it logs the sum of the losses of a batch's parts."""
+        """The logs of fit as floats. TensorFlow's engine logs the sum of the losses of a batch's parts."""
         numbers = {name: float(value) for name, value in logs.items()}
         return {**numbers, "loss": numbers["loss"] / parts()}
 
@@ -299,7 +299,7 @@ class Ticks(keras.callbacks.Callback):
         numbers = self._numbers(logs)
         if not all(math.isfinite(value) for value in numbers.values()):
             if not is_first():
-                raise UserError("the loss is no longer a number: worker 0 says what to do.")
+                raise UserError("the loss is no longer a number: see the message of worker 0.")
             good = f"the last good checkpoint is that of image {self.history[-1]['images']}" if self.history else (
                 "there is no checkpoint yet")
             raise UserError(f"the loss is no longer a number at image {self.images}, {good} ({self.run.folder}): run "
@@ -328,16 +328,17 @@ def train(model: Any, run: Run, batches: Callable[[int], Iterator], settings: di
     """Train until settings["images"], a time limit or an interrupt. The averaged weights are exported at every tick.
 
     Args:
-        model: built keras.Model whose compute_loss and call hold all that is special to it.
+        model: built keras.Model; its call and compute_loss define the training.
         run: log_and_save.Run.
-        batches: function (start) -> endless iterator of what fit takes for one step, going on at image `start`.
+        batches: function (start) -> endless iterator of arguments of fit for one step, from image `start` on.
         settings: dict with images, batch_size, learning_rate, schedule, weight_decay, beta_2, ema.
         report: function () -> (numbers, pictures), called at every tick with the averaged weights in place.
         config: dict for the exported config.json; images seen and the last numbers are added.
         folder: where the model is exported, e.g. models/tokenizer_my.
         tick: images between two checkpoints.
         minutes: time limit.
-        settle: function () that makes what is not averaged fit the averaged weights, which are in place; or None.
+        settle: function () that adapts other variables to the averaged weights, called while these are in place; or
+            None.
     """
     with on_all_devices():
         model.compile(optimizer=make_optimizer(settings))
@@ -348,7 +349,7 @@ def train(model: Any, run: Run, batches: Callable[[int], Iterator], settings: di
     if images:
         say(f"Resuming {run.folder.name} at image {images}.")
     if images >= settings["images"]:
-        say(f"{run.folder.name} is finished ({images} images); give more --images to go on.")
+        say(f"{run.folder.name} is finished ({images} images); give more --images to continue.")
         run.finish()
         return
     steps = max(1, min(tick, settings["images"]) // settings["batch_size"])
@@ -375,4 +376,4 @@ def train(model: Any, run: Run, batches: Callable[[int], Iterator], settings: di
     done = ticks.images >= settings["images"]
     say(f"{'Finished' if done else 'Stopped'} at image {ticks.images}; model in {folder}."
         + ("" if done else " The same command goes on."))
-    any_worker(False)  # None ends before the first has written everything.
+    any_worker(False)  # No worker ends before the first one has written everything.

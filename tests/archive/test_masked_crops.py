@@ -1,4 +1,4 @@
-"""No crop of an archive ever holds a masked pixel, at any scale; night and monochrome frames are left out and counted.
+"""No crop of an archive contains a masked pixel, at any scale; night and monochrome frames are omitted and counted.
 
 The places are simulated: their masks have hills, roofs, twigs, wires and overlays.
 """
@@ -64,7 +64,7 @@ def maps(tmp_path_factory, scale, masks):
 
 
 def test_every_pixel_under_a_crop_is_sky(maps, masks, scale, tmp_path):
-    """A crop's place is read from its greys, as one seed takes it from both archives; then the mask is looked up."""
+    """The grey values of a crop give its position, since one seed gives the same crop of both archives."""
     size, corners = SIZES[scale], []
     for location, length in zip(maps, SHAPE, strict=True):
         source = open_archive(location, masks, size, scale, tmp_path)
@@ -72,7 +72,7 @@ def test_every_pixel_under_a_crop_is_sky(maps, masks, scale, tmp_path):
         np.testing.assert_array_equal(crops[2], dict(source.read(range(3), PER_FRAME, [0]))[2])
         middle = np.stack(list(crops.values())).mean((2, 3, 4)) * length / 255
         corners.append((middle + 0.5) / scale - size / 2)
-        assert np.abs(corners[-1] - corners[-1].round()).max() < 0.4, "the place of a crop cannot be read"
+        assert np.abs(corners[-1] - corners[-1].round()).max() < 0.4, "the position of a crop cannot be read"
     for place, tops, lefts in zip(source.label_names, *np.round(corners).astype(int) * scale, strict=True):
         sky = np.asarray(Image.open(masks / f"{place}_mask.png")) == 255
         far, near = SMEAR + scale, SMEAR
@@ -81,14 +81,14 @@ def test_every_pixel_under_a_crop_is_sky(maps, masks, scale, tmp_path):
             down, right = top + size * scale, left + size * scale
             assert not around[top + scale:down + far + near, left + scale:right + far + near].any()
             touching += around[top:down + 2 * far, left:right + 2 * far].any()
-        assert touching  # crops do go as near to the border of the sky as they may
+        assert touching  # some crops reach the border of the allowed sky
 
 
 @pytest.mark.parametrize(("encoding", "limit"), [(EXACTLY, 3), (AS_WEBCAMS_DO, 32)], ids=["exact", "webcam"])
 def test_no_colour_of_the_landscape_is_in_a_crop(masks, scale, encoding, limit, tmp_path):
-    """Sky without red, all else pure red: even one such pixel in a downscaled one would show, 255 / 64 at scale 8.
+    """Sky without red, everything else pure red: one red pixel would be visible after downscaling, 255 / 64 at scale 8.
 
-    What compression smears, of 255 up to 190, stays outside but for a rest.
+    Compression spreads up to 190 of 255; only a small part may reach a crop.
     """
     def draw(sky):
         return np.where(sky[..., None], np.uint8([0, 0, 255]), np.uint8([255, 0, 0]))
@@ -128,5 +128,5 @@ def test_night_and_monochrome_frames_are_counted_and_only_a_tenth_of_the_latter_
     kept = [kind[number] for number, _ in passing(source, range(62), 5, [0])]
     assert kept.count("night") == 0 and source.dropped["dark"] == 50
     assert kept.count("fog") + source.dropped["monochrome"] - (60 - kept.count("day")) == 200
-    assert 5 <= kept.count("fog") <= 40  # 20 are expected, and 4.2 is the deviation
-    assert kept.count("day") > 30  # clear sky is often of one colour too
+    assert 5 <= kept.count("fog") <= 40  # mean 20, standard deviation 4.2
+    assert kept.count("day") > 30  # some crops of clear sky are monochrome too

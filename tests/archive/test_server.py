@@ -1,4 +1,4 @@
-"""Frames over SFTP, from a real OpenSSH server on loopback; bad lines are made by a TCP proxy before it."""
+"""Frames over SFTP, from a real OpenSSH server on loopback; a TCP proxy simulates bad connections."""
 import argparse
 import getpass
 import os
@@ -41,7 +41,7 @@ Subsystem sftp internal-sftp
 
 
 def save(path, color, noise=0, size=(160, 120)):
-    """Write a JPEG of one colour (red, green, blue), with as much noise as makes it large."""
+    """Write a JPEG of one colour (red, green, blue), with noise that makes the file large."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(0).normal(color, noise, (size[1], size[0], 3))
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=95)
@@ -57,7 +57,7 @@ def make_key(file, passphrase=""):
 
 
 class OpenSSH:
-    """A running server. archive: the folder it is asked for; known_hosts: a file with its host key."""
+    """A running server. archive: its folder of frames; known_hosts: a file with its host key."""
 
     def __init__(self, folder):
         self.folder, self.archive, self.port = folder, folder / "archive", free_port()
@@ -69,7 +69,7 @@ class OpenSSH:
         self.known_hosts = self.known("host_key")
         (folder / "sshd_config").write_text(SSHD_CONFIG.format(port=self.port, folder=folder))
         if ROOT_LOGIN:
-            os.makedirs("/run/sshd", exist_ok=True)  # where sshd locks itself in; the system makes it when it boots
+            os.makedirs("/run/sshd", exist_ok=True)  # needed by sshd; normally made at boot
         with (folder / "sshd.log").open("wb") as log:
             self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
         self.wait()
@@ -84,13 +84,13 @@ class OpenSSH:
         raise AssertionError("sshd does not answer")
 
     def known(self, key, port=None):
-        """A new known_hosts file that has this key for the server, or for the proxy at this port."""
+        """A new known_hosts file with this key for the server, or for the proxy at this port."""
         file = Path(tempfile.mkdtemp(dir=self.folder)) / "known hosts"
         file.write_text(f"[127.0.0.1]:{port or self.port} {self.public[key]}\n")
         return file
 
     def options(self, **changed):
-        """Parsed options that log in; a proxy given as port is known too."""
+        """Parsed options for a login; the host key is also known for a proxy at `port`."""
         parser = argparse.ArgumentParser()
         add_server_options(parser)
         args = parser.parse_args([])
@@ -116,7 +116,7 @@ def openssh():
         folder.chmod(0o755)
         for day, color in (("2021-03-01", (120, 120, 120)), (DAY, (90, 130, 220)), ("2021-03-03", (220, 130, 90))):
             for hour in range(9, 18):
-                # Before noon all are blue: what counts is the frame at noon.
+                # All are blue before noon, so only the frame at noon decides.
                 save(folder / "archive" / "harbour" / day / f"{hour:02}05.jpg", color if hour >= 12 else (0, 0, 255),
                      noise=hour)
         for hour in range(12, 20):
@@ -130,10 +130,10 @@ def openssh():
 
 
 class Proxy:
-    """Passes connections on to a port, each only until its limit of bytes from the server: then it cuts or stalls it.
+    """Forwards connections to a port; after a limit of bytes from the server it cuts or stalls the connection.
 
     limits: bytes for the first connection, the second, ...; the last is for all later ones, None = no limit. passed:
-    bytes that came from the server; triggers: {bytes: function to call once so many have passed}.
+    bytes that came from the server; triggers: {bytes: function to call after this many}.
     """
 
     def __init__(self, target, limits=(None,), stalls=False, triggers=None):
@@ -233,7 +233,7 @@ def test_a_day_is_fetched(openssh, tmp_path):
 
 
 @needs_sshd
-def test_what_is_there_is_not_fetched_again(openssh, tmp_path):
+def test_existing_frames_are_not_fetched_again(openssh, tmp_path):
     with connect(openssh.options()) as archive:
         first = archive.fetch_day("harbour", tmp_path, 3, seed=0)
         inodes = [frame.stat().st_ino for frame in first]
@@ -277,7 +277,7 @@ def test_a_server_cannot_lead_out_of_the_folder():
 
 
 def refusal(args):
-    """The message with which a login is refused."""
+    """The message of a refused login."""
     with pytest.raises(UserError) as caught, connect(args):
         pass
     assert "\n" not in str(caught.value)
@@ -323,7 +323,7 @@ def test_a_locked_key_needs_its_passphrase(openssh, monkeypatch):
 
 
 @needs_sshd
-def test_a_key_that_is_none_is_named(openssh, tmp_path):
+def test_a_file_that_is_no_key_is_refused(openssh, tmp_path):
     assert "is no private key" in refusal(openssh.options(key=openssh.folder / "sshd_config"))
     assert f"--key {tmp_path}/none cannot be read (No such file" in refusal(openssh.options(key=tmp_path / "none"))
 
@@ -386,7 +386,7 @@ def test_a_folder_that_may_not_be_read_is_named_or_skipped(openssh, tmp_path, ca
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Bad lines
+# Bad connections
 
 
 @pytest.fixture
@@ -395,15 +395,15 @@ def hurry(monkeypatch):
 
 
 @needs_sshd
-def test_a_cut_connection_goes_on_where_it_was(openssh, tmp_path, hurry, capfd):
+def test_a_cut_download_continues_where_it_stopped(openssh, tmp_path, hurry, capfd):
     size = len(openssh.frames("tower", DAY)["1200.jpg"])
-    # The frame comes twice, first to see how blue it is.
+    # The frame is fetched twice, first to measure its blueness.
     with Proxy(openssh.port, limits=[int(1.7 * size), None]) as proxy:
         with connect(openssh.options(port=proxy.port)) as archive:
             frame, = archive.fetch_day("tower", tmp_path, 1, seed=0)
         assert frame.read_bytes() == openssh.frames("tower", DAY)["1200.jpg"]
         assert proxy.connections == 2
-        assert proxy.passed < 2.3 * size  # 2.7 if it had begun anew
+        assert proxy.passed < 2.3 * size  # 2.7 after a new start
     assert [file.name for file in frame.parent.iterdir()] == ["1200.jpg"]
     assert capfd.readouterr().err == ""
 

@@ -11,7 +11,7 @@ def picture(height, width, seed=0):
 
 
 def block_means(pictures):
-    """A stand-in for a tokenizer: the mean of each 8x8 block, as a whole number below 64."""
+    """Replaces the tokenizer: the mean of each 8x8 block, as a whole number below 64."""
     batch, height, width, _ = pictures.shape
     return pictures.reshape(batch, height // 8, 8, width // 8, 8, 3).mean(axis=(2, 4, 5)).astype(int) // 4
 
@@ -43,7 +43,7 @@ def test_the_canvas_holds_the_result(height, width, margins):
     assert bottom <= canvas.height_tokens
     assert right <= canvas.width_tokens
     assert (top, left) == (margins[0], margins[2])
-    # Known tokens lie wholly inside the picture on sides that grow, and cover it where it does not.
+    # Known tokens are inside the picture on sides that grow, and cover it on the others.
     assert (32 * (bottom - top) <= height) if margins[1] else (32 * (bottom - top) >= height)
     assert (32 * (right - left) <= width) if margins[3] else (32 * (right - left) >= width)
 
@@ -55,7 +55,7 @@ def test_a_canvas_of_half_the_size_covers_the_whole_one(height, width, margins):
     half = canvas.at_half_size()
     assert half.picture is canvas.picture
     assert half.unit == 2 * canvas.unit
-    top, left = margins[0] % 2, margins[2] % 2  # what the half canvas has more there, in tokens of the whole one
+    top, left = margins[0] % 2, margins[2] % 2  # extra margin of the half canvas, in tokens of the whole one
     assert (2 * half.known[0], 2 * half.known[2]) == (canvas.known[0] + top, canvas.known[2] + left)
     assert 2 * half.height_tokens >= canvas.height_tokens + top
     assert 2 * half.width_tokens >= canvas.width_tokens + left
@@ -88,7 +88,7 @@ def test_each_octave_shows_the_means_of_the_one_above(size):
 
 
 @pytest.mark.parametrize("size", [(512, 700), (514, 770), (256, 300), (128, 133), (40, 50)])
-def test_what_tokens_show_is_a_quarter_of_the_result(size):
+def test_the_low_resolution_is_a_quarter_of_the_result(size):
     canvas = place_picture(picture(*size), 128, (0, 0, 0, 0), 8, 16)
     low = canvas.low_resolution()
     assert low.shape[:2] == tuple(-(-side // 4) for side in canvas.shape)

@@ -83,17 +83,17 @@ def test_dpm_solver_is_nearer_to_the_exact_solution_than_ddim(steps):
         return signal * deviation**2 / (signal**2 * deviation**2 + noise**2) * noisy
 
     def exact(time):
-        """The noisy array that the exact solution has at this time: what is normal stays so and only changes width."""
+        """The noisy array of the exact solution at this time: normal data stay normal, only their width changes."""
         width = [np.hypot(signal * deviation, noise) for signal, noise in (rates(time, "thesis"), rates(1, "thesis"))]
         return start * width[0] / width[1]
 
-    last = 1 / steps  # the time of the last noisy array that a sampler makes
+    last = 1 / steps  # time of the last noisy array of a sampler
     error = {solver: np.abs(sample(best, start, steps, "thesis", solver) - best(exact(last), last)).max()
              for solver in ("ddim", "dpm")}
     assert error["dpm"] < error["ddim"] / 2
 
 
-def test_an_ancestral_step_draws_noise_anew_and_keeps_its_share():
+def test_an_ancestral_step_adds_new_noise_and_keeps_its_share():
     rng = np.random.default_rng(0)
     clean, epsilon, fresh = (rng.normal(size=100_000) for _ in range(3))
     now, then = rates(0.6, "wide"), rates(0.4, "wide")

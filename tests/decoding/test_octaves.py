@@ -1,4 +1,4 @@
-"""Octaves of pictures, and a canvas on which they are added, with stand-ins for the network and with it untrained."""
+"""Octaves of pictures and of a canvas, with functions in place of the network, or with the untrained network."""
 import numpy as np
 import pytest
 
@@ -50,7 +50,7 @@ def test_a_picture_is_its_half_and_its_octave():
     np.testing.assert_allclose(octaves.with_octave(half, octave, strength), picture, atol=1e-6)
 
 
-def test_strength_is_expected_where_there_is_structure_and_does_not_trust_blur():
+def test_expected_strength_follows_structure_and_ignores_blur():
     half = np.asarray(octaves.yuv(pictures(1, 64, 64)))
     expected = np.exp(octaves.expected_strength(octaves.strengths(half)))[0, ..., 0]
     assert expected[:, 40:].mean() > 5 * expected[:, :24].mean()
@@ -59,7 +59,7 @@ def test_strength_is_expected_where_there_is_structure_and_does_not_trust_blur()
 
 
 @pytest.mark.parametrize("known", [None, "middle", "edge"])
-def test_what_is_known_comes_back(model, known):
+def test_known_pixels_are_kept(model, known):
     picture = pictures(1, 64, 96)[0]
     half = pictures(1, 32, 48, seed=1)[0]
     top, left = {None: (0, 0), "middle": (16, 24), "edge": (0, 60)}[known]
@@ -75,7 +75,7 @@ def test_what_is_known_comes_back(model, known):
 
 
 def trained_enough(model, seed=0):
-    """The same model with weights as if it were trained: those it begins with give nothing."""
+    """The same model with random weights, because the initial ones give an octave of zero."""
     rng = np.random.default_rng(seed)
     for variable in model.network.trainable_variables:
         variable.assign(rng.normal(0, 0.1, variable.shape))
@@ -107,7 +107,7 @@ def test_a_seed_gives_one_picture(model):
 
 
 def test_few_bands_are_in_memory(model, monkeypatch):
-    """Those above are finished before those far below begin."""
+    """Upper bands are finished before those far below begin."""
     for name in ("BAND", "LEAST_BAND"):
         monkeypatch.setattr(super_sampling, name, 48)
     begun = []
@@ -123,7 +123,7 @@ def test_few_bands_are_in_memory(model, monkeypatch):
     assert max(waiting) == 3
 
 
-def test_tiles_that_are_known_cost_nothing(model, monkeypatch):
+def test_known_tiles_need_no_calls(model, monkeypatch):
     for name in ("BAND", "LEAST_BAND", "TILE"):
         monkeypatch.setattr(super_sampling, name, 16)
     calls = []
@@ -159,7 +159,7 @@ def test_slices_cover_a_length(length, size):
     assert all(part.start % 8 == 0 and 0 < part.stop - part.start <= size for part in slices)
 
 
-def test_regions_that_are_known_are_rectangles_or_all_but_one():
+def test_known_regions_are_rectangles_or_their_complements():
     uniform = np.random.default_rng(0).random((400, 6), np.float32)
     known = np.asarray(known_regions(uniform, 24, 24))[..., 0]
     assert set(np.unique(known)) == {0, 1}

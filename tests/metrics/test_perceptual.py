@@ -1,4 +1,4 @@
-"""KID, Frechet distance, precision and recall, against closed forms; and the network, where its packages are there."""
+"""KID, Frechet distance, precision and recall, against closed forms; and the network, if its packages are installed."""
 import sys
 
 import numpy as np
@@ -34,7 +34,7 @@ def test_frechet_of_normal_distributions():
     assert frechet(mixed, first) == pytest.approx(0, abs=1e-2)
 
 
-def test_frechet_sees_the_main_axes_of_the_second_set():
+def test_frechet_uses_the_principal_axes_of_the_second_set():
     second = normal(1000, 3) * [5, 3, 0.1]
     aside = second + [0, 0, 7]
     assert frechet(aside, second, axes=2) == pytest.approx(0, abs=0.1)
@@ -63,13 +63,13 @@ def test_without_its_packages_one_sentence_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.usefixtures("network")
-def test_the_network_tells_skies_from_noise(skies):
+def test_the_network_separates_skies_from_noise(skies):
     features = load_features(threads=1)
     pictures = skies(2 * BATCH + 2, 64)
     seen = features(pictures)
     assert seen.shape == (len(pictures), 1280)
     assert seen.dtype == np.float64
-    assert seen[-1:] == pytest.approx(features(pictures[-1:]), abs=1e-4), "a picture is seen alone"
+    assert seen[-1:] == pytest.approx(features(pictures[-1:]), abs=1e-4), "a result depends on its own picture only"
     noise = np.random.default_rng(0).permuted(pictures.reshape(len(pictures), -1, 3), axis=1).reshape(pictures.shape)
     first, second = seen[::2], seen[1::2]
     unlike = features(noise)[::2]

@@ -1,4 +1,4 @@
-"""Measures of pictures."""
+"""Metrics of pictures."""
 import cv2
 import numpy as np
 import pytest

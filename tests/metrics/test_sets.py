@@ -17,14 +17,14 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def test_patches_come_from_where_they_may():
+def test_patches_come_from_the_allowed_region():
     pictures = np.zeros((2, 64, 64, 3), np.uint8)
     pictures[:, 16:48, 16:48] = 255
     inside = np.ones((64, 64), bool)
     inside[16:48, 16:48] = False
     fine, coarse = patch_descriptors(pictures, inside, 2, 50, np.random.default_rng(0))
     assert fine.shape == coarse.shape == (2, 50, PATCH * PATCH * 3)
-    assert coarse.mean() < 40, "the pyramid blurs the middle into it, no more"
+    assert coarse.mean() < 40, "only the blur of the pyramid brings in the middle"
     only_outside = patch_descriptors(pictures, inside, 1, 50, np.random.default_rng(0))[0]
     assert (only_outside == 0).all()
 
@@ -79,14 +79,14 @@ def test_the_seam_score_of_steps_in_a_ramp():
     columns = np.arange(64)
     ramp = 2 * columns + 8 * (columns >= 32)
     picture = np.broadcast_to(ramp[None, :, None], (64, 64, 3)).astype(np.uint8)
-    assert rectangle_score(picture, (0, 64), (0, 32)) == 5, "10 across, 2 beside"
-    assert rectangle_score(picture, (0, 64), (0, 40)) == pytest.approx(2 / (2 + 8 / 16)), "the step is beside"
+    assert rectangle_score(picture, (0, 64), (0, 32)) == 5, "10 at the seam, 2 next to it"
+    assert rectangle_score(picture, (0, 64), (0, 40)) == pytest.approx(2 / (2 + 8 / 16)), "the step is next to the seam"
     assert rectangle_score(picture, (0, 32), (0, 64)) == 0
     turned = picture.transpose(1, 0, 2)
     assert rectangle_score(turned, (0, 32), (0, 64)) == 5
 
 
-def test_seams_and_what_they_are_compared_with_lie_inside():
+def test_seams_and_their_parallel_lines_are_inside():
     labels = np.repeat(np.arange(8), 8)[None].repeat(64, axis=0) // 2  # seams at 16, 32 and 48
     inside = in_rectangle((0, 10), (0, 44))
     (_, across), (rows, near) = seam_lines(labels, inside, (8, 16))

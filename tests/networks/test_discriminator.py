@@ -21,7 +21,7 @@ def discriminator():
     return layer
 
 
-def test_an_answer_depends_on_no_more_than_a_patch(discriminator):
+def test_the_receptive_field_is_a_patch(discriminator):
     pictures = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
     answers = np.asarray(discriminator(pictures))
     assert answers.shape == (1, 16, 16, 1)
@@ -64,7 +64,7 @@ def test_the_discriminators_weight_grows_over_the_first_quarter():
                                                                                   rel=1e-4)
 
 
-def test_a_decoder_trained_alone_keeps_the_tokens_and_the_models_that_go_with_them(trained, skies):
+def test_a_decoder_trained_alone_keeps_the_tokens_and_fits_their_models(trained, skies):
     trained.tiny("tokenizer", "--run_name", "textured", "--start_from", "tiny", "--decoder_only", "--adversarial", 0.1)
     models = trained.folder / "models"
     old, old_config, _ = load_tokenizer(folder=models / "tokenizer_tiny")
@@ -98,14 +98,14 @@ config = {"style": "local", "filters": [8, 8, 8], "blocks": 1, "codes": 16, "cod
 tokenizer = Tokenizer(config)
 tokenizer.quantizer.codebook.assign(100 + tokenizer.quantizer.codebook)
 tokenizer.quantizer.images.assign(100)
-judged = discriminator.AdversarialTokenizer(tokenizer, 1e-9, images=32)
-judged.compile(optimizer="sgd")
-print(np.ravel(judged.train_on_batch(pictures))[0])
+model = discriminator.AdversarialTokenizer(tokenizer, 1e-9, images=32)
+model.compile(optimizer="sgd")
+print(np.ravel(model.train_on_batch(pictures))[0])
 """
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_the_quantizers_loss_counts_beside_the_discriminator(workshop, backend):
-    """JAX hands the losses of layers to the outermost model alone."""
+def test_the_quantizers_loss_is_added_to_the_discriminators(workshop, backend):
+    """Under JAX only the outermost model gets the losses of layers."""
     environment = workshop.jax() if backend == "jax" else {"KERAS_BACKEND": backend}
     assert float(workshop.run("-c", COMMITTED, **environment).splitlines()[-1]) > 1000

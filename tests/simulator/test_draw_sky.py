@@ -1,4 +1,4 @@
-"""Drawn skies: noise, rays, air, pictures of every kind, the command."""
+"""Synthetic skies: noise, rays, air, pictures of every kind, the command."""
 import argparse
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def test_power_noise_is_normalised_and_periodic():
     assert seam < 2 * inside
 
 
-def test_look_up_meets_the_voxels_and_repeats():
+def test_look_up_returns_the_voxels_and_repeats():
     volume = noise_volume().reshape(CELLS + 1, CELLS + 1, CELLS + 1, 4)
     x, y, z = (np.float32([[voxel]]) / CELLS for voxel in (5, 40, 91))
     np.testing.assert_allclose(look_up(x, y, z, 1)[0, 0], volume[91, 40, 5], atol=0.02)

@@ -16,7 +16,7 @@ from simulate_webcam import (
     Webcam,
     find_camera,
     minutes_of_day,
-    overlay_boxes,
+    overlay_layout,
     place_names,
     place_view,
     sun_direction,
@@ -80,15 +80,15 @@ def test_files_are_jpeg_frames_and_masks_of_two_values(tmp_path):
 def test_sky_share_and_overlays_of_the_mask(cameras, name):
     sky = true_mask(cameras(name).camera, cameras(name).view) == 255
     assert 0.2 < sky.mean() < 0.75
-    for top, left, high, wide in overlay_boxes(CAMERAS[name].overlay, HEIGHT, WIDTH):
+    for top, left, high, wide in overlay_layout(CAMERAS[name].overlay, HEIGHT, WIDTH):
         assert high and wide and not sky[top:top + high, left:left + wide].any()
     assert not sky[-1].any()
 
 
 def test_overlays_are_as_large_as_in_the_thesis():
-    assert overlay_boxes("logo left", 1200, 1600) == [(0, 0, 115, 270), (0, 1350, 250, 250)]
-    assert overlay_boxes("logo right", 600, 800) == [(0, 665, 58, 135), (0, 0, 125, 125)]
-    assert overlay_boxes("bar", 1200, 1600) == [(1154, 0, 46, 1600)]
+    assert overlay_layout("logo left", 1200, 1600) == [(0, 0, 115, 270), (0, 1350, 250, 250)]
+    assert overlay_layout("logo right", 600, 800) == [(0, 665, 58, 135), (0, 0, 125, 125)]
+    assert overlay_layout("bar", 1200, 1600) == [(1154, 0, 46, 1600)]
 
 
 @pytest.mark.parametrize("name", ["sim_hills", "sim_town", "sim_plain"])
@@ -98,28 +98,28 @@ def test_clouds_move_and_the_landscape_does_not(cameras, name):
     frames = np.stack([cv2.GaussianBlur(camera.frame(minute), (3, 3), 0).mean(-1) for minute in times])
     sky, cover = true_mask(camera.camera, camera.view) == 255, camera.view.cover
     land = cover == 1
-    for top, left, high, wide in overlay_boxes(camera.camera.overlay, HEIGHT, WIDTH):
+    for top, left, high, wide in overlay_layout(camera.camera.overlay, HEIGHT, WIDTH):
         land[top:top + high, left:left + wide] = False
 
     def alike(region):
-        """Correlation between pictures that follow each other: changes of light count for nothing."""
+        """Correlation between consecutive pictures, which ignores changes of light."""
         return np.mean([np.corrcoef(first[region], last[region])[0, 1]
                         for first, last in zip(frames, frames[1:], strict=False)])
 
-    rows = np.arange(HEIGHT)[:, None] < HEIGHT / 3  # high up the sky is not paler from row to row
+    rows = np.arange(HEIGHT)[:, None] < HEIGHT / 3  # the upper sky has no vertical gradient
     assert alike(land) > 0.97
     assert alike(sky & rows) < 0.8
 
 
 @pytest.mark.parametrize("name", ["sim_hills", "sim_coast", "sim_alps"])
 def test_only_sky_is_where_the_mask_is_white(cameras, name, monkeypatch):
-    """Paint landscape and overlays pure red: no red gets into a pixel of the mask's sky, and all else is red."""
+    """With landscape and overlays painted pure red, the sky of the mask has no red, and everything else is red."""
     camera = Webcam(name, FIRST_DAY, HEIGHT, WIDTH, SEED)
     blue, red = np.float32([0, 0, 1]), np.float32([1, 0, 0])
     light = np.zeros((HEIGHT, WIDTH, 3), np.float32) + blue
     monkeypatch.setattr("simulate_webcam.lit", lambda view, rows, *_: view.cover[rows][..., None] * red)
-    camera.lay_landscape(light, np.zeros(3), np.zeros(3), red, 0, np.array([0, 0, 1.0]))
-    for top, left, high, wide in overlay_boxes(camera.camera.overlay, HEIGHT, WIDTH):
+    camera.add_landscape(light, np.zeros(3), np.zeros(3), red, 0, np.array([0, 0, 1.0]))
+    for top, left, high, wide in overlay_layout(camera.camera.overlay, HEIGHT, WIDTH):
         light[top:top + high, left:left + wide] = red
     sky = true_mask(camera.camera, camera.view) == 255
     np.testing.assert_array_equal(light[sky], np.broadcast_to(blue, light[sky].shape))
@@ -143,7 +143,7 @@ def test_sunset_is_redder_than_noon(cameras):
 
 
 def test_text_changes_and_the_logo_does_not(cameras):
-    logo, text = overlay_boxes("logo left", HEIGHT, WIDTH)
+    logo, text = overlay_layout("logo left", HEIGHT, WIDTH)
     first, last = (cameras("sim_hills").frame(minute) for minute in (NOON, NOON + 10))
 
     def box(frame, top, left, high, wide):
@@ -163,7 +163,7 @@ def test_twenty_places_are_distinct_and_each_has_sky():
         assert 0.15 < sky.mean() < 0.85, name
 
 
-def test_a_landscape_has_what_its_scenario_names():
+def test_a_landscape_contains_the_parts_of_its_scenario():
     def covered(**scenario):
         view = draw_landscape(Scenario(0.7, hills=0, **scenario), HEIGHT, WIDTH, np.random.default_rng(0))
         for array in (view.albedo, view.cover, view.distance, view.shade, view.lights, view.water):

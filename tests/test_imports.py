@@ -1,4 +1,4 @@
-"""How the modules of the project use each other."""
+"""Imports between the modules of the project."""
 import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -7,14 +7,14 @@ from utilities import ROOT
 
 
 def module_files():
-    """{name of a module of the project: its file}"""
+    """Modules of the project, {name: file}."""
     files = [path for path in (*ROOT.glob("*.py"), *ROOT.glob("*/*.py")) if path.parent == ROOT or (
         path.parent / "__init__.py").exists()]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
 
 
 def imported(path, names):
-    """Which of these modules a file imports, at its top or inside its functions."""
+    """The modules among `names` that a file imports, at its top or inside functions."""
     for node in ast.walk(ast.parse(Path(path).read_text())):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names if each.name in names)
@@ -22,7 +22,7 @@ def imported(path, names):
             yield from ({node.module, *(f"{node.module}.{each.name}" for each in node.names)} & names)
 
 
-def test_no_modules_import_each_other_in_a_circle():
+def test_there_are_no_import_cycles():
     modules = module_files()
     uses = {name: set(imported(path, set(modules))) for name, path in modules.items()}
     assert len(list(TopologicalSorter(uses).static_order())) == len(modules) > 40
