@@ -6,7 +6,7 @@ import pytest
 
 from autoregressive import PRESETS, Autoregressive, cached, hidden_first, load_autoregressive
 from decoding.raster_decoding import decode_raster, nucleus, raster_steps
-from decoding.token_decoding import guided, log_softmax
+from decoding.token_decoding import classifier_free_guidance, log_softmax
 from networks.backend import keras, ops
 from tokenizer import load_tokenizer
 from training.masks import hole_regions, square_regions
@@ -174,7 +174,7 @@ def test_guidance_applies_to_each_token(model):
     wanted, nothing = (begin(seen, np.array([number], np.int32)) for number in (1, -1))
     previous = np.zeros(1, np.int32)
     first, other = (log_softmax(each(0, previous)) for each in (wanted, nothing))
-    both = guided(wanted, nothing, 2.0)(0, previous)
+    both = classifier_free_guidance(wanted, nothing, 2.0)(0, previous)
     np.testing.assert_allclose(both, 3 * first - 2 * other, rtol=1e-4, atol=1e-3)
 
 

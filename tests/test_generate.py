@@ -30,7 +30,7 @@ def test_skies_have_the_size_asked_for_and_differ_by_their_seed(trained, tmp_pat
     trained.run("generate.py", "--seed", 5, "--output", tmp_path / "again", *few)
     np.testing.assert_array_equal(load(tmp_path / "again" / "sky_5_4x.png"), second)
     assert "was trained without labels" in trained.run("generate.py", "--label", "cumulus", *few, status=2)
-    assert "is no picture size" in trained.run("generate.py", "--size", "5", *MODELS, *QUIET, status=2)
+    assert "is not a picture size" in trained.run("generate.py", "--size", "5", *MODELS, *QUIET, status=2)
 
 
 def test_large_skies_are_guided_by_themselves_at_half_the_size():

@@ -21,9 +21,10 @@ def blocks(page, language):
 
 COMMANDS = "".join(blocks("README.md", "bash")).splitlines()
 TRAINING = blocks("docs/training.md", "bash")[0].splitlines()
-FEWER = {"tokenizer.py": ["--images", "8"], "maskgit.py": ["--images", "16", "--token_crops", "8"],
-         "diffusion_model_upscale.py": ["--images", "16", "--token_crops", "8"],
-         "simulate_webcam.py": ["--places", "2", "--frames", "12", "--interval", "30", "--size", "640x480"],
+FEWER = {"tokenizer.py": ["--images", "2", "--batch_size", "2"],
+         "maskgit.py": ["--images", "2", "--batch_size", "2", "--token_crops", "2"],
+         "diffusion_model_upscale.py": ["--images", "2", "--batch_size", "2", "--token_crops", "2"],
+         "simulate_webcam.py": ["--places", "2", "--frames", "8", "--interval", "30", "--size", "640x480"],
          "segmentation.py": ["--wandb", "disabled"],
          "dataset.py": ["--scale_down", "1", "--crops_per_picture", "1", "--count", "16", "--wandb", "disabled"],
          "outpainting.py": ["--outpaint_range", "0.25", "--maskgit_steps", "2", "--diffusion_steps", "2",

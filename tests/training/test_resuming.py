@@ -21,6 +21,7 @@ from diffusion_model_upscale import extract_decoded
 from log_and_save import Run, fingerprint, load_config, save_model
 from networks.backend import keras, ops
 from training.loop import WarmUpCosine, make_optimizer, resume, save_checkpoint, with_preset
+from training.token_windows import extract_tokens
 from utilities import ROOT, UserError, own_seed, save_picture
 
 SETTINGS = {"images": 400, "batch_size": 2, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.0,
@@ -175,13 +176,13 @@ def test_tokens_are_made_anew_when_what_they_are_made_from_differs(tmp_path):
     crops = crops_of("--pack", write_pack(tmp_path, 0))
     model = tokenizer.Tokenizer(TINY)
     file = tmp_path / "tokens.npz"
-    first = maskgit.extract_tokens(model, crops, 16, "own", 0, file, "a")
+    first = extract_tokens(model, crops, 16, "own", 0, file, "a")
     model.quantizer.codebook.assign(-model.quantizer.codebook)
-    for again, kept in zip(maskgit.extract_tokens(model, crops, 16, "own", 0, file, "a"), first, strict=True):
+    for again, kept in zip(extract_tokens(model, crops, 16, "own", 0, file, "a"), first, strict=True):
         np.testing.assert_array_equal(again, kept)
-    assert (maskgit.extract_tokens(model, crops, 16, "own", 0, file, "b")[0] != first[0]).any()
+    assert (extract_tokens(model, crops, 16, "own", 0, file, "b")[0] != first[0]).any()
     file.write_bytes(file.read_bytes()[:100])
-    assert len(maskgit.extract_tokens(model, crops, 16, "own", 0, file, "b")[0]) == 16
+    assert len(extract_tokens(model, crops, 16, "own", 0, file, "b")[0]) == 16
 
 
 def test_decoded_crops_are_made_anew_when_what_they_are_made_from_differs(tmp_path):
