@@ -5,11 +5,13 @@
   python evaluate.py --pack highres.npy --kinds sharpen --img_size 512 --json scores.json
   python evaluate.py --pack wide.npy --kinds outpainting --img_size 384 --count 128
   python evaluate.py --pack wide.npy --kinds outpainting --img_size 256 --known half --outpainting_options '--shrink 2'
+  python evaluate.py --pack skies.npy --kinds inpainting --img_size 160 --count 64
 
-The held-back crops of a pack come from pictures that are not used for training. Outpainting needs the packages of
-requirements-evaluate.txt. The middles of half of the photographs are continued; the result is compared with the other
-half. The main metric is KID: 0 = like photographs; "real photographs" shows the best value for this number of
-pictures. Metrics that end in _half are for pictures at half their size, those with _4x for the 4x results.
+The held-back crops of a pack come from pictures that are not used for training. Outpainting and inpainting need the
+packages of requirements-evaluate.txt. The middles of half of the photographs are continued, or their holes are filled;
+the result is compared with the other half. The main metric is KID: 0 = like photographs; "real photographs" shows the
+best value for this number of pictures. Metrics that end in _half are for pictures at half their size, those with _4x
+for the 4x results.
 """
 import argparse
 import shlex
@@ -27,12 +29,14 @@ from archive.packs import open_pack
 from archive.sky_sources import random_crop
 from decoding.canvas import SCALE
 from decoding.guides import at_half_size, no_guide
+from decoding.inpainter import FILLING, Inpainter
 from decoding.super_sampling import add_octave
 from decoding.token_decoding import decoding_steps, log_softmax
 from decoding.windows import in_batches
 from diffusion_model_upscale import decoded_halves, load_super_sampler, make_through
 from log_and_save import model_folder, write_json
 from maskgit import MaskGIT, hidden_scores, load_maskgit
+from metrics.inpainting import FREE_FORM, measure_inpainting
 from metrics.outpainting import GRIDS, Metrics, measure_outpainting, outpainting_options
 from metrics.perceptual import load_features
 from metrics.pictures import (
@@ -52,7 +56,8 @@ from training.masks import dev_masks
 from training.token_windows import corner_windows, in_colours
 from utilities import UserError, command_parser, number, own_seed, run_command, run_name, to_bytes
 
-KINDS = ("tokenizer", "maskgit", "sharpen", "outpainting")
+MODELS = ("tokenizer", "maskgit", "sharpen", "autoregressive")
+KINDS = ("tokenizer", "maskgit", "sharpen", "outpainting", "inpainting")
 MASK_KINDS = ("half", "known corner", "hidden corner", "hole", "everything")
 
 
@@ -256,6 +261,23 @@ def evaluate_outpainting(args: argparse.Namespace, unit: int,
                     "known": args.known}
 
 
+def evaluate_inpainting(args: argparse.Namespace, unit: int,
+                        features: Callable[[NDArray[np.uint8]], NDArray[np.float64]]) -> dict[str, dict[str, Metrics]]:
+    """Result of measure_inpainting; unit: pixels along a token."""
+    size = args.img_size - args.img_size % unit
+    if size < FREE_FORM:
+        raise UserError(f"--img_size {args.img_size}: inpainting needs at least {FREE_FORM} pixels.")
+    crops, _, photographs = held_back_crops(args.pack, args.label, [size], args.count)
+    chosen = every_second(np.arange(len(crops)) if photographs is None else photographs)
+    if min(chosen.sum(), (~chosen).sum()) < 2:
+        raise UserError(f"{args.pack}: inpainting needs crops of at least four photographs.")
+    bidirectional, autoregressive = (
+        Inpainter.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
+                       threads=args.threads, precision=args.precision) for _ in range(2))
+    autoregressive.use_autoregressive(model_folder("autoregressive", args.autoregressive_run), FILLING.temperature)
+    return measure_inpainting(crops[chosen], crops[~chosen], bidirectional, autoregressive, args.seed, features)
+
+
 def print_scores(scores: dict[str, Any]) -> None:
     """Print {name: value}, or {method: {metric: value or (value, low, high)}} as one table for each metric."""
     if not isinstance(next(iter(scores.values())), dict):
@@ -279,7 +301,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--img_size", type=number(int, 32), default=128, metavar="PX", help="side of the crops")
     group = parser.add_argument_group("models (default: the shipped ones)")
     group.add_argument("--kinds", nargs="+", choices=KINDS, default=["tokenizer", "maskgit"], help="what to measure")
-    for kind in KINDS:
+    for kind in MODELS:
         group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")
     group.add_argument("--maskgit_steps", type=number(int, 1), default=12, metavar="N", help="steps of full decoding")
     group.add_argument("--diffusion_steps", type=number(int, 1), default=12, metavar="N", help="steps of upscaling")
@@ -299,7 +321,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    features = load_features(args.threads) if "outpainting" in args.kinds else None
+    features = load_features(args.threads) if {"outpainting", "inpainting"} & set(args.kinds) else None
     crops, labels, _ = held_back_crops(args.pack, args.label, [args.img_size], args.count)
     prepare_machine(args)
     tokenizer, tokenizer_config, folder = load_tokenizer(args.tokenizer_run)
@@ -322,11 +344,16 @@ def main(args: argparse.Namespace) -> None:
     if "sharpen" in args.kinds:
         sampler, _ = load_super_sampler(tokenizer_config, folder, folder=model_folder("sharpen", args.sharpen_run))
         scores["sharpen"] = measure_sharpen(sampler, tokenizer, crops, args.diffusion_steps)
-    if features is not None:
+    if features and "outpainting" in args.kinds:
         scores["outpainting"], scores["judged"] = evaluate_outpainting(args, tokenizer.config["downscale"], features)
+    if features and "inpainting" in args.kinds:
+        scores["inpainting"] = evaluate_inpainting(args, tokenizer.config["downscale"], features)
     for kind in args.kinds:
         print(kind)
-        print_scores(scores[kind])
+        for name, part in scores[kind].items() if kind == "inpainting" else [("", scores[kind])]:
+            if name:
+                print(f"  {name} holes")
+            print_scores(part)
     if "judged" in scores:
         print("  " + ", ".join(f"{name} {value}" for name, value in scores["judged"].items()))
     if args.json:

@@ -141,6 +141,7 @@ def network():
 
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first, the longest of them before others: no worker is left with one at the end."""
-    long = [f"test_{name}.py" for name in ("training", "readme", "outpainting", "parallel", "autoregressive", "evaluate",
-                                           "inpainting", "train_all", "discriminator", "shipped_models")]
+    long = [f"test_{name}.py" for name in (
+        "training", "readme", "outpainting", "parallel", "autoregressive", "evaluate", "inpainting", "train_all",
+        "discriminator", "shipped_models")]
     items.sort(key=lambda item: long.index(item.path.name) if item.path.name in long else len(long))

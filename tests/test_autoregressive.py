@@ -3,10 +3,12 @@ import json
 
 import numpy as np
 import pytest
+from conftest import QUIET
 
 from autoregressive import PRESETS, Autoregressive, cached, hidden_first, load_autoregressive
 from decoding.raster_decoding import decode_raster, nucleus, raster_steps
 from decoding.token_decoding import classifier_free_guidance, log_softmax
+from metrics.inpainting import BASELINES, HOLES
 from networks.backend import keras, ops
 from tokenizer import load_tokenizer
 from training.masks import hole_regions, square_regions
@@ -195,6 +197,32 @@ def test_it_trains_goes_on_and_loads(trained):
     model, _ = load_autoregressive(config, folder, folder=models / "autoregressive_tiny")
     assert model.config["decoder"] == 2
     assert "was started with another" in trained.tiny("autoregressive", *options, "--preset", "pain", status=2)
+
+
+@pytest.mark.usefixtures("network")
+def test_the_command_compares_it_with_maskgit(trained, skies):
+    trained.tiny("autoregressive", "--tokenizer_run", "tiny", "--run_name", "tiny")
+    np.save(trained.folder / "holes.npy", skies(1, 96))
+    np.save(trained.folder / "holes.dev.npy", skies(4, 96, seed=1))
+    info = {"label_names": ["Cu"], "development_labels": [0] * 4, "development_skies": [4, 2, 3, 0]}
+    (trained.folder / "holes.json").write_text(json.dumps(info))
+    runs = [f"--{kind}_run=tiny" for kind in ("tokenizer", "maskgit", "sharpen", "autoregressive")]
+    command = ("tiny.py", "evaluate.py", "--pack", "holes.npy", *runs, *QUIET[2:], "--kinds", "inpainting")
+    output = trained.run(*command, "--img_size", 96, "--json", "holes_scores.json")
+    scores = json.loads((trained.folder / "holes_scores.json").read_text())["inpainting"]
+    assert list(scores) == list(HOLES)
+    for kind, methods in scores.items():
+        assert f"{kind} holes" in output
+        transformers = {name for name in methods if "log_loss" in methods[name]}
+        assert transformers == {"bidirectional, arccos, 1 step", "bidirectional, linear, 12 steps", "autoregressive"}
+        assert set(methods) == transformers | set(BASELINES) | {"real photographs"}
+        assert methods["real photographs"]["feature_distance"] == 0
+        assert methods["biharmonic"]["psnr_db"] > methods["bidirectional, arccos, 1 step"]["psnr_db"]
+        assert all(0 < methods[name]["log_loss"] < 10 for name in transformers)
+    for options, words in ((("--img_size", 64), "at least 96 pixels"), (("--count", 3), "four photographs")):
+        failed = trained.run(*command, "--img_size", 96, *options, status=2)
+        assert words in failed
+        assert "Traceback" not in failed
 
 
 def test_it_trains_under_jax(trained):

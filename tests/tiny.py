@@ -10,6 +10,7 @@ import runpy
 import sys
 from itertools import groupby
 
+import metrics.inpainting
 import train_all
 from utilities import UserError, run_command
 
@@ -45,6 +46,7 @@ if __name__ == "__main__":
         preset = importlib.import_module(model).PRESETS["default"]
         preset["model"].update(changes)
         preset.update(images=16, batch_size=2)
+    vars(metrics.inpainting).update(STEPS=(1,), SCHEDULES=("arccos", "linear"))
     vars(train_all).update(MOMENTS, run=run_forked)
     commands = [list(words) for is_between, words in groupby(sys.argv[1:], "then".__eq__) if not is_between]
     for command in commands:
