@@ -6,12 +6,16 @@
   python evaluate.py --pack wide.npy --kinds outpainting --img_size 384 --count 128
   python evaluate.py --pack wide.npy --kinds outpainting --img_size 256 --known half --outpainting_options '--shrink 2'
   python evaluate.py --pack skies.npy --kinds inpainting --img_size 160 --count 64
+  python evaluate.py --fid generated_skies/ photographs/
+  python evaluate.py --fid 'inpaint_results/*_filled.png' photographs/ --inception inception_v3_notop.h5
 
 The held-back crops of a pack come from pictures that are not used for training. Outpainting and inpainting need the
 packages of requirements-evaluate.txt. The middles of half of the photographs are continued, or their holes are filled;
 the result is compared with the other half. The main metric is KID: 0 = like photographs; "real photographs" shows the
 best value for this number of pictures. Metrics that end in _half are for pictures at half their size, those with _4x
 for the 4x results.
+
+With --fid, no model is measured but two folders of pictures are compared, by the Fréchet distance that papers report.
 """
 import argparse
 import shlex
@@ -36,6 +40,7 @@ from decoding.windows import in_batches
 from diffusion_model_upscale import decoded_halves, load_super_sampler, make_through
 from log_and_save import model_folder, write_json
 from maskgit import MaskGIT, hidden_scores, load_maskgit
+from metrics.fid import measure_fid
 from metrics.inpainting import FREE_FORM, measure_inpainting
 from metrics.outpainting import GRIDS, Metrics, measure_outpainting, outpainting_options
 from metrics.perceptual import load_features
@@ -295,10 +300,17 @@ def print_scores(scores: dict[str, Any]) -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     group = parser.add_argument_group("data")
-    group.add_argument("--pack", required=True, metavar="FILE", help="pack written by dataset.py")
+    group.add_argument("--pack", metavar="FILE", help="pack written by dataset.py")
     group.add_argument("--label", default="", metavar="PREFIX", help="measure crops of these labels only")
     group.add_argument("--count", type=number(int, 1), default=256, metavar="N", help="crops, at most")
     group.add_argument("--img_size", type=number(int, 32), default=128, metavar="PX", help="side of the crops")
+    group = parser.add_argument_group("folders of pictures")
+    group.add_argument("--fid", nargs=2, metavar=("FOLDER_A", "FOLDER_B"),
+                       help="compare the pictures of two folders instead of a pack, of any sizes; or those that match "
+                            "a pattern in quotes, which results of this project need: 'inpaint_results/*_filled.png'")
+    group.add_argument("--inception", type=Path, metavar="FILE",
+                       help="weights of keras.applications.InceptionV3(include_top=False): use this network's "
+                            "features, as papers do (default: those of EfficientNet-Lite0)")
     group = parser.add_argument_group("models (default: the shipped ones)")
     group.add_argument("--kinds", nargs="+", choices=KINDS, default=["tokenizer", "maskgit"], help="what to measure")
     for kind in MODELS:
@@ -320,7 +332,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: argparse.Namespace) -> None:
+def evaluate_folders(args: argparse.Namespace) -> dict[str, Any]:
+    """Compare the pictures of the folders of --fid, print their FID and return it."""
+    prepare_machine(argparse.Namespace(**{**vars(args), "precision": "float32"}))
+    scores, described = measure_fid(args.fid, args.inception, args.threads)
+    print("fid")
+    print_scores(scores)
+    counts = ", ".join(f"{count} in {name}" for name, count in zip(args.fid, described["pictures"], strict=True))
+    print(f"  network {described['network']}; pictures: {counts}")
+    print("  Few pictures make FID too large: the one of halves, of the larger folder, is 0 with infinitely many.")
+    return {"fid": {**scores, **described}}
+
+
+def evaluate_models(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the models on the crops of --pack, print their scores and return them."""
     features = load_features(args.threads) if {"outpainting", "inpainting"} & set(args.kinds) else None
     crops, labels, _ = held_back_crops(args.pack, args.label, [args.img_size], args.count)
     prepare_machine(args)
@@ -356,6 +381,13 @@ def main(args: argparse.Namespace) -> None:
             print_scores(part)
     if "judged" in scores:
         print("  " + ", ".join(f"{name} {value}" for name, value in scores["judged"].items()))
+    return scores
+
+
+def main(args: argparse.Namespace) -> None:
+    if bool(args.pack) == bool(args.fid):
+        raise UserError("Give either --pack, to measure models on its crops, or --fid, to compare two folders.")
+    scores = evaluate_folders(args) if args.fid else evaluate_models(args)
     if args.json:
         write_json(args.json, scores)
 

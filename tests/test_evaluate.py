@@ -24,6 +24,7 @@ from metrics.outpainting import (
 from metrics.pictures import high_frequencies_kept, psnr, ssim
 from metrics.sets import seam_lines
 from outpainting import Growth, Outpainter
+from utilities import save_picture
 
 RUNS = [f"--{kind}_run=tiny" for kind in ("tokenizer", "maskgit", "sharpen")]
 
@@ -263,6 +264,35 @@ def test_the_command_says_what_it_cannot_evaluate(trained, skies):
     output = trained.run(*common, status=2)
     assert "crops of at least two photographs" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.usefixtures("network")
+def test_the_command_compares_folders(trained, skies):
+    noise = np.random.default_rng(0).integers(0, 256, (6, 40, 60, 3)).astype(np.uint8)
+    for name, pictures in (("painted", skies(5, 64)), ("photographs", skies(8, 96, seed=1)), ("noise", noise)):
+        (trained.folder / name).mkdir()
+        for number, picture in enumerate(pictures):
+            save_picture(trained.folder / name / f"{number}.png", picture)
+    command = ("evaluate.py", "--threads", "1", "--json", "fid.json", "--fid")
+    output = trained.run(*command, "painted", "photographs")
+    alike = json.loads((trained.folder / "fid.json").read_text())["fid"]
+    assert alike["pictures"] == [5, 8]
+    assert alike["network"] == "EfficientNet-Lite0"
+    assert all(text in output for text in (f"{alike['fid']:.4f}", f"{alike['fid of halves']:.4f}", "5 in painted"))
+    trained.run(*command, "noise", "photographs")
+    assert json.loads((trained.folder / "fid.json").read_text())["fid"]["fid"] > 2 * alike["fid"]
+
+
+def test_folders_that_cannot_be_compared_are_one_sentence(trained, skies):
+    folder = trained.folder / "lonely"
+    folder.mkdir()
+    save_picture(folder / "one.png", skies(1, 32)[0])
+    for options, words in (((), "Give either --pack"), (("--fid", "lonely", "lonely"), "lonely gives 1 picture"),
+                           (("--fid", "lonely", "lonely", "--pack", "sky.npy"), "Give either --pack"),
+                           (("--fid", "nowhere", "lonely"), "nowhere does not exist")):
+        output = trained.run("evaluate.py", *options, status=2)
+        assert words in output
+        assert "Traceback" not in output
 
 
 def test_wrong_input_is_one_sentence(trained, skies):
