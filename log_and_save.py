@@ -25,6 +25,7 @@ SAVED = ".saved"  # folder within that of a model, whose files are whole and not
 SHARD_BYTES = 30_000_000  # of float32; a model of more is kept in several files of half as many bytes each
 TRAINED_ON = ("data set", "size of crops", "seed")
 ANSWER_SECONDS = 20  # that a server of wandb may take to answer
+WANDB_PROJECT = "sky-outpainting"
 MODEL_KINDS = ("tokenizer", "maskgit", "autoregressive", "sharpen")
 
 
@@ -56,7 +57,7 @@ class NoWandb:
 
 def start_wandb(kind: str, name: str, config: dict[str, Any], mode: str = "auto", run_id: str | None = None,
                 auto: str = "online") -> Any:
-    """Start a wandb run of the project sky-outpainting, never prompting; returns an object with log() and finish().
+    """Start a wandb run of the project WANDB_PROJECT, never prompting; returns an object with log() and finish().
 
     run_id resumes the run of that id. auto: of add_logging_options. Whatever goes wrong is said in a line and never
     stops a command, but for a UserError when online is asked for and no key is configured.
@@ -77,7 +78,7 @@ def start_wandb(kind: str, name: str, config: dict[str, Any], mode: str = "auto"
     for attempt in ("online", "offline") if mode == "online" else ("offline",):
         try:
             writable_folder(root / "wandb")
-            return wandb.init(project="sky-outpainting", job_type=kind, name=f"{kind}_{name}", config=config,
+            return wandb.init(project=WANDB_PROJECT, job_type=kind, name=f"{kind}_{name}", config=config,
                               mode=attempt, id=run_id, resume="allow" if run_id else None, dir=root,
                               settings=wandb.Settings(silent=True, disable_git=True, save_code=False,
                                                       init_timeout=ANSWER_SECONDS))
