@@ -50,13 +50,13 @@ from utilities import ROOT, command_parser, own_seed, run_command, to_bytes
 PRESETS = {
     "default": {
         "model": {"window": 16, "width": 256, "encoder": 3, "decoder": 4, "heads": 4, "inner": 512, "dropout": 0.0,
-                  "positions": "rotary", "masks": "holes", "classes": [], "colours": "usual"},
+                  "positions": "rotary", "masks": "holes", "classes": [], "colours": "normalised"},
         "images": 300_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
         "beta_2": 0.98, "ema": 0.998,
     },
     "pain": {
         "model": {"window": 20, "width": 512, "encoder": 6, "decoder": 6, "heads": 8, "inner": 2048, "dropout": 0.1,
-                  "positions": "fixed", "masks": "squares", "classes": [], "colours": "own"},
+                  "positions": "fixed", "masks": "squares", "classes": [], "colours": "original"},
         "images": 429_000, "batch_size": 16, "learning_rate": 3e-4, "schedule": 1.0, "weight_decay": 0.0,
         "beta_2": 0.999, "ema": 0.999,
     },

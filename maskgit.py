@@ -56,13 +56,13 @@ from utilities import ROOT, command_parser, own_seed, run_command, to_bytes
 PRESETS = {
     "default": {
         "model": {"style": "local", "window": 16, "width": 320, "blocks": 5, "heads": 5, "masks": "rectangles",
-                  "context": 64, "classes": [], "colours": "usual", "coarse": True},
+                  "context": 64, "classes": [], "colours": "normalised", "coarse": True},
         "images": 100_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
         "beta_2": 0.98, "ema": 0.998,
     },
     "thesis": {
         "model": {"style": "thesis", "window": 32, "width": 256, "blocks": 8, "heads": 4, "masks": "thesis",
-                  "mask_ratio": 0.5, "context": 0, "classes": [], "colours": "own", "coarse": False},
+                  "mask_ratio": 0.5, "context": 0, "classes": [], "colours": "original", "coarse": False},
         "images": 8_800_000, "batch_size": 32, "learning_rate": 1e-4, "schedule": 0.8, "weight_decay": 0.0,
         "beta_2": 0.999, "ema": 0.999,
     },
@@ -290,7 +290,7 @@ def load_maskgit(tokenizer_config: dict[str, Any], tokenizer_folder: Path, run: 
     config = load_config(folder, "maskgit")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
     with built_as_said(folder):
-        for name, value in (("colours", "own"), ("coarse", False)):  # of those trained before there was a choice
+        for name, value in (("colours", "original"), ("coarse", False)):  # of those trained before there was a choice
             config["model"].setdefault(name, value)
         model = MaskGIT(config["model"], tokenizer_config["model"]["codes"], tokenizer_config["model"]["code_size"])
     load_weights(folder, model)

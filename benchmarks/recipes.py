@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "masks of the thesis": {"model": {"masks": "thesis", "mask_ratio": 0.5}},
         "transformer of the thesis": {"model": {"style": "thesis"}},
         "no context": {"model": {"context": 0}},
-        "colours as they are": {"model": {"colours": "own"}},
+        "colours as they are": {"model": {"colours": "original"}},
         "no tokens at half the size": {"model": {"coarse": False}},
         "narrower": {"model": {"width": 224, "heads": 7}},
         "wider": {"model": {"width": 448, "heads": 7}},

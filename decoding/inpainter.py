@@ -91,13 +91,13 @@ class Inpainter(Outpainter):
         size = tuple(side // part.scale for side in hole.shape[::-1])
         low = to_bytes(cv2.resize(filled, size, interpolation=cv2.INTER_AREA) / 255)
         low_hole = any_in_squares(hole, part.scale)
-        is_usual = self.maskgit_config["colours"] == "usual" and not low_hole.all()
+        is_usual = self.maskgit_config["colours"] == "normalised" and not low_hole.all()
         colours = colour_map(low[~low_hole]) if is_usual else UNCHANGED
-        watch = watch and watch.showing(lambda tokens: colours.own(self.pixels(tokens, growth, no_bar)))
+        watch = watch and watch.showing(lambda tokens: colours.restored(self.pixels(tokens, growth, no_bar)))
         grids = self.fill_tokens(low, low_hole, colours, growth, seed, attempts, sweet_spot, bar, watch)
         shown = np.where(hole[..., None], np.float32(np.nan), pixels / np.float32(255))
         for attempt, tokens in enumerate(grids):
-            painted = colours.own(self.pixels(tokens, growth, bar))
+            painted = colours.restored(self.pixels(tokens, growth, bar))
             missing = low / np.float32(255) - painted
             missing = smooth_fill(np.clip(missing, -MOST_MISSING, MOST_MISSING), low_hole)
             painted = np.where(low_hole[..., None], painted + missing, low / np.float32(255))
@@ -111,7 +111,7 @@ class Inpainter(Outpainter):
         painted at half its size first, as Outpainter.fill does."""
         hidden = any_in_squares(hole, self.downscale)
         pad = BORDER * self.downscale
-        mirrored = np.pad(colours.usual(low), ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
+        mirrored = np.pad(colours.normalised(low), ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
         known = np.asarray(self.encode(mirrored[None]))[0, BORDER:-BORDER, BORDER:-BORDER]
         tokens = np.where(hidden, self.mask_token, known).astype(np.int32)
         guides = no_guide((attempts, *tokens.shape), self.mask_token)

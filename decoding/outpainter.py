@@ -117,14 +117,14 @@ class Outpainter:
         """
         canvas = self.canvas(photograph, growth)
         shown = canvas.low_resolution()
-        colours = colour_map(shown) if self.maskgit_config["colours"] == "usual" else UNCHANGED
-        watch = watch and watch.showing(lambda tokens: colours.own(self.pixels(tokens, growth, no_bar)))
-        grids = self.fill(canvas, lambda low: self.encode(colours.usual(low[0])[None]), growth, seed, attempts, bar,
+        colours = colour_map(shown) if self.maskgit_config["colours"] == "normalised" else UNCHANGED
+        watch = watch and watch.showing(lambda tokens: colours.restored(self.pixels(tokens, growth, no_bar)))
+        grids = self.fill(canvas, lambda low: self.encode(colours.normalised(low[0])[None]), growth, seed, attempts, bar,
                           watch)
         height, width = canvas.size
         for attempt, tokens in enumerate(grids):
             known = [side * self.downscale for side in canvas.known]
-            low = seamless(colours.own(self.pixels(tokens, growth, bar)), known, shown / np.float32(255))
+            low = seamless(colours.restored(self.pixels(tokens, growth, bar)), known, shown / np.float32(255))
             results = self.enlarged(low, canvas.shown, growth, own_seed(seed, "pixels", attempt), bar)
             low = to_bytes(next(results)[:-(-height // SCALE), :-(-width // SCALE)])
             yield low, Rows(height, width, next(results)) if growth.generate_upsampled else None

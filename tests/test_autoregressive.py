@@ -16,7 +16,7 @@ from utilities import own_seed
 
 CODES = 20
 SMALL = {"window": 8, "width": 32, "encoder": 2, "decoder": 2, "heads": 2, "inner": 48, "dropout": 0.0,
-         "positions": "rotary", "masks": "holes", "classes": ["cirrus", "cumulus"], "colours": "usual"}
+         "positions": "rotary", "masks": "holes", "classes": ["cirrus", "cumulus"], "colours": "normalised"}
 
 
 @pytest.fixture(params=["rotary", "fixed"])

@@ -86,7 +86,7 @@ def test_baselines_keep_the_middle(name):
 class WindowNumbers(Outpainter):
     """Fills every window with a grey value: the number of windows before it."""
 
-    downscale, window, mask_token, position_local, maskgit_config = 8, 16, 250, True, {"colours": "own"}
+    downscale, window, mask_token, position_local, maskgit_config = 8, 16, 250, True, {"colours": "original"}
     coarse = octaves = False
 
     def __init__(self):

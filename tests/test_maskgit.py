@@ -33,15 +33,15 @@ def box(rows, columns, height=16, width=16):
     return inside
 
 
-def test_crops_are_seen_in_usual_colours_or_their_own(skies):
+def test_crops_are_seen_in_normalised_or_original_colours(skies):
     crops = skies(3, 64)
-    np.testing.assert_array_equal(in_colours(crops, "own", 0), crops)
-    first, again, other = (in_colours(crops, "usual", seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(in_colours(crops, "original", 0), crops)
+    first, again, other = (in_colours(crops, "normalised", seed) for seed in (0, 0, 1))
     assert first.shape == crops.shape
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
-    redder = in_colours((crops * [1.0, 0.8, 0.6]).astype(np.uint8), "usual", 0)
+    redder = in_colours((crops * [1.0, 0.8, 0.6]).astype(np.uint8), "normalised", 0)
     assert np.abs(redder.astype(float) - first).mean() < 3
 
 

@@ -135,7 +135,7 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
 @pytest.mark.parametrize("decoding", ["full", "joint"])
 def test_no_two_streams_of_a_picture_share_a_seed(decoding, monkeypatch):
     class Painter(Outpainter):
-        downscale, window, mask_token, maskgit_config = 8, 16, 64, {"colours": "own"}
+        downscale, window, mask_token, maskgit_config = 8, 16, 64, {"colours": "original"}
         coarse = position_local = octaves = True
 
         def __init__(self):

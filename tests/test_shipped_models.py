@@ -59,7 +59,7 @@ def test_the_tokenizer_reconstructs_drawn_skies(tokenizer):
 
 def test_maskgit_predicts_hidden_tokens_of_photographs(photographs, tokenizer):
     crops = np.stack([to_bytes(smaller(photograph, 4)[:128, :128]) for photograph in photographs])
-    crops = np.stack([colour_map(crop).usual(crop) for crop in crops])
+    crops = np.stack([colour_map(crop).normalised(crop) for crop in crops])
     tokens = np.asarray(tokenizer[0].encode(crops))
     maskgit, _ = load_maskgit(*tokenizer[1:])
     hidden = dev_masks(len(tokens), tokens.shape[1])

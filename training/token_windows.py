@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dataset import Crops
-from decoding.colours import of_some_part
+from decoding.colours import colour_map_of_part
 from decoding.guides import at_half_size, guide_tokens
 from decoding.windows import in_batches
 from networks.backend import compiled
@@ -27,11 +27,11 @@ COARSE_WRONG = 0.2  # highest share of wrong tokens in that
 def in_colours(crops: NDArray[np.uint8], colours: str, seed: Seed) -> NDArray[np.uint8]:
     """uint8 [B, H, W, 3] as MaskGIT sees photographs of which some part, chosen by the seed, is known.
 
-    colours: entry of its config, "usual" or "own"."""
-    if colours == "own":
+    colours: entry of its config, "normalised" or "original"."""
+    if colours == "original":
         return crops
     rng = np.random.default_rng(seed)
-    return np.stack([of_some_part(crop, rng).usual(crop) for crop in crops])
+    return np.stack([colour_map_of_part(crop, rng).normalised(crop) for crop in crops])
 
 
 def extract_tokens(tokenizer: Any, crops: Crops, number_of_crops: int, colours: str, seed: Seed, path: Path,

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from decoding.colours import (
-    SHRUNK,
-    STRETCHED,
+    LOWEST_GAIN,
+    HIGHEST_GAIN,
     UNCHANGED,
-    USUAL_COVARIANCE,
-    USUAL_MEAN,
+    TARGET_COVARIANCE,
+    TARGET_MEAN,
     colour_map,
-    of_some_part,
+    colour_map_of_part,
     square_root,
 )
 
@@ -25,53 +25,53 @@ def moments(pixels):
 
 
 @pytest.mark.parametrize("mean", [(0.3, 0.4, 0.6), (0.6, 0.5, 0.4)])
-def test_a_photograph_gets_usual_colours(mean):
+def test_a_photograph_gets_normalised_colours(mean):
     picture = sky(mean, [[0.06, 0.05, 0.04], [0, 0.04, 0.01], [0.01, 0, 0.03]])
-    found, covariance = moments(colour_map(picture).usual(picture))
-    np.testing.assert_allclose(found, USUAL_MEAN, atol=2e-3)
-    np.testing.assert_allclose(covariance, USUAL_COVARIANCE, atol=3e-4)
+    found, covariance = moments(colour_map(picture).normalised(picture))
+    np.testing.assert_allclose(found, TARGET_MEAN, atol=2e-3)
+    np.testing.assert_allclose(covariance, TARGET_COVARIANCE, atol=3e-4)
 
 
 def test_what_is_painted_gets_the_photographs_colours_back():
     picture = sky((0.5, 0.4, 0.3), 0.03 * np.eye(3) + 0.01)
     colours = colour_map(picture)
-    again = colours.own(colours.usual(picture) / np.float32(255))
+    again = colours.restored(colours.normalised(picture) / np.float32(255))
     assert again.dtype == np.float32
-    # But for a few that are too bright or too dark when their contrast is usual.
-    assert np.quantile(np.abs(again - picture / 255), 0.999) < 0.5 / 255 * SHRUNK * 3**0.5
+    # But for a few that are too bright or too dark when their contrast is normalised.
+    assert np.quantile(np.abs(again - picture / 255), 0.999) < 0.5 / 255 / LOWEST_GAIN * 3**0.5
 
 
-def test_usual_colours_stay():
-    picture = sky(USUAL_MEAN, square_root(USUAL_COVARIANCE))
+def test_normalised_colours_stay():
+    picture = sky(TARGET_MEAN, square_root(TARGET_COVARIANCE))
     np.testing.assert_allclose(colour_map(picture).matrix, np.eye(3), atol=0.06)
 
 
 def test_flat_pictures_are_not_stretched_without_limit():
     picture = sky((0.4, 0.5, 0.7), 0.002 * np.eye(3))
-    assert np.linalg.eigvalsh(colour_map(picture).matrix).max() <= STRETCHED + 1e-9
+    assert np.linalg.eigvalsh(colour_map(picture).matrix).max() <= HIGHEST_GAIN + 1e-9
     flat = np.full((8, 8, 3), 90, np.uint8)
-    assert np.ptp(colour_map(flat).usual(flat), axis=(0, 1)).max() == 0
+    assert np.ptp(colour_map(flat).normalised(flat), axis=(0, 1)).max() == 0
 
 
 def test_loud_pictures_are_not_shrunk_without_limit():
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[:, ::2] = 255
-    assert np.linalg.eigvalsh(colour_map(picture).matrix).min() >= 1 / SHRUNK - 1e-9
+    assert np.linalg.eigvalsh(colour_map(picture).matrix).min() >= LOWEST_GAIN - 1e-9
 
 
 def test_unchanged_changes_nothing():
     picture = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
-    np.testing.assert_array_equal(UNCHANGED.usual(picture), picture)
-    np.testing.assert_allclose(UNCHANGED.own(picture / np.float32(255)), picture / 255, atol=1e-6)
+    np.testing.assert_array_equal(UNCHANGED.normalised(picture), picture)
+    np.testing.assert_allclose(UNCHANGED.restored(picture / np.float32(255)), picture / 255, atol=1e-6)
 
 
 def test_some_part_is_within_the_crop_and_chosen_by_the_generator():
     crop = np.zeros((40, 40, 3), np.uint8)
     crop[:, 20:] = 255
-    maps = [of_some_part(crop, np.random.default_rng(seed)) for seed in (0, 0, 1, 2, 3)]
+    maps = [colour_map_of_part(crop, np.random.default_rng(seed)) for seed in (0, 0, 1, 2, 3)]
     np.testing.assert_array_equal(maps[0].mean, maps[1].mean)
     means = [each.mean[0] for each in maps[1:]]
     assert len(set(means)) > 1
     assert all(0 <= mean <= 1 for mean in means)
-    whole = of_some_part(crop, np.random.default_rng(0), least=1)
+    whole = colour_map_of_part(crop, np.random.default_rng(0), least=1)
     np.testing.assert_allclose(whole.mean, 0.5)

@@ -176,13 +176,13 @@ def test_tokens_are_made_anew_when_what_they_are_made_from_differs(tmp_path):
     crops = crops_of("--pack", write_pack(tmp_path, 0))
     model = tokenizer.Tokenizer(TINY)
     file = tmp_path / "tokens.npz"
-    first = extract_tokens(model, crops, 16, "own", 0, file, "a")
+    first = extract_tokens(model, crops, 16, "original", 0, file, "a")
     model.quantizer.codebook.assign(-model.quantizer.codebook)
-    for again, kept in zip(extract_tokens(model, crops, 16, "own", 0, file, "a"), first, strict=True):
+    for again, kept in zip(extract_tokens(model, crops, 16, "original", 0, file, "a"), first, strict=True):
         np.testing.assert_array_equal(again, kept)
-    assert (extract_tokens(model, crops, 16, "own", 0, file, "b")[0] != first[0]).any()
+    assert (extract_tokens(model, crops, 16, "original", 0, file, "b")[0] != first[0]).any()
     file.write_bytes(file.read_bytes()[:100])
-    assert len(extract_tokens(model, crops, 16, "own", 0, file, "b")[0]) == 16
+    assert len(extract_tokens(model, crops, 16, "original", 0, file, "b")[0]) == 16
 
 
 def test_decoded_crops_are_made_anew_when_what_they_are_made_from_differs(tmp_path):
