@@ -43,7 +43,7 @@ from training.token_windows import (
     crop_size,
     token_data,
     token_windows,
-    window_of,
+    window_size,
 )
 from utilities import ROOT, command_parser, own_seed, run_command, to_bytes
 
@@ -362,7 +362,7 @@ def main(args: argparse.Namespace) -> None:
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, _ = load_tokenizer(args.tokenizer_run)
     downscale = tokenizer.config["downscale"]
-    window = settings["model"]["window"] = window_of(settings["model"]["window"], tokenizer, tokenizer_config)
+    window = settings["model"]["window"] = window_size(settings["model"]["window"], tokenizer, tokenizer_config)
     crops = load_crops(args, crop_size(args.img_size, window, downscale))
     settings["model"]["classes"] = crops.class_names
     dev = development_crops(crops)

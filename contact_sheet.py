@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from archive.pictures import read_picture
 from decoding.canvas import SCALE
 from log_and_save import read_json
-from utilities import ROOT, UserError, command_parser, number, output_file, run_command, save_picture
+from utilities import UserError, command_parser, number, output_file, run_command, save_picture
 
 
 def fit_height(picture: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
@@ -86,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    save_picture(args.output, sheet(list(read_results(args.results or [ROOT / "outpaint_results"])), args.height))
+    save_picture(args.output, sheet(list(read_results(args.results or [Path("outpaint_results")])), args.height))
     print(args.output)
 
 

@@ -1,11 +1,12 @@
-"""Paint skies from nothing, or of a kind that is named.
+"""Generate skies without a photograph.
 
   python generate.py --label cumulus --count 4
   python generate.py --size 1536x512 --seed 7 --show_iterations
 
-MaskGIT paints all tokens of the sky, at half the size first where it is larger than a window; they are decoded and made
-larger as those of outpainting.py. Results in generated/: <label or sky>_<seed>_low.png, <label or sky>_<seed>_4x.png
-and <label or sky>_<seed>.json with the options. Colours are those of usual skies by day, since MaskGIT paints in them.
+MaskGIT generates all tokens of the sky. A sky that is larger than the network's window is generated at half its size
+first. Then the tokens are decoded and enlarged as in outpainting.py. The colours are those of average skies by day,
+because MaskGIT is trained with normalised colours. Results in generated/: <label or sky>_<seed>_low.png,
+<label or sky>_<seed>_4x.png, and <label or sky>_<seed>.json with the options.
 """
 import argparse
 import time
@@ -15,14 +16,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from decoding.generator import SKY, Generator
+from decoding.generator import DEFAULTS, Generator
 from decoding.growth import SIZE, add_growth_options, growth_of
 from decoding.iterations import Iterations, iterations_files
 from log_and_save import add_logging_options, start_wandb, wandb_image, write_json
 from networks.machine import add_machine_options
 from outpainting import add_iterations_option
 from utilities import (
-    ROOT,
     command_parser,
     number,
     picture_size,
@@ -34,20 +34,20 @@ from utilities import (
 
 __all__ = ["Generator"]
 
-NOT_FOR_NOTHING = "decoding", "maskgit_steps", "order", "generation_temp"  # of the settings of outpainting.py
+WITHOUT = "decoding", "maskgit_steps", "order", "generation_temp"  # settings of outpainting.py that have no option here
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     group = parser.add_argument_group("skies")
-    group.add_argument("--size", default="768x512", metavar="WIDTHxHEIGHT", help="pixels of the result")
+    group.add_argument("--size", default="768x512", metavar="WIDTHxHEIGHT", help="size of the 4x result in pixels")
     group.add_argument("--count", type=number(int, 1), default=1, metavar="N",
-                       help="skies, with the seeds --seed, --seed + 1 and so on")
-    group.add_argument("--steps", dest="maskgit_steps", type=number(int, 1, 1000), default=SKY.maskgit_steps,
-                       metavar="N", help="decoding steps for the whole sky, and as many for it at each smaller size")
-    group.add_argument("--output", type=Path, default=ROOT / "generated", metavar="FOLDER", help="where results go")
+                       help="number of skies; their seeds are --seed, --seed + 1 and so on")
+    group.add_argument("--steps", dest="maskgit_steps", type=number(int, 1, 1000), default=DEFAULTS.maskgit_steps,
+                       metavar="N", help="decoding steps for the whole sky, at each size")
+    group.add_argument("--output", type=Path, default=Path("generated"), metavar="FOLDER", help="folder of the results")
     add_iterations_option(group)
-    add_growth_options(parser, without=(SIZE, *NOT_FOR_NOTHING))
+    add_growth_options(parser, without=(SIZE, *WITHOUT))
     group = parser.add_argument_group("models (default: the shipped ones)")
     for kind in ("tokenizer", "maskgit", "sharpen"):
         group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")

@@ -49,7 +49,7 @@ from training.token_windows import (
     crop_size,
     token_data,
     token_windows,
-    window_of,
+    window_size,
 )
 from utilities import ROOT, command_parser, own_seed, run_command, to_bytes
 
@@ -362,7 +362,7 @@ def main(args: argparse.Namespace) -> None:
     precision = prepare_machine(args)
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
-    window = settings["model"]["window"] = window_of(settings["model"]["window"], tokenizer, tokenizer_config)
+    window = settings["model"]["window"] = window_size(settings["model"]["window"], tokenizer, tokenizer_config)
     img_size = crop_size(args.img_size, window, tokenizer.config["downscale"])
     crops = load_crops(args, img_size)
     if settings["model"]["style"] == "local":

@@ -1,17 +1,17 @@
-"""Grow skies: continue photographs of clouds beyond their borders.
+"""Continue photographs of clouds beyond their borders.
 
   python outpainting.py --outpaint_range 2
   python outpainting.py --input sky.jpg --sides_only --outpaint_range 4 --attempt_count 3
   python outpainting.py --input photographs/ --top 2 --left 1 --right 1 --seed 7
 
-Each picture is scaled so that its shorter side has --img_size pixels, turned into tokens, continued token by token and
-turned back into a picture. That is shrunk to a quarter, and made larger octave by octave, up to four times its size;
-the photograph's own pixels are known all the while. Results in outpaint_results/: <name>_source.png,
-<name>_<attempt>_low.png, <name>_<attempt>_4x.png (of more than 64 million pixels: .tif, written while it is made), and
-<name>_<attempt>.json with the options.
+Each picture is scaled so that its shorter side has --img_size pixels, and encoded as tokens. The tokens around it are
+generated and decoded to the low-resolution picture. Then the super sampler adds detail octave by octave, up to four
+times the size. The pixels of the photograph do not change. Results in outpaint_results/: <name>_source.png,
+<name>_<attempt>_low.png, <name>_<attempt>_4x.png (.tif above 64 million pixels), and <name>_<attempt>.json with the
+options.
 
-A picture that cannot be grown, for whatever reason, is named and the others are grown all the same. The exit status is
-0 if all pictures were grown, 1 if some were left out, 2 if none was grown or the input is wrong.
+If a picture cannot be grown, the command says why and continues with the others. The exit status is 0 if all pictures
+were grown, 1 if some were left out, and 2 if none was grown or the input is wrong.
 """
 import argparse
 import os
@@ -54,7 +54,7 @@ from utilities import (
 __all__ = ["Growth", "Outpainter"]
 
 LARGEST_PNG = 2**26  # pixels; larger results are TIFF files, which are written while they are computed
-LONGEST_NAME = 200  # bytes, so that names of results are legal in every file system
+LONGEST_NAME = 200  # bytes of a name; file systems allow 255 with what is added to it
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,12 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--dataset_location", type=Path, default=ROOT / "outpaint", metavar="FOLDER",
                        help="folder of pictures, or with --no-dataset_outpaint_only a webcam archive")
     group.add_argument("--dataset_outpaint_only", action=argparse.BooleanOptionalAction, default=True,
-                       help="--dataset_location holds pictures; otherwise crops of an archive's sky are taken through "
-                            "the location masks")
-    group.add_argument("--output", type=Path, default=ROOT / "outpaint_results", metavar="FOLDER",
-                       help="where results go")
+                       help="--dataset_location is a folder of pictures; otherwise it is a webcam archive, and crops "
+                            "of its sky are grown")
+    group.add_argument("--output", type=Path, default=Path("outpaint_results"), metavar="FOLDER",
+                       help="folder of the results")
     group.add_argument("--example_count", type=number(int, 1), default=6, metavar="N",
-                       help="pictures, at most; says how many more there are")
+                       help="largest number of pictures")
     group.add_argument("--attempt_count", type=number(int, 1), default=1, metavar="N", help="results for each picture")
     add_iterations_option(group)
 
@@ -86,20 +86,20 @@ def build_parser() -> argparse.ArgumentParser:
 def add_iterations_option(group: Any) -> None:
     """Add --show_iterations to a group of options."""
     group.add_argument("--show_iterations", action="store_true",
-                       help="show how the first result was painted: for every iteration (of many, for 24) the mask of "
-                            "tokens beside the picture decoded so far, in <name>_iterations.png and, moving, .webp")
+                       help="write pictures of the decoding steps of the first result (24 at most): the mask of tokens "
+                            "and the picture decoded so far, in <name>_iterations.png and animated in .webp")
 
 
 def load_outpainter(args: argparse.Namespace) -> Outpainter:
-    """The Outpainter that a command line names."""
+    """The Outpainter with the models of a command line."""
     return Outpainter.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
                            threads=args.threads, precision=args.precision)
 
 
 def pictures_to_grow(args: argparse.Namespace, left_out: "LeftOut") -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield (name, uint8 [H, W, 3]) of the pictures to grow, read one at a time, but those that cannot be read.
+    """Yield (name of results, uint8 [H, W, 3]) for each picture to grow. They are read one at a time.
 
-    left_out: LeftOut.
+    Pictures that cannot be read are added to left_out.
     """
     if not args.dataset_outpaint_only:
         from dataset import load_crops
@@ -114,12 +114,12 @@ def pictures_to_grow(args: argparse.Namespace, left_out: "LeftOut") -> Iterator[
 
 
 def read_pictures(location: Path, example_count: int, left_out: "LeftOut") -> Iterator[tuple[str, np.ndarray, Path]]:
-    """Yield (name of results, uint8 [H, W, 3], file) of so many pictures of a file or folder, one at a time, but those
-    that cannot be read. left_out: LeftOut."""
+    """Yield (name of results, uint8 [H, W, 3], file) for at most example_count pictures of a file or folder. They are
+    read one at a time. Pictures that cannot be read are added to left_out."""
     files = picture_files(location, recursive=False)
     if len(files) > example_count:
-        print(f"{len(files) - example_count} more pictures of {location} left out: --example_count {len(files)} "
-              "takes all.", file=sys.stderr)
+        print(f"{len(files) - example_count} more pictures of {location} are left out: use --example_count "
+              f"{len(files)} to take all.", file=sys.stderr)
     files = files[:example_count]
     left_out.alone = len(files) == 1
     for name, file in zip(result_names(files), files, strict=True):
@@ -131,31 +131,35 @@ def read_pictures(location: Path, example_count: int, left_out: "LeftOut") -> It
 
 
 class LeftOut:
-    """How many pictures could not be grown, or what is done with them. Each is said, and the others go on; if there is
-    none (alone) that ends all."""
+    """Counts the pictures that cannot be processed and prints the reason for each.
+
+    If there is only one picture (alone), its failure ends the command instead. done: what is done with pictures, for
+    the messages.
+    """
 
     def __init__(self, done: str = "grown") -> None:
         self.count, self.alone, self.done = 0, False, done
 
     @contextmanager
     def if_this_fails(self, name: str = "") -> Iterator[None]:
-        """Whatever goes wrong in this block is said of the picture with this name. Raises UserError if it is alone."""
+        """If this block raises an exception, print it after the prefix `name` and count it, or raise UserError if the
+        picture is alone."""
         try:
             yield
         except BrokenPipeError:
             raise
         except Exception as error:
             expected = isinstance(error, (UserError, OSError, MemoryError))
-            said = explained(error) if expected else f"it cannot be {self.done} ({type(error).__name__}: {why(error)})."
+            unexpected = f"it cannot be {self.done} ({type(error).__name__}: {why(error)})."
+            reason = explained(error) if expected else unexpected
             if self.alone:
-                raise UserError(name + said) from None
-            print(f"Left out: {name}{said}", file=sys.stderr)
+                raise UserError(name + reason) from None
+            print(f"Left out: {name}{reason}", file=sys.stderr)
             self.count += 1
 
 
 def result_names(files: Sequence[Path]) -> list[str]:
-    """What the results of picture files are called: their names without the ending, short enough to add to, each once.
-    """
+    """Unique names for the results of picture files: the file names without ending, shortened if they are too long."""
     names, stems = {}, Counter(file.stem for file in files)
     for file in files:
         wanted = shortened(file.stem if stems[file.stem] == 1 else file.name.replace(".", "_"))
@@ -165,7 +169,7 @@ def result_names(files: Sequence[Path]) -> list[str]:
 
 
 def shortened(name: str) -> str:
-    """The beginning of a name, of at most LONGEST_NAME bytes."""
+    """A name cut to at most LONGEST_NAME bytes."""
     encoded = os.fsencode(name)
     return name if len(encoded) <= LONGEST_NAME else encoded[:LONGEST_NAME].decode(errors="ignore")
 
@@ -177,7 +181,7 @@ def main(args: argparse.Namespace) -> None:
     if first is None and left_out.count:
         raise UserError("no picture can be read.")
     if first is None:
-        raise UserError("nothing of the archive is held back to be grown.")
+        raise UserError("the archive has no held-back pictures, which are those that are grown.")
     output = writable_folder(args.output)
     growth = growth_of(args)
     outpainter = load_outpainter(args)
@@ -194,7 +198,7 @@ def main(args: argparse.Namespace) -> None:
         def bar(stage: str, name: str = name) -> Progress:
             return partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
 
-        shown = {"source": picture}
+        logged = {"source": picture}
         with left_out.if_this_fails(f"{name}: "):
             iterations = Iterations(outpainter.mask_token) if args.show_iterations else None
             results = outpainter.grow(picture, growth, args.seed, args.attempt_count, bar, iterations)
@@ -204,18 +208,18 @@ def main(args: argparse.Namespace) -> None:
                     for each in iterations_files(iterations, name):
                         write(*each)
                 write(f"{name}_{attempt}_low.png", low)
-                shown[f"low_{attempt}"] = low
+                logged[f"low_{attempt}"] = low
                 if large and large.height * large.width > LARGEST_PNG:
                     write(f"{name}_{attempt}_4x.tif", large, save_tiff)
                 elif large:
-                    shown[f"4x_{attempt}"] = large.whole()
-                    write(f"{name}_{attempt}_4x.png", shown[f"4x_{attempt}"])
+                    logged[f"4x_{attempt}"] = large.whole()
+                    write(f"{name}_{attempt}_4x.png", logged[f"4x_{attempt}"])
                 write(f"{name}_{attempt}.json", {"picture": name, "attempt": attempt, "options": options,
                                                  "precision": outpainter.precision, "models": outpainter.fingerprints},
                       write_json)
             grown += 1
-        if len(shown) > 1 and args.wandb != "disabled":
-            run.log({key: wandb_image(pixels, name) for key, pixels in shown.items()})
+        if len(logged) > 1 and args.wandb != "disabled":
+            run.log({key: wandb_image(pixels, name) for key, pixels in logged.items()})
     run.finish()
     print(*written, sep="\n")
     if not grown:

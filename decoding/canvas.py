@@ -73,7 +73,7 @@ class Canvas:
                                        (0, squares * width - self.picture.shape[1]), (0, 0)), mode="edge")
         return cv2.resize(padded, (width, height), interpolation=cv2.INTER_AREA)
 
-    def shown(self, octave: int) -> tuple[NDArray[np.floating], int, int] | None:
+    def at_octave(self, octave: int) -> tuple[NDArray[np.floating], int, int] | None:
         """The picture and its position in the result at 1 / 2**octave of its size: (float32 [h, w, 3] in [0, 1], top,
         left); None where the picture has fewer pixels than that."""
         if octave < self.octave:

@@ -1,5 +1,5 @@
-"""Filling a canvas of tokens that is larger than the network's window, and decoding it. Functions of arrays and one
-callable."""
+"""Fills a canvas of tokens that is larger than the window of the network, and decodes it. Functions of arrays and
+callables."""
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,28 +19,29 @@ from decoding.token_decoding import (
 from decoding.windows import blend, grid_windows, hole_windows, in_batches, independent_batches, ring_windows
 from utilities import Progress, Seed, own_seed
 
-DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the default decoder's view
+DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the receptive field of the default decoder
 
 
-def fill_outwards(canvases: np.ndarray, beside: Sequence[np.ndarray], network: Callable[..., Any], mask_token: int,
+def fill_outwards(canvases: np.ndarray, conditions: Sequence[np.ndarray], network: Callable[..., Any], mask_token: int,
                   known: Sequence[int], window: int, step: int, seeds: Sequence[Seed], batch_size: int,
                   progress: Progress = iter, steps: int = 12, watch: Callable[..., None] | None = None,
                   **options: Any) -> NDArray[np.int32]:
-    """Fill ring by ring: every window is decoded with what the windows before it left (the order of the thesis).
+    """Fill ring by ring, in the order of the thesis: each window is decoded after the windows before it.
 
     Args:
-        canvases: int32 [A, H, W], one for each attempt, alike but for what has been filled.
-        beside: sequence of arrays [A, H, W], what the network is told of each place besides.
-        network: function (tokens int32, *beside), each [B, window, window] -> logits [B, window, window, K].
-        mask_token: index of the mask.
+        canvases: int32 [A, H, W], one for each attempt. All have the same known tokens.
+        conditions: arrays [A, H, W], further inputs of the network at each position.
+        network: function (tokens int32, *conditions), each [B, window, window] -> logits [B, window, window, K].
+        mask_token: index of the mask token.
         known: (top, bottom, left, right) of the known rectangle.
         window, step: side of a window and depth of a ring, in tokens.
-        seeds: of own_seed, one for each attempt.
-        batch_size: windows in one call of the network; does not change the result.
+        seeds: one for each attempt.
+        batch_size: windows in one call of the network. It does not change the result.
         progress: wraps the list of batches, e.g. a progress bar.
-        steps: in which half a window is decided; windows of which less or more is unknown take as many tokens in each.
-        watch: None, or function (canvases so far, the same with the most probable tokens in the rest of the windows),
-            called in every step.
+        steps: decoding steps for half a window. For other numbers of unknown tokens, the number of steps is in
+            proportion.
+        watch: None, or a function that is called in every step: (canvases so far, the same canvases with the most
+            probable tokens at the undecided positions of the windows).
         options: of decode_tokens (schedule, order, temperature, order_temperature).
 
     Returns: int32 [A, H, W] without mask tokens.
@@ -52,10 +53,10 @@ def fill_outwards(canvases: np.ndarray, beside: Sequence[np.ndarray], network: C
     batches = [part for places in independent_batches(windows, window) for part in in_batches(
         [(attempt, place) for place in places for attempt in range(len(canvases))], batch_size)]
     for batch in progress(batches):
-        tokens, *told = (np.stack([grids[attempt, row:row + window, column:column + window]
-                                   for attempt, (row, column) in batch]) for grids in (canvases, *beside))
+        tokens, *inputs = (np.stack([grids[attempt, row:row + window, column:column + window]
+                                     for attempt, (row, column) in batch]) for grids in (canvases, *conditions))
         unknown = (tokens == mask_token).sum(axis=(1, 2))
-        filled = decode_tokens(tokens, lambda grid, told=told: network(grid, *told), mask_token,
+        filled = decode_tokens(tokens, lambda grid, inputs=inputs: network(grid, *inputs), mask_token,
                                [own_seed(seeds[attempt], "window", number[place]) for attempt, place in batch],
                                steps=steps_for(unknown, steps, window**2 // 2), watch=watched(watch, canvases, batch),
                                **options)
@@ -63,25 +64,25 @@ def fill_outwards(canvases: np.ndarray, beside: Sequence[np.ndarray], network: C
     return canvases
 
 
-def fill_hole(canvases: np.ndarray, beside: Sequence[np.ndarray], paint: Callable[..., np.ndarray], mask_token: int,
+def fill_hole(canvases: np.ndarray, conditions: Sequence[np.ndarray], paint: Callable[..., np.ndarray], mask_token: int,
               window: int, step: int, seeds: Sequence[Seed], progress: Progress = iter,
               watch: Callable[..., None] | None = None) -> NDArray[np.int32]:
-    """Fill what is unknown window by window, from the border of the hole inwards.
+    """Fill the unknown tokens window by window, from the border of the hole inwards.
 
     Args:
-        canvases: int32 [A, H, W], one for each attempt, unknown in the same places.
-        paint: function (windows int32 [A, window, window], beside of the same places, seeds, watch) -> the same filled;
-            watch: of decode_tokens.
-        The others are those of fill_outwards.
+        canvases: int32 [A, H, W], one for each attempt. All have the same unknown positions.
+        paint: function (windows int32 [A, window, window], their conditions, seeds, watch) -> the filled windows;
+            watch: as for decode_tokens.
+        The others are as for fill_outwards.
 
     Returns: int32 [A, H, W] without mask tokens.
     """
     canvases = np.array(canvases, np.int32)
     for number, (row, column) in enumerate(progress(hole_windows(canvases[0] == mask_token, window, step))):
-        windows, *told = (grids[:, row:row + window, column:column + window] for grids in (canvases, *beside))
+        windows, *inputs = (grids[:, row:row + window, column:column + window] for grids in (canvases, *conditions))
         if (windows == mask_token).any():
             batch = [(attempt, (row, column)) for attempt in range(len(canvases))]
-            filled = paint(windows, told, [own_seed(seed, "window", number) for seed in seeds],
+            filled = paint(windows, inputs, [own_seed(seed, "window", number) for seed in seeds],
                            watched(watch, canvases, batch))
             canvases = placed(canvases, batch, filled)
     return canvases
@@ -89,38 +90,40 @@ def fill_hole(canvases: np.ndarray, beside: Sequence[np.ndarray], paint: Callabl
 
 def watched(watch: Callable[..., None] | None, canvases: np.ndarray,
             batch: Sequence[tuple]) -> Callable[..., None] | None:
-    """What watches windows for what watches canvases, or None."""
+    """A function for decode_tokens that places the windows on the canvases and calls `watch` with these, or None."""
     return watch and (lambda *grids: watch(*(placed(canvases, batch, windows) for windows in grids)))
 
 
 def placed(canvases: np.ndarray, batch: Sequence[tuple], windows: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """Canvases int32 [A, H, W] with windows int32 [B, h, w] at the places of a batch: B of (attempt, (top, left))."""
+    """Canvases int32 [A, H, W] with windows int32 [B, h, w] at B positions: (attempt, (top, left)) each."""
     result = canvases.copy()
     for (attempt, (row, column)), window in zip(batch, windows, strict=True):
         result[attempt, row:row + len(window), column:column + window.shape[1]] = window
     return result
 
 
-def steps_for(unknown: np.ndarray, steps: int, usual: int) -> np.ndarray:
-    """Steps in which so many tokens are decided, int [B], if `usual` tokens take `steps`; a single step stays one."""
-    return np.ones_like(unknown) if steps == 1 else np.maximum(1, -(-steps * unknown // usual))
+def steps_for(unknown: np.ndarray, steps: int, reference: int) -> np.ndarray:
+    """Decoding steps for so many unknown tokens, int [B] -> int [B], in proportion: `reference` tokens take `steps`.
+
+    With steps = 1, all tokens are decided in one step.
+    """
+    return np.ones_like(unknown) if steps == 1 else np.maximum(1, -(-steps * unknown // reference))
 
 
-def fill_jointly(canvas: np.ndarray, beside: Sequence[np.ndarray], network: Callable[..., Any], mask_token: int,
+def fill_jointly(canvas: np.ndarray, conditions: Sequence[np.ndarray], network: Callable[..., Any], mask_token: int,
                  window: int, seed: Seed, batch_size: int, steps: int, schedule: str = "arccos",
                  temperature: float = 1.0, progress: Progress = iter,
                  watch: Callable[..., None] | None = None) -> NDArray[np.int32]:
-    """Fill the whole canvas at once: in each step all windows are read, and their log-probabilities are averaged.
+    """Fill the whole canvas at once: each step averages the log-probabilities of all overlapping windows.
 
-    MultiDiffusion (arXiv 2302.08113) carried over to tokens. Positions are decided in one Halton order over the
-    canvas, biased outwards from what is known, so that nothing far away is decided before its surroundings.
+    This is MultiDiffusion (arXiv 2302.08113) for tokens. Positions are decided in one Halton order over the canvas.
+    Positions near the known tokens come earlier, so that each position is decided after its surroundings.
 
     Args:
         canvas: int32 [H, W].
-        beside: sequence of arrays [H, W].
-        seed: of own_seed.
-        watch: None, or function (canvas so far, the same with the most probable tokens in the rest).
-        The others are those of fill_outwards and decode_tokens.
+        conditions: arrays [H, W].
+        watch: None, or function (canvas so far, the same canvas with the most probable tokens at undecided positions).
+        The others are as for fill_outwards and decode_tokens.
 
     Returns: int32 [H, W] without mask tokens.
     """
@@ -133,19 +136,19 @@ def fill_jointly(canvas: np.ndarray, beside: Sequence[np.ndarray], network: Call
     distance = np.zeros(canvas.shape) if nothing_known else cv2.distanceTransform(np.uint8(unknown), cv2.DIST_L2, 5)
     priority = -(rank + distance / max(distance.max(), 1))[None]
     masked_after = masked_after_steps(unknown.sum(), steps, schedule)
-    places = grid_windows(canvas.shape[0], canvas.shape[1], (window, window), window // 2)
+    windows = grid_windows(canvas.shape[0], canvas.shape[1], (window, window), window // 2)
     for step in progress(range(steps)):
         if not unknown.any():
             break
-        needed = [(row, column) for row, column in places if unknown[row:row + window, column:column + window].any()]
+        needed = [(row, column) for row, column in windows if unknown[row:row + window, column:column + window].any()]
 
-        def read(needed: list[tuple[int, int]] = needed) -> Iterator[tuple[tuple[int, int], NDArray[np.float32]]]:
+        def predicted(needed: list[tuple[int, int]] = needed) -> Iterator[tuple[tuple[int, int], NDArray[np.float32]]]:
             for batch in in_batches(needed, batch_size):
                 inputs = (np.stack([grid[row:row + window, column:column + window] for row, column in batch])
-                          for grid in (canvas, *beside))
+                          for grid in (canvas, *conditions))
                 yield from zip(batch, log_softmax(network(*inputs)), strict=True)
 
-        log_probabilities = blend((*canvas.shape, mask_token), read())[unknown]
+        log_probabilities = blend((*canvas.shape, mask_token), predicted())[unknown]
         noise = gumbel_noise(own_seed(seed, "tokens", step), log_probabilities.shape)
         sampled, _ = sample_tokens(log_probabilities, noise, temperature)
         decided = first_positions(priority, unknown[None], [unknown.sum() - masked_after[step]])[0]
@@ -162,7 +165,8 @@ def decode_canvas(tokens: np.ndarray, decode: Callable[[np.ndarray], Any], downs
                   progress: Progress = iter) -> NDArray[np.float32]:
     """Tokens int32 [H, W] -> picture float32 [H * downscale, W * downscale, 3] in [0, 1], tile by tile.
 
-    For position-local decoders: each tile is decoded with a margin that is cut off, so tiles fit exactly.
+    This is for decoders with a small receptive field: each tile is decoded with a margin, which is cut off afterwards.
+    So the result is that of decoding the whole canvas.
     """
     height, width = tokens.shape
     picture = np.empty((height * downscale, width * downscale, 3), np.float32)
@@ -179,8 +183,11 @@ def decode_canvas(tokens: np.ndarray, decode: Callable[[np.ndarray], Any], downs
 
 def decode_canvas_blended(tokens: np.ndarray, decode: Callable[[np.ndarray], Any], downscale: int, window: int,
                           samples: float, progress: Progress = iter) -> NDArray[np.floating]:
-    """As decode_canvas, for decoders that see a whole window: overlapping windows, blended with weights that fall
-    towards their borders; `samples` times as many in each direction as would cover the canvas."""
+    """As decode_canvas, for decoders whose receptive field is the whole window: overlapping windows are blended with
+    weights that fall towards their borders.
+
+    samples: overlap; there are this many times more windows in each direction than without overlap.
+    """
     height, width = tokens.shape
     places = grid_windows(height, width, (window, window), max(1, round(window / samples)))
     tiles = (((row * downscale, column * downscale),

@@ -1,4 +1,4 @@
-"""How a photograph grows: settings, which are options of outpainting.py as well."""
+"""Settings of outpainting. Each is a field of Growth and an option of outpainting.py."""
 import argparse
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
@@ -7,58 +7,61 @@ from typing import Any
 from decoding.token_decoding import ORDERS, SCHEDULES
 from utilities import UserError, number
 
-SIZE = "size (a step is --outpaint_step windows: by default 256 pixels of the result)"
+SIZE = "size (a step is --outpaint_step windows, by default 256 pixels of the result)"
 SKY, TOKENS, PIXELS = "sky", "advanced: tokens", "advanced: pixels"
 SIDES = ("top", "bottom", "left", "right")
 
 
 def setting(group: str, default: Any, text: str, kind: Callable | None = None, metavar: str | None = None,
             choices: tuple = ()) -> Any:
-    """A field with what its option needs. kind: an argparse type, which also checks values given in Python."""
+    """A field of Growth with the data of its option. kind: an argparse type, which also checks values in Python."""
     return field(default=default, metadata={"group": group, "help": text, "type": kind, "metavar": metavar,
                                             "choices": choices})
 
 
 @dataclass(frozen=True)
 class Growth:
-    """How far a photograph grows, and how. `python outpainting.py --help` says what each field means and which values
-    it takes; any other raises UserError. Steps count in windows of the network times outpaint_step.
+    """Settings of outpainting. `python outpainting.py --help` explains each field and its range; other values raise
+    UserError.
 
-    Without any of left, right, top and bottom it grows by outpaint_range on every side, otherwise only on those named.
+    Without left, right, top and bottom, the picture grows by outpaint_range on every side, otherwise only on the given
+    sides. The unit is a step, which is outpaint_step times the window of the network.
     """
 
     outpaint_range: float = setting(SIZE, 1, "steps to grow on every side", number(float, 0, 100), "R")
     sides_only: bool = setting(SIZE, False, "grow to the left and right only")
-    left: float | None = setting(SIZE, None, "steps to grow on the left; with any of the four, unnamed sides don't "
-                                 "grow", number(float, 0, 100), "R")
+    left: float | None = setting(SIZE, None, "steps to grow on the left; if any of --left, --right, --top and --bottom "
+                                 "is given, the other sides do not grow", number(float, 0, 100), "R")
     right: float | None = setting(SIZE, None, "the same on the right", number(float, 0, 100), "R")
     top: float | None = setting(SIZE, None, "the same at the top", number(float, 0, 100), "R")
     bottom: float | None = setting(SIZE, None, "the same at the bottom", number(float, 0, 100), "R")
-    img_size: int = setting(SIZE, 128, "shorter side of the picture in low-resolution pixels; the result is four times "
-                            "as large", number(int, 32, 4096), "PX")
-    outpaint_step: float = setting(SIZE, 0.5, "part of a window that is new in each step", number(float, 0.1, 0.9), "S")
-    generate_upsampled: bool = setting(SIZE, True, "upscale four times")
-    label: str | None = setting(SKY, None, "kind of sky to continue with, such as cumulus; one that is not known lists "
-                                "them all", str, "NAME")
-    guidance: float | None = setting(SKY, None, "how much tokens that suit the picture and --label are preferred: 0 = "
-                                     "as learned, in half the time (default: 1 with --label, otherwise 0)",
+    img_size: int = setting(SIZE, 128, "shorter side of the picture in low-resolution pixels; the 4x result is four "
+                            "times as large", number(int, 32, 4096), "PX")
+    outpaint_step: float = setting(SIZE, 0.5, "part of the network's window that is new in each step",
+                                   number(float, 0.1, 0.9), "S")
+    generate_upsampled: bool = setting(SIZE, True, "compute the 4x result")
+    label: str | None = setting(SKY, None, "kind of the new sky, such as cumulus; an unknown name lists all names",
+                                str, "NAME")
+    guidance: float | None = setting(SKY, None, "weight of the classifier-free guidance by the picture and --label; "
+                                     "0 = no guidance, in half the time (default: 1 with --label, otherwise 0)",
                                      number(float, 0, 10), "W")
-    temperature: float = setting(SKY, 0.8, "of the tokens' distribution: 0 = most probable, 1 = as learned",
-                                 number(float, 0, 10), "T")
-    decoding: str = setting(TOKENS, "full", "full = ring by ring (thesis), joint = the whole canvas at once, simple = "
-                            "ring by ring in one pass, with the most probable tokens",
+    temperature: float = setting(SKY, 0.8, "temperature of the tokens' distribution: 0 = most probable token, 1 = as "
+                                 "learned", number(float, 0, 10), "T")
+    decoding: str = setting(TOKENS, "full", "full = ring by ring (thesis); joint = the whole canvas at once; simple = "
+                            "ring by ring, in one pass with the most probable tokens",
                             choices=("full", "joint", "simple"))
-    maskgit_steps: int = setting(TOKENS, 12, "decoding steps for half a window (joint: for each ring)",
+    maskgit_steps: int = setting(TOKENS, 12, "decoding steps for half a window (with joint: for each ring)",
                                  number(int, 1, 1000), "N")
-    schedule: str = setting(TOKENS, "arccos", "how many tokens are decided in a step", choices=SCHEDULES)
-    order: str = setting(TOKENS, "halton", "tokens of a window that are decided first: far apart, or most probable "
-                         "(not joint)", choices=ORDERS)
-    generation_temp: float = setting(TOKENS, 4.0, "noise on --order confidence: 1 gives few details, 10 strange clouds",
+    schedule: str = setting(TOKENS, "arccos", "function that sets how many tokens are decided in each step",
+                            choices=SCHEDULES)
+    order: str = setting(TOKENS, "halton", "order in which the tokens of a window are decided: halton = far apart, "
+                         "confidence = most probable first (joint always takes halton)", choices=ORDERS)
+    generation_temp: float = setting(TOKENS, 4.0, "noise of --order confidence: 1 gives few details, 10 strange clouds",
                                      number(float, 0, 1000), "T")
-    shrink: int = setting(PIXELS, 4, "what tokens show is shrunk to 1/N of its size, and made larger again octave by "
-                          "octave: 2, 4 or 8", int, "N", choices=(2, 4, 8))
-    diffusion_steps: int = setting(PIXELS, 12, "steps of the super sampler in the first octave; in the others, a third "
-                                   "as many", number(int, 1, 1000), "N")
+    shrink: int = setting(PIXELS, 4, "the decoded picture is shrunk to 1/N of its size before octaves are added: "
+                          "2, 4 or 8", int, "N", choices=(2, 4, 8))
+    diffusion_steps: int = setting(PIXELS, 12, "steps of the super sampler in the first octave; the others take a "
+                                   "third of them", number(int, 1, 1000), "N")
     samples: float = setting(PIXELS, 2, "overlap of decoded windows, for tokenizers that need it (--preset thesis)",
                              number(float, 1, 8), "N")
     batch_size: int = setting(PIXELS, 8, "windows computed at once; does not change the result", number(int, 1, 4096),
@@ -69,7 +72,7 @@ class Growth:
             check(each, getattr(self, each.name))
 
     def margins(self, window: int) -> tuple[int, int, int, int]:
-        """Tokens to add at (top, bottom, left, right); window: side of a window in tokens."""
+        """Tokens to add at (top, bottom, left, right). window: side of the network's window in tokens."""
         steps = [getattr(self, side) for side in SIDES]
         if all(step is None for step in steps):
             steps = [0 if self.sides_only else self.outpaint_range] * 2 + [self.outpaint_range] * 2
@@ -77,12 +80,12 @@ class Growth:
         return top, bottom, left, right
 
     def ring(self, window: int) -> int:
-        """Tokens that are new in each step."""
+        """Depth of a step in tokens. window: side of the network's window in tokens."""
         return max(1, round(self.outpaint_step * window))
 
 
 def check(each: Field, value: Any) -> None:
-    """Raise UserError unless a field of Growth may have this value."""
+    """Raise UserError if the value is not allowed for this field of Growth."""
     choices, kind = each.metadata["choices"], each.metadata["type"]
     if value is None and each.default is None:
         return
@@ -96,21 +99,21 @@ def check(each: Field, value: Any) -> None:
 
 
 def add_growth_options(parser: argparse.ArgumentParser, without: tuple = ()) -> None:
-    """Add an option for each field of Growth, in the groups that they name, but for those of these groups or names."""
+    """Add an option for each field of Growth, except the fields and groups whose names are in `without`."""
     groups: dict[str, Any] = {}
     for each in fields(Growth):
-        about = each.metadata
-        if about["group"] in without or each.name in without:
+        data = each.metadata
+        if data["group"] in without or each.name in without:
             continue
-        if about["group"] not in groups:
-            groups[about["group"]] = parser.add_argument_group(about["group"])
-        given = {name: about[name] for name in ("type", "metavar", "choices") if about[name]}
+        if data["group"] not in groups:
+            groups[data["group"]] = parser.add_argument_group(data["group"])
+        given = {name: data[name] for name in ("type", "metavar", "choices") if data[name]}
         if isinstance(each.default, bool):
             given["action"] = argparse.BooleanOptionalAction
-        groups[about["group"]].add_argument(f"--{each.name}", default=each.default, help=about["help"], **given)
+        groups[data["group"]].add_argument(f"--{each.name}", default=each.default, help=data["help"], **given)
 
 
 def growth_of(args: argparse.Namespace) -> Growth:
-    """The settings that a command line names; those for which it has no option are the usual ones."""
+    """The Growth of a command line. Fields without an option have their defaults."""
     given: dict[str, Any] = {each.name: getattr(args, each.name, each.default) for each in fields(Growth)}
     return Growth(**given)

@@ -1,4 +1,4 @@
-"""From a photograph with holes to one without: the stages of the way."""
+"""Inpainting: fills the holes of one photograph."""
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from decoding.raster_decoding import decode_raster
 from decoding.token_decoding import classifier_free_guidance, decode_tokens
 from utilities import UserError, own_seed, to_bytes
 
-MULTIPLE = 8  # tokens, of the height and width of the part around a hole; then it can be halved and shrunk
-# As they are outpainted, with 0.8 and without guidance, holes show.
+MULTIPLE = 8  # tokens; sides of the part around a hole are multiples of this, so that it can be halved and shrunk
+# With the defaults of outpainting, temperature 0.8 without guidance, filled holes are visible.
 FILLING = Growth(temperature=0.55, guidance=1.0)
-MOST_MISSING = 0.12  # that is added in a hole as at its border; where more is missing, a cloud ends there
-BORDER = 4  # tokens by which pictures are mirrored for the tokenizer
+MOST_ADDED = 0.12  # limit of the colour correction; a larger difference at the border is the edge of a cloud
+BORDER = 4  # tokens; pictures are extended by so many, by mirroring, before they are encoded
 
 
 class Inpainter(Outpainter):
@@ -29,13 +29,14 @@ class Inpainter(Outpainter):
         inpainter = Inpainter.load()
         result = next(inpainter.inpaint(photograph, hole, seed=7))
 
-    MaskGIT paints, or after use_autoregressive the autoregressive transformer.
+    MaskGIT fills the tokens. After a call of use_autoregressive, the autoregressive transformer does.
     """
 
-    begin: Callable | None = None
+    begin: Callable | None = None  # of raster_steps, if the autoregressive transformer is used
 
     def use_autoregressive(self, folder: Path, temperature: float = 1.0, top_p: float = 1.0) -> None:
-        """Let the model of a folder paint, by this temperature and nucleus. Raises UserError."""
+        """Use the autoregressive transformer in a folder from now on. temperature, top_p: of raster_steps. Raises
+        UserError."""
         from autoregressive import cached, load_autoregressive
         from log_and_save import load_config
 
@@ -52,16 +53,16 @@ class Inpainter(Outpainter):
                 ) -> Iterator[np.ndarray]:
         """Yield the photograph uint8 [H, W, 3] with its hole, bool [H, W], filled, for each attempt.
 
-        The rest of it stays as it is, and what it has in the hole plays no part. The same seed gives the same pictures.
-        growth: of which only what is about the sky, tokens and pixels counts. sweet_spot: step of MaskGIT after which
-        the most probable tokens fill the rest. watch: of Outpainter.grow, of the largest part with a hole. Raises
-        UserError when there is no hole, or nothing else.
+        Pixels outside the hole do not change, and pixels inside it have no effect. The same seed gives the same
+        pictures. growth: its size has no effect. sweet_spot: step of MaskGIT after which the most probable tokens fill
+        the rest. watch: as for Outpainter.grow; records the part with the largest hole. Raises UserError if the picture
+        has no hole, or if all of it is a hole.
         """
         if hole.shape != photograph.shape[:2]:
             raise UserError(f"the mask is {hole.shape[1]}x{hole.shape[0]} pixels and the picture "
                             f"{photograph.shape[1]}x{photograph.shape[0]}: they must have the same size.")
         if not hole.any() or hole.all():
-            raise UserError("it has no hole." if not hole.any() else "all of it is a hole, so nothing is known.")
+            raise UserError("the picture has no hole." if not hole.any() else "the hole covers the whole picture.")
         parts = parts_with_holes(hole, self.downscale, self.window)
         painted = []
         for number, (part, _) in enumerate(parts):
@@ -71,44 +72,46 @@ class Inpainter(Outpainter):
                                           sweet_spot, bar, watch if number == 0 else None))
         for _ in range(attempts):
             result = photograph.copy()
-            for (part, own), attempt in zip(parts, painted, strict=True):
+            for (part, part_hole), attempt in zip(parts, painted, strict=True):
                 target = result[part.rows, part.columns]
-                target[own] = next(attempt)[:own.shape[0], :own.shape[1]][own]
+                target[part_hole] = next(attempt)[:part_hole.shape[0], :part_hole.shape[1]][part_hole]
             yield result
 
     def padded(self, picture: np.ndarray, scale: int) -> np.ndarray:
-        """[H, W, ...] mirrored at the bottom and on the right until it has a multiple of MULTIPLE tokens, and a window
-        at least."""
+        """Extend an array [H, W, ...] at the bottom and on the right, by mirroring, so that its sides are multiples of
+        MULTIPLE tokens and at least one window long."""
         unit, least = MULTIPLE * self.downscale * scale, self.window * self.downscale * scale
         added = [(0, max(side + -side % unit, least + -least % unit) - side) for side in picture.shape[:2]]
         return np.pad(picture, (*added, *[(0, 0)] * (picture.ndim - 2)), mode="symmetric")
 
     def fill_part(self, pixels: np.ndarray, hole: np.ndarray, part: Part, growth: Growth, seed: np.random.SeedSequence,
                   attempts: int, sweet_spot: int | None, bar: Bar, watch: Iterations | None) -> Iterator[np.ndarray]:
-        """Yield a padded part of a photograph, uint8 [H, W, 3], with its hole, bool [H, W], filled, for each attempt.
+        """Yield a padded part of the photograph, uint8 [H, W, 3], with its hole, bool [H, W], filled, for each attempt.
         """
         filled = smooth_fill(pixels.astype(np.float32), hole)
         size = tuple(side // part.scale for side in hole.shape[::-1])
         low = to_bytes(cv2.resize(filled, size, interpolation=cv2.INTER_AREA) / 255)
         low_hole = any_in_squares(hole, part.scale)
-        is_usual = self.maskgit_config["colours"] == "normalised" and not low_hole.all()
-        colours = colour_map(low[~low_hole]) if is_usual else UNCHANGED
-        watch = watch and watch.showing(lambda tokens: colours.restored(self.pixels(tokens, growth, no_bar)))
+        is_normalised = self.maskgit_config["colours"] == "normalised" and not low_hole.all()
+        colours = colour_map(low[~low_hole]) if is_normalised else UNCHANGED
+        watch = watch and watch.decoded_by(lambda tokens: colours.restored(self.pixels(tokens, growth, no_bar)))
         grids = self.fill_tokens(low, low_hole, colours, growth, seed, attempts, sweet_spot, bar, watch)
-        shown = np.where(hole[..., None], np.float32(np.nan), pixels / np.float32(255))
+        known = np.where(hole[..., None], np.float32(np.nan), pixels / np.float32(255))
         for attempt, tokens in enumerate(grids):
             painted = colours.restored(self.pixels(tokens, growth, bar))
-            missing = low / np.float32(255) - painted
-            missing = smooth_fill(np.clip(missing, -MOST_MISSING, MOST_MISSING), low_hole)
-            painted = np.where(low_hole[..., None], painted + missing, low / np.float32(255))
-            yield self.enlarged_part(painted, part.scale, shown, growth, own_seed(seed, "pixels", attempt), bar)
+            added = low / np.float32(255) - painted
+            added = smooth_fill(np.clip(added, -MOST_ADDED, MOST_ADDED), low_hole)
+            painted = np.where(low_hole[..., None], painted + added, low / np.float32(255))
+            yield self.enlarged_part(painted, part.scale, known, growth, own_seed(seed, "pixels", attempt), bar)
 
     def fill_tokens(self, low: np.ndarray, hole: np.ndarray, colours: ColourMap, growth: Growth,
                     seed: np.random.SeedSequence, attempts: int, sweet_spot: int | None, bar: Bar,
                     watch: Callable | None, halvings: int = 0) -> np.ndarray:
-        """Tokens int32 [attempts, h, w] of a low-resolution picture uint8 [H, W, 3] whose hole, bool [H, W], has been
-        filled smoothly. Each token of which any pixel is in the hole is painted. A hole that is wider than a step is
-        painted at half its size first, as Outpainter.fill does."""
+        """Tokens int32 [attempts, h, w] of a low-resolution picture uint8 [H, W, 3] with a hole, bool [H, W].
+
+        The hole has been filled smoothly before. Tokens with any pixel in the hole are generated. A hole that is wider
+        than a step is filled at half its size first, as in Outpainter.fill.
+        """
         hidden = any_in_squares(hole, self.downscale)
         pad = BORDER * self.downscale
         mirrored = np.pad(colours.normalised(low), ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
@@ -128,11 +131,11 @@ class Inpainter(Outpainter):
                          bar("tokens"), watch)
 
     def painter(self, tokens: np.ndarray, growth: Growth, sweet_spot: int | None) -> Callable:
-        """`paint` of fill_hole for the windows of a canvas int [H, W]."""
+        """The function `paint` of fill_hole, for a canvas of tokens int [H, W]."""
         if self.begin is None:
             network = self.network(tokens, growth)
-            return lambda windows, told, seeds, watch: decode_tokens(
-                windows, lambda grids: network(grids, *told), self.mask_token, seeds, sweet_spot, watch,
+            return lambda windows, conditions, seeds, watch: decode_tokens(
+                windows, lambda grids: network(grids, *conditions), self.mask_token, seeds, sweet_spot, watch,
                 steps=growth.maskgit_steps, schedule=growth.schedule, order=growth.order,
                 temperature=growth.temperature, order_temperature=growth.generation_temp)
         label = self.class_number(growth.label)
@@ -140,27 +143,29 @@ class Inpainter(Outpainter):
         begin = self.begin
 
         def begin_guided(windows: np.ndarray) -> Callable:
-            nothing, wanted = (np.full(len(windows), number, np.int32) for number in (-1, label))
+            no_class, class_number = (np.full(len(windows), number, np.int32) for number in (-1, label))
             if weight == 0:
-                return begin(windows, wanted)
-            return classifier_free_guidance(begin(windows, wanted), begin(windows, nothing), weight)
+                return begin(windows, class_number)
+            return classifier_free_guidance(begin(windows, class_number), begin(windows, no_class), weight)
 
-        return lambda windows, told, seeds, watch: decode_raster(windows, begin_guided, self.mask_token, seeds, watch,
-                                                                 **self.raster)
+        return lambda windows, conditions, seeds, watch: decode_raster(windows, begin_guided, self.mask_token, seeds,
+                                                                       watch, **self.raster)
 
-    def enlarged_part(self, painted: np.ndarray, scale: int, shown: np.ndarray, growth: Growth,
+    def enlarged_part(self, painted: np.ndarray, scale: int, known: np.ndarray, growth: Growth,
                       seed: np.random.SeedSequence, bar: Bar) -> np.ndarray:
-        """A painted picture float32 [h, w, 3] at `scale` times its size, uint8 [scale * h, scale * w, 3]. shown: the
-        photograph float32 of that size in [0, 1], NaN in the hole."""
+        """Enlarge a decoded picture float32 [h, w, 3] to uint8 [scale * h, scale * w, 3].
+
+        known: the photograph float32 [scale * h, scale * w, 3] in [0, 1], NaN in the hole.
+        """
         if not self.octaves:
-            size = shown.shape[1::-1]
+            size = known.shape[1::-1]
             return to_bytes(cv2.resize(painted, size, interpolation=cv2.INTER_CUBIC))
 
-        def known(octave: int) -> tuple[np.ndarray, int, int]:
-            smaller = shown
+        def known_at(octave: int) -> tuple[np.ndarray, int, int]:
+            smaller = known
             for _ in range(octave):
                 smaller = smaller.reshape(len(smaller) // 2, 2, smaller.shape[1] // 2, 2, 3).mean(axis=(1, 3))
             return smaller, 0, 0
 
-        *_, bands = self.remade(painted, scale, known, growth, seed, bar, as_strong=True)
+        *_, bands = self.super_sampled(painted, scale, known_at, growth, seed, bar, match_strength=True)
         return to_bytes(np.concatenate(list(bands)))

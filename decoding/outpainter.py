@@ -1,4 +1,4 @@
-"""From a photograph to a larger sky: the three networks, and the stages of the way."""
+"""Outpainting of one photograph: loads the three networks and applies them in turn."""
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,39 +21,42 @@ from log_and_save import model_folder
 from networks.machine import prepare_machine
 from utilities import Progress, UserError, available_memory, evenly_spaced, own_seed, to_bytes
 
-CONTEXT_TOKENS = 256  # of the picture, that every window knows of
-LEAST_KNOWN = 4  # tokens of each side of the picture that must be left when its size is halved
-FRESH_NOISE = 0.8  # of the first octave, whose half is decoded from tokens: grain is less there
-# Bytes on the way to a result beyond those of the models: bands of octaves, for each pixel and at most, and for each
-# low-resolution pixel, all of which are in memory at once. At the peak 2.3 GB with 15.7 million pixels at 4x, 3.3 GB
-# with 64 million (benchmarks/large_results.py).
-BAND_BYTES, BANDS_AT_MOST, LOW_BYTES = 300, 2e9, 320
+CONTEXT_TOKENS = 256  # tokens of the photograph that condition every window
+LEAST_KNOWN = 4  # a picture is halved only if its shorter side then still has this many tokens
+NOISE_SCALE = 0.8  # of octave_bands, for the first octave, which alone has the ancestral solver
+# Memory that a result needs besides the models, in bytes: for the bands of octaves, per pixel and at most, and per
+# low-resolution pixel, since the whole low-resolution picture is in memory. Measured at the peak: 2.3 GB for a 4x
+# result of 15.7 million pixels, 3.3 GB for 64 million (benchmarks/large_results.py).
+BAND_BYTES, MOST_BAND_BYTES, LOW_BYTES = 300, 2e9, 320
 DEFAULTS = Growth()
 
-Bar = Callable[[str], Progress]  # description of a stage -> what wraps its steps
+Bar = Callable[[str], Progress]  # description of a stage -> function that wraps its steps, e.g. in a progress bar
 
 
 def no_bar(stage: str) -> Progress:
-    """Shows nothing."""
+    """A Bar that shows nothing."""
     return iter
 
 
 class Rows:
-    """A picture of height x width pixels that is computed from top to bottom while it is read, once, as an iterator of
-    uint8 [rows, width, 3]. bands: float32 [rows, W, 3] in [0, 1], which may hold more rows and columns."""
+    """A picture of height x width pixels that is computed from top to bottom while it is read. It can be read once.
+
+    Iterates over uint8 [rows, width, 3]. bands: float32 [rows, W, 3] in [0, 1]; rows and columns beyond height and
+    width are cropped.
+    """
 
     def __init__(self, height: int, width: int, bands: Iterator[NDArray[np.float32]]) -> None:
         self.height, self.width, self.bands = height, width, bands
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        left = self.height
+        missing = self.height
         for band in self.bands:
-            if left > 0:
-                yield to_bytes(band[:left, :self.width])
-            left -= len(band)
+            if missing > 0:
+                yield to_bytes(band[:missing, :self.width])
+            missing -= len(band)
 
     def whole(self) -> NDArray[np.uint8]:
-        """The picture as uint8 [height, width, 3]."""
+        """The whole picture, uint8 [height, width, 3]."""
         return np.concatenate(list(self))
 
 
@@ -63,22 +66,22 @@ class Outpainter:
         outpainter = Outpainter.load()
         result = outpainter(photograph, Growth(left=1, right=2), seed=7)
 
-    Attributes: precision (of the networks), fingerprints ({kind: fingerprint of the model}), window (side in tokens of
-    what MaskGIT sees at once), downscale (low-resolution pixels for each token).
+    Attributes: precision (of the networks), fingerprints ({kind: fingerprint of the model}), window (side of MaskGIT's
+    window in tokens), downscale (low-resolution pixels along each token).
     """
 
     @classmethod
     def load(cls, tokenizer: str | None = None, maskgit: str | None = None, sharpen: str | None = None, *,
              use_gpu: int = 0, threads: int = 0, precision: str = "auto") -> Self:
-        """With the models of runs, by name, or the shipped ones; the others are options of the command. Raises
-        UserError."""
+        """Load models by the names of their runs; None stands for the shipped model. use_gpu, threads and precision are
+        as the options of the command. Raises UserError."""
         folders = [model_folder(kind, run) for kind, run in (
             ("tokenizer", tokenizer), ("maskgit", maskgit), ("sharpen", sharpen))]
         machine = argparse.Namespace(use_gpu=use_gpu, threads=threads, precision=precision, seed=0)
         return cls(folders, prepare_machine(machine))
 
     def __init__(self, folders: Sequence[Path], precision: str) -> None:
-        """folders: of tokenizer, MaskGIT and super sampler. precision: as set by prepare_machine."""
+        """folders: of the tokenizer, MaskGIT and the super sampler. precision: the result of prepare_machine."""
         from diffusion_model_upscale import load_super_sampler
         from maskgit import load_maskgit
         from networks.backend import compiled
@@ -103,8 +106,10 @@ class Outpainter:
             self.prepare = compiled(sampler, sampler.prepare, any_size=True)
 
     def __call__(self, photograph: NDArray[np.uint8], growth: Growth = DEFAULTS, seed: int = 0) -> NDArray[np.uint8]:
-        """A photograph uint8 [H, W, 3] in the middle of a larger sky, uint8 [H', W', 3]: four times as large as what
-        tokens show, or with generate_upsampled=False as large. Raises UserError."""
+        """A larger sky uint8 [H', W', 3] around a photograph uint8 [H, W, 3]. Raises UserError.
+
+        The result is the 4x picture, or with generate_upsampled=False the low-resolution picture.
+        """
         low, large = next(self.grow(photograph, growth, seed))
         return large.whole() if large else low
 
@@ -112,25 +117,25 @@ class Outpainter:
              bar: Bar = no_bar, watch: Iterations | None = None) -> Iterator[tuple[NDArray[np.uint8], Rows | None]]:
         """Yield (low-resolution picture uint8 [h, w, 3], 4x picture or None) for each attempt.
 
-        The same seed gives the same pictures, whatever batch_size is. watch: sees every step of MaskGIT, of the
-        first attempt.
+        The same seed gives the same pictures, with any batch_size. watch: records the decoding steps of the first
+        attempt.
         """
         canvas = self.canvas(photograph, growth)
-        shown = canvas.low_resolution()
-        colours = colour_map(shown) if self.maskgit_config["colours"] == "normalised" else UNCHANGED
-        watch = watch and watch.showing(lambda tokens: colours.restored(self.pixels(tokens, growth, no_bar)))
-        grids = self.fill(canvas, lambda low: self.encode(colours.normalised(low[0])[None]), growth, seed, attempts, bar,
-                          watch)
+        known_low = canvas.low_resolution()
+        colours = colour_map(known_low) if self.maskgit_config["colours"] == "normalised" else UNCHANGED
+        watch = watch and watch.decoded_by(lambda tokens: colours.restored(self.pixels(tokens, growth, no_bar)))
+        grids = self.fill(canvas, lambda low: self.encode(colours.normalised(low[0])[None]), growth, seed, attempts,
+                          bar, watch)
         height, width = canvas.size
         for attempt, tokens in enumerate(grids):
             known = [side * self.downscale for side in canvas.known]
-            low = seamless(colours.restored(self.pixels(tokens, growth, bar)), known, shown / np.float32(255))
-            results = self.enlarged(low, canvas.shown, growth, own_seed(seed, "pixels", attempt), bar)
+            low = seamless(colours.restored(self.pixels(tokens, growth, bar)), known, known_low / np.float32(255))
+            results = self.enlarged(low, canvas.at_octave, growth, own_seed(seed, "pixels", attempt), bar)
             low = to_bytes(next(results)[:-(-height // SCALE), :-(-width // SCALE)])
             yield low, Rows(height, width, next(results)) if growth.generate_upsampled else None
 
     def canvas(self, photograph: NDArray[np.uint8], growth: Growth) -> Canvas:
-        """The photograph on the canvas that it grows to. Raises UserError when that needs more memory than there is."""
+        """The photograph on the canvas of the result. Raises UserError if there is not enough memory for the result."""
         sides = SCALE * growth.img_size * np.array(photograph.shape[:2]) / min(photograph.shape[:2])
         margins = growth.margins(self.window)
         top, bottom, left, right = (SCALE * self.downscale * margin for margin in margins)
@@ -138,7 +143,7 @@ class Outpainter:
         low = height * width // SCALE**2
         if not growth.generate_upsampled:
             height, width = height // SCALE, width // SCALE
-        needed = min(height * width * BAND_BYTES, BANDS_AT_MOST) + low * LOW_BYTES
+        needed = min(height * width * BAND_BYTES, MOST_BAND_BYTES) + low * LOW_BYTES
         if needed > (free := available_memory()):
             raise UserError(f"the result would be {width}x{height} pixels, which takes {needed / 1e9:.0f} GB of "
                             f"memory, and {free / 1e9:.0f} GB are free: a smaller --outpaint_range or --img_size, or "
@@ -147,11 +152,13 @@ class Outpainter:
 
     def fill(self, canvas: Canvas, encode: Callable, growth: Growth, seed: int, attempts: int, bar: Bar,
              watch: Callable[..., None] | None = None, halvings: int = 0) -> NDArray[np.int32]:
-        """Token canvases int32 [attempts, H, W] without mask tokens. A canvas that grows by more than a step is filled
-        at half its size first, where windows hold four times as much sky; that guides what is painted at its own. So it
-        goes on until a step is enough or too little of the picture would be left.
+        """Fill the canvas with tokens: int32 [attempts, H, W] without mask tokens.
 
-        encode: of known_tokens. halvings: of the picture so far.
+        A canvas that grows by more than a step is filled at half its size first, where a window covers four times as
+        much sky. These coarse tokens condition the tokens at full size. The canvas is halved again and again, until one
+        step is enough or the picture would have fewer than LEAST_KNOWN tokens along a side.
+
+        encode: as for known_tokens. halvings: how often the canvas has been halved.
         """
         tokens = known_tokens(canvas, encode, self.mask_token)
         guides = no_guide((attempts, *tokens.shape), self.mask_token)
@@ -167,10 +174,10 @@ class Outpainter:
         if growth.decoding == "joint":
             rings = max(1, -(-max(canvas.margins) // step))
             return np.stack([
-                fill_jointly(tokens, (guide,), network, self.mask_token, self.window, own, growth.batch_size,
+                fill_jointly(tokens, (guide,), network, self.mask_token, self.window, one, growth.batch_size,
                              growth.maskgit_steps * rings, growth.schedule, growth.temperature, progress=bar("tokens"),
                              watch=watch and (lambda *grids: watch(*(grid[None] for grid in grids))))
-                for guide, own in zip(guides, seeds, strict=True)])
+                for guide, one in zip(guides, seeds, strict=True)])
         simple = growth.decoding == "simple"
         return fill_outwards(
             np.stack([tokens] * attempts), (guides,), network, self.mask_token, canvas.known, self.window, step, seeds,
@@ -179,9 +186,11 @@ class Outpainter:
             temperature=0.0 if simple else growth.temperature, watch=watch)
 
     def network(self, tokens: NDArray[np.int32], growth: Growth) -> Callable:
-        """MaskGIT for the windows of one canvas int [H, W] and their guides: it knows the colours of all that is known
-        on the canvas, and the kind of sky that is asked for."""
-        def knowing(context: NDArray[np.int32], label: int) -> Callable:
+        """MaskGIT for the windows of one canvas of tokens int [H, W], as function (windows, their guides) -> logits.
+
+        It is conditioned on known tokens from the whole canvas and on the label, with classifier-free guidance.
+        """
+        def conditioned(context: NDArray[np.int32], label: int) -> Callable:
             def logits(windows: NDArray[np.int32], guides: NDArray[np.int32]) -> Any:
                 count = len(windows)
                 return self.maskgit(windows, np.tile(context, (count, 1)), np.full(count, label, np.int32), guides)
@@ -189,15 +198,15 @@ class Outpainter:
 
         label = self.class_number(growth.label)
         guidance = float(label >= 0) if growth.guidance is None else growth.guidance
-        nothing = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
+        no_context = np.full(CONTEXT_TOKENS, self.mask_token, np.int32)
         known = tokens[tokens != self.mask_token]
-        # Guidance asks the network a second time, in vain where both answers are the same.
+        # Guidance calls the network twice. Without any condition both results would be the same.
         weight = guidance if (self.maskgit_config["context"] and len(known)) or label >= 0 else 0.0
-        known = evenly_spaced(known, CONTEXT_TOKENS) if len(known) else nothing
-        return classifier_free_guidance(knowing(known, label), knowing(nothing, -1), weight)
+        known = evenly_spaced(known, CONTEXT_TOKENS) if len(known) else no_context
+        return classifier_free_guidance(conditioned(known, label), conditioned(no_context, -1), weight)
 
     def class_number(self, label: str | None) -> int:
-        """Which of the names of MaskGIT's classes a label is; -1 for None. Raises UserError."""
+        """The index of a label among MaskGIT's classes, -1 for None. Raises UserError if it is unknown."""
         names = self.maskgit_config["classes"]
         if label is None:
             return -1
@@ -208,52 +217,55 @@ class Outpainter:
         return names.index(label.lower())
 
     def pixels(self, tokens: NDArray[np.int32], growth: Growth, bar: Bar) -> NDArray[np.floating]:
-        """What tokens int32 [H, W] show, float32 [H * downscale, W * downscale, 3] in [0, 1]."""
+        """Decode tokens int32 [H, W] to a picture float32 [H * downscale, W * downscale, 3] in [0, 1]."""
         if self.position_local:
             return decode_canvas(tokens, self.decode, self.downscale, bar("decoding"))
         return decode_canvas_blended(tokens, self.decode, self.downscale, self.window, growth.samples, bar("decoding"))
 
-    def enlarged(self, low: NDArray[np.floating], shown: Callable, growth: Growth, seed: np.random.SeedSequence,
+    def enlarged(self, low: NDArray[np.floating], known_at: Callable, growth: Growth, seed: np.random.SeedSequence,
                  bar: Bar) -> Iterator:
-        """Yield a decoded canvas float32 [h, w, 3] in [0, 1] as it is in the end, and then an iterator of it at SCALE
-        times its size, from top to bottom, float32 [rows, SCALE * w, 3]. shown: function (octave) -> what octave_bands
-        takes as known, of the result at 1 / 2**octave of its size.
+        """Yield the final low-resolution picture, float32 [h, w, 3], then an iterator over the picture at SCALE times
+        its size, from top to bottom, float32 [rows, SCALE * w, 3]. All values are in [0, 1].
 
-        It is made anew, octave by octave, from 1 / shrink of its size. The super sampler of the thesis leaves it as it
-        is instead, and enlarges it at once.
+        Both are computed octave by octave, from the decoded canvas at 1 / shrink of its size. The super sampler of the
+        thesis enlarges the decoded canvas in one step instead.
+
+        low: decoded canvas float32 [h, w, 3] in [0, 1]. known_at: function (octave) -> `known` of octave_bands, for
+        1 / 2**octave of the final size.
         """
         if not self.octaves:
             from networks.thesis_sharpen import upscale_canvas
 
             yield low
-            yield iter([upscale_canvas(low, shown(0), self.estimate, self.sharpen_config, growth.diffusion_steps,
+            yield iter([upscale_canvas(low, known_at(0), self.estimate, self.sharpen_config, growth.diffusion_steps,
                                        seed, growth.batch_size, self.multiple, bar("upscaling"))])
             return
         height, width = low.shape[:2]
         padding = [(0, -side % (MULTIPLE * growth.shrink)) for side in (height, width)]
         padded = np.pad(low, (*padding, (0, 0)), mode="symmetric")
-        *lows, bands = self.remade(padded, SCALE, shown, growth, seed, bar)
+        *lows, bands = self.super_sampled(padded, SCALE, known_at, growth, seed, bar)
         yield lows[0][:height, :width]
         yield bands
 
-    def remade(self, low: np.ndarray, scale: int, shown: Callable, growth: Growth, seed: np.random.SeedSequence,
-               bar: Bar, as_strong: bool = False) -> Iterator:
-        """Yield a picture float32 [h, w, 3] in [0, 1] made anew, octave by octave, from 1 / shrink of its size, if
-        scale is above 1; and then an iterator of it at `scale` times its size, from top to bottom, float32
-        [rows, scale * w, 3].
+    def super_sampled(self, low: np.ndarray, scale: int, known_at: Callable, growth: Growth,
+                      seed: np.random.SeedSequence, bar: Bar, match_strength: bool = False) -> Iterator:
+        """Shrink a picture to 1 / shrink of its size and add octaves until it is `scale` times as large.
 
-        low: h and w are multiples of MULTIPLE * shrink. scale: a power of two. shown: of `enlarged`.
-        as_strong: of octave_bands.
+        Yields the picture at its first size, float32 [h, w, 3], if scale is above 1, and then an iterator over the
+        largest picture, from top to bottom, float32 [rows, scale * w, 3].
+
+        low: float32 [h, w, 3] in [0, 1]; h and w are multiples of MULTIPLE * shrink. scale: a power of two.
+        known_at: as for `enlarged`. match_strength: as for octave_bands.
         """
         picture = cv2.resize(low, None, fx=1 / growth.shrink, fy=1 / growth.shrink, interpolation=cv2.INTER_AREA)
         count = round(np.log2(scale * growth.shrink))
-        # Beyond the first octave halves are nearly right, and a few steps of a deterministic solver do.
+        # After the first octave the halves are nearly right, so a few steps of a deterministic solver are enough.
         few = -(-growth.diffusion_steps // 3)
         for octave in range(count)[::-1]:
             steps, solver = (growth.diffusion_steps, "ancestral") if octave == count - 1 else (few, "dpm")
-            bands = octave_bands(picture, shown(octave), self.prepare, self.estimate, steps,
-                                 own_seed(seed, "octave", octave), solver, FRESH_NOISE, bar(f"octave 1/{2**octave}"),
-                                 as_strong)
+            bands = octave_bands(picture, known_at(octave), self.prepare, self.estimate, steps,
+                                 own_seed(seed, "octave", octave), solver, NOISE_SCALE, bar(f"octave 1/{2**octave}"),
+                                 match_strength)
             if octave == 0:
                 yield bands
                 return

@@ -1,4 +1,4 @@
-"""Decoding of masked tokens in several steps: schedules, orders, sampling. Functions of arrays and one callable.
+"""Decoding of masked tokens in several steps: schedules, orders, sampling. Functions of arrays and callables.
 
 Chang et al., MaskGIT, arXiv 2202.04200 (schedules: section 3.2, decoding: section 3.3); the Halton order is that of
 Besnier et al., Halton-MaskGIT, arXiv 2503.17076.
@@ -18,7 +18,7 @@ DecodingStep = tuple[NDArray[np.int32], NDArray[np.bool], NDArray[np.float32]]  
 
 
 def masked_share(progress: float | NDArray[np.float64], schedule: str) -> NDArray[np.float64]:
-    """Share of the unknown tokens that is still masked at progress in [0, 1]: 1 at 0, falling to 0 at 1."""
+    """Share of the unknown tokens that is still masked at progress in [0, 1]. It falls from 1 to 0."""
     progress = np.asarray(progress, np.float64)
     return {
         "cosine": lambda: np.cos(np.pi / 2 * progress),
@@ -30,11 +30,12 @@ def masked_share(progress: float | NDArray[np.float64], schedule: str) -> NDArra
 
 
 def masked_after_steps(unknown: int | np.ndarray, steps: int | np.ndarray, schedule: str) -> np.ndarray:
-    """Tokens still masked after each step, int [..., most], for int unknown [...] and steps, an int or as many ints,
-    of which `most` is the largest.
+    """Number of tokens that are still masked after each step: int [..., largest of steps].
 
-    At least one token is decided in every step while any is left, and none is left at the end; with fewer tokens
-    than steps, the last steps have nothing to do.
+    At least one token is decided in each step, until none is left. With fewer tokens than steps, nothing is left for
+    the last steps.
+
+    unknown: int [...], tokens to decide. steps: int, or int [...].
     """
     unknown, steps = np.broadcast_arrays(unknown, steps)
     masked, rows = unknown, []
@@ -49,9 +50,9 @@ def masked_after_steps(unknown: int | np.ndarray, steps: int | np.ndarray, sched
 def halton_order(height: int, width: int) -> NDArray[np.int32]:
     """Rank, int32 [height, width], of every position in a low-discrepancy order (Halton sequence, bases 2 and 3).
 
-    Positions that follow each other lie far apart, so tokens sampled in one step hardly depend on each other.
+    Consecutive positions are far apart, so the tokens that are sampled in one step hardly depend on each other.
     """
-    # scipy.stats.qmc.Halton gives the same order, but takes 0.8 s to import; a window of 16x16 takes 2 ms here.
+    # scipy.stats.qmc.Halton gives the same order, but takes 0.8 s to import. This takes 2 ms for 16x16 tokens.
     rank = np.full((height, width), -1, np.int32)
     found, index = 0, 0
     while found < height * width:
@@ -74,9 +75,9 @@ def _radical_inverse(index: int, base: int) -> float:
 
 
 def gumbel_noise(seed: Seed, shape: Sequence[int]) -> NDArray[np.float32]:
-    """Standard Gumbel noise, float32, the same for the same seed (of own_seed).
+    """Standard Gumbel noise, float32 [*shape]. The same seed gives the same noise with the same backend.
 
-    TensorFlow Probability draws it where TensorFlow runs, NumPy elsewhere.
+    TensorFlow Probability draws it if the backend is TensorFlow, otherwise NumPy.
     """
     from networks.backend import keras
 
@@ -88,7 +89,7 @@ def gumbel_noise(seed: Seed, shape: Sequence[int]) -> NDArray[np.float32]:
 
 @cache
 def _gumbel_graph(shape: tuple[int, ...]) -> Callable:
-    """function (seed int32 [2]) -> Gumbel noise float32 [*shape], three times as fast as without a graph."""
+    """Function (seed int32 [2]) -> Gumbel noise float32 [*shape]. A graph makes it three times as fast."""
     import tensorflow as tf
     import tensorflow_probability as tfp
 
@@ -110,7 +111,7 @@ def sample_tokens(log_probabilities: NDArray[np.float32], noise: NDArray[np.floa
     Args:
         log_probabilities: float32 [..., K].
         noise: standard Gumbel noise, float32 [..., K].
-        temperature: 0 takes the most probable token, 1 samples the distribution as it is.
+        temperature: 0 takes the most probable token, 1 samples the distribution without change.
 
     Returns: tokens int32 [...] and their log-probabilities float32 [...].
     """
@@ -120,14 +121,14 @@ def sample_tokens(log_probabilities: NDArray[np.float32], noise: NDArray[np.floa
 
 
 def classifier_free_guidance(conditional: Callable, unconditional: Callable, weight: float) -> Callable:
-    """Log-probabilities moved away from what the network says without its condition.
+    """Classifier-free guidance (arXiv 2207.12598): a function that returns log-probabilities up to a constant,
+    (1 + weight) * conditional - weight * unconditional.
 
-    (1 + weight) * conditional - weight * unconditional (classifier-free guidance, arXiv 2207.12598): tokens that are
-    merely common lose, tokens that the condition makes likelier win.
+    Tokens that the condition makes more probable gain, tokens that are only frequent lose.
 
     Args:
-        conditional, unconditional: functions of the same arrays -> logits [B, h, w, K].
-        weight: 0 leaves `conditional` as it is.
+        conditional, unconditional: functions of the same arrays -> logits [..., K].
+        weight: 0 returns `conditional` unchanged.
     """
     if weight == 0:
         return conditional
@@ -138,20 +139,22 @@ def classifier_free_guidance(conditional: Callable, unconditional: Callable, wei
 def decoding_steps(tokens: np.ndarray, network: Callable[..., Any], mask_token: int,
                    seeds: Sequence[Seed], steps: int | np.ndarray = 12, schedule: str = "arccos", order: str = "halton",
                    temperature: float = 1.0, order_temperature: float = 4.0) -> Iterator[DecodingStep]:
-    """Fill masked tokens step by step; yields (tokens, decided, logits) after every step.
+    """Fill masked tokens step by step.
 
     Args:
         tokens: int32 [B, h, w]; positions equal to mask_token are unknown, the others are never changed.
         network: function int32 [B, h, w] -> logits float [B, h, w, K].
-        mask_token: index of the mask.
-        seeds: B of own_seed: row b of the result depends on seeds[b] and tokens[b] alone.
-        steps: how many times the network is called, at most: an int, or one for each row.
+        mask_token: index of the mask token.
+        seeds: B seeds; item b of the result depends only on seeds[b] and tokens[b].
+        steps: largest number of steps, each with one call of the network: an int, or one int for each item.
         schedule: one of SCHEDULES.
-        order: "halton" decides positions in a fixed order rolled at random; "confidence" the most probable first,
-            blurred by Gumbel noise of scale order_temperature that falls to 0 (arXiv 2202.04200, section 3.3).
+        order: "halton" decides the positions in Halton order, shifted at random; "confidence" decides the most probable
+            tokens first, with Gumbel noise whose scale falls from order_temperature to 0 (arXiv 2202.04200, section
+            3.3).
         temperature: of the tokens' distribution.
 
-    Yields: tokens int32 [B, h, w] so far, decided bool [B, h, w] in this step, logits float32 [B, h, w, K].
+    Yields after every step: tokens int32 [B, h, w] so far, the positions decided in this step bool [B, h, w], logits
+    float32 [B, h, w, K].
     """
     tokens = np.array(tokens, np.int32)
     batch, height, width = tokens.shape
@@ -180,10 +183,11 @@ def decoding_steps(tokens: np.ndarray, network: Callable[..., Any], mask_token: 
 def decode_tokens(tokens: np.ndarray, network: Callable[..., Any], mask_token: int, seeds: Sequence[Seed],
                   stop_after: int | None = None, watch: Callable[..., None] | None = None,
                   **options: Any) -> NDArray[np.int32]:
-    """The tokens after all of decoding_steps; the same arguments, and:
+    """The tokens after the last of decoding_steps, with the same arguments and two more.
 
     stop_after: step after which the most probable tokens fill the rest, or None.
-    watch: None, or function (tokens so far, the same with the most probable tokens in the rest), called in every step.
+    watch: None, or function (tokens so far, the same with the most probable tokens at undecided positions), called in
+        every step.
     """
     for step, (tokens, _, logits) in enumerate(  # noqa: B020
             decoding_steps(tokens, network, mask_token, seeds, **options), 1):
@@ -198,7 +202,7 @@ def decode_tokens(tokens: np.ndarray, network: Callable[..., Any], mask_token: i
 
 def first_positions(priority: np.ndarray, allowed: NDArray[np.bool],
                     counts: Sequence[int] | np.ndarray) -> NDArray[np.bool]:
-    """Bool [B, h, w]: the counts[b] allowed positions of highest priority in every row b."""
+    """Bool [B, h, w]: the counts[b] allowed positions with the highest priority, for each b."""
     batch = len(priority)
     flat = np.where(allowed, priority, -np.inf).reshape(batch, -1)
     order = np.argsort(-flat, axis=1, kind="stable")

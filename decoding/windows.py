@@ -1,6 +1,6 @@
-"""Geometry of windows and tiles on a canvas, and their blending. Functions of numbers and arrays.
+"""Positions of windows and tiles on a canvas, and blending of tiles. Functions of numbers and arrays.
 
-Rectangles are (top, bottom, left, right), half open; windows are (top, left) of a square or tile of known size.
+Rectangles are (top, bottom, left, right), where bottom and right are excluded. Windows are given by (top, left).
 """
 import math
 from collections.abc import Iterable, Sequence
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 
 def even_starts(first: int, last: int, size: int, stride: int) -> list[int]:
-    """Starts of windows of `size` that cover [first, last) evenly, at most `stride` apart; one start if none is needed.
+    """Evenly spaced starts of windows of length `size` that cover [first, last), at most `stride` apart.
 
-    Where the stretch is shorter than a window, the one window is centred on it (and may begin before `first`).
+    If the interval is shorter than a window, the result is one window centred on it, which may start before `first`.
     """
     free = last - first - size
     if free <= 0:
@@ -25,9 +25,9 @@ def even_starts(first: int, last: int, size: int, stride: int) -> list[int]:
 def ring_windows(known: Sequence[int], height: int, width: int, window: int, step: int) -> list[tuple[int, int]]:
     """Windows that fill a canvas outwards from a known rectangle, in the order in which they are decoded.
 
-    Each ring widens the known rectangle by `step` on every side where canvas is left. Its windows lie with
-    window - step of their depth on what is known: first those along the sides (every second one, then those between
-    them, which see known tokens on three sides), then the corners.
+    Each ring widens the known rectangle by `step` on each side, up to the edge of the canvas. Its windows overlap the
+    known rectangle by window - step. The windows along the sides come first: every second one, then those between
+    them, which have known tokens on three sides. The corners come last.
 
     Args:
         known: (top, bottom, left, right) of the known rectangle.
@@ -55,13 +55,13 @@ def ring_windows(known: Sequence[int], height: int, width: int, window: int, ste
 
 
 def hole_windows(unknown: NDArray[np.bool_], window: int, step: int) -> list[tuple[int, int]]:
-    """Windows that fill a hole, in the order in which they are decoded: those at its border come first, and of these
-    the ones that know most.
+    """Windows that fill a hole, in the order in which they are decoded: from its border inwards, and at equal distance
+    from the border those with the fewest unknown tokens first.
 
     Args:
-        unknown: bool [H, W], at least `window` each, true somewhere.
+        unknown: bool [H, W], the hole. H and W are at least `window`; at least one element is true.
         window: side of a window.
-        step: tokens at most that are unknown from the border of the hole on in the windows there.
+        step: how far the windows at the border reach into the hole, in tokens, and the largest distance of two windows.
 
     Returns: list of (top, left).
     """
@@ -85,9 +85,9 @@ def _alternating(first: int, last: int, window: int) -> list[int]:
 
 
 def independent_batches(windows: Sequence[tuple[int, int]], size: int) -> list[list[tuple[int, int]]]:
-    """Group windows so that the order of the list is kept wherever two windows overlap.
+    """Group windows of size x size into batches. Windows that overlap stay in the order of the list.
 
-    Windows of one batch are disjoint, so they can be decoded at once with the result of decoding one after another.
+    Windows of one batch do not overlap, so decoding them together gives the same result as one after another.
     """
     batches: list[list[tuple[int, int]]] = []
     levels: list[int] = []
@@ -102,13 +102,13 @@ def independent_batches(windows: Sequence[tuple[int, int]], size: int) -> list[l
 
 
 def grid_windows(height: int, width: int, size: tuple[int, int], stride: int) -> list[tuple[int, int]]:
-    """Windows (top, left) of (height, width) `size` that cover a canvas evenly."""
+    """Evenly spaced windows (top, left) of `size` (height, width) that cover a canvas, at most `stride` apart."""
     return [(row, column) for row in even_starts(0, height, size[0], stride) for column in
             even_starts(0, width, size[1], stride)]
 
 
 def tile_weights(height: int, width: int) -> NDArray[np.float32]:
-    """Blending weights float32 [height, width]: raised cosines, positive everywhere, falling towards the border."""
+    """Blending weights float32 [height, width]: raised cosines that fall towards the border and are always positive."""
     def profile(length: int) -> NDArray[np.float64]:
         return np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2 + 1e-3
 
@@ -122,7 +122,7 @@ def blend(shape: tuple[int, ...], tiles: Iterable[tuple[tuple[int, int], np.ndar
         shape: (height, width, channels) of the canvas.
         tiles: iterable of ((top, left), float array [h, w, channels]) that covers it.
 
-    Returns: float32 array of that shape; the weights of all tiles sum to one at every position.
+    Returns: float32 array of that shape.
     """
     total, weight = np.zeros(shape, np.float32), np.zeros(shape[:2], np.float32)
     for (row, column), tile in tiles:
@@ -134,5 +134,5 @@ def blend(shape: tuple[int, ...], tiles: Iterable[tuple[tuple[int, int], np.ndar
 
 
 def in_batches(items: Any, size: int) -> list[Any]:
-    """Consecutive lists of at most `size` items."""
+    """Split a sequence into consecutive parts of at most `size` items."""
     return [items[start:start + size] for start in range(0, len(items), size)]

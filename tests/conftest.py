@@ -140,7 +140,7 @@ def network():
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take minutes come first, the longest of them before others: no worker is left with one at the end."""
+    """Run the files that take minutes first, from the longest on, so that all workers finish at about the same time."""
     long = [f"test_{name}.py" for name in (
         "training", "readme", "outpainting", "parallel", "autoregressive", "evaluate", "inpainting", "train_all",
         "discriminator", "shipped_models")]

@@ -48,7 +48,7 @@ def test_large_skies_are_guided_by_themselves_at_half_the_size():
             return logits
 
     painter = Painter()
-    tokens = painter.fill_nothing([9, 16], Growth(maskgit_steps=2), 0, no_bar)
+    tokens = painter.fill_canvas([9, 16], Growth(maskgit_steps=2), 0, no_bar)
     assert tokens.shape == (9, 16)
     assert (tokens == 1 + 9 % 7).all()
     assert (painter.guides[0] // 4 == 9).all(), "the smallest has no guide"

@@ -11,7 +11,7 @@ from decoding.growth import Growth
 from decoding.holes import any_in_squares, parts_with_holes, random_square, regions_of_colour, smooth_fill
 from decoding.inpainter import Inpainter
 from decoding.iterations import Iterations, sheet
-from decoding.super_sampling import as_strong_as_known, half_rows
+from decoding.super_sampling import half_rows, with_matched_strength
 from decoding.token_decoding import decode_tokens
 from decoding.windows import hole_windows
 from inpainting import build_parser, hole_of
@@ -90,18 +90,18 @@ def test_a_hole_is_filled_and_what_is_known_stays():
     canvases = np.stack([np.where(hidden, 9, canvas)] * 2)
     places, watched = [], Iterations(9)
 
-    def paint(windows, told, seeds, watch):
-        places.append(told[0][0, 0, 0])
+    def paint(windows, conditions, seeds, watch):
+        places.append(conditions[0][0, 0, 0])
         assert len(windows) == len(seeds) == 2
         result = np.where(windows == 9, 5, windows)
         watch(windows, result)
         return result
 
-    beside = np.stack([np.arange(1600).reshape(40, 40)] * 2)
-    filled = fill_hole(canvases, (beside,), paint, 9, 16, 8, [own_seed(0), own_seed(1)], watch=watched)
+    numbers = np.stack([np.arange(1600).reshape(40, 40)] * 2)
+    filled = fill_hole(canvases, (numbers,), paint, 9, 16, 8, [own_seed(0), own_seed(1)], watch=watched)
     np.testing.assert_array_equal(filled, np.stack([np.where(hidden, 5, canvas)] * 2))
     assert len(set(places)) == len(places) > 4
-    assert len(watched.seen) == len(places)
+    assert len(watched.steps) == len(places)
 
 
 def test_decoding_can_stop_at_a_sweet_spot():
@@ -140,11 +140,11 @@ def test_a_weak_octave_in_a_hole_becomes_as_strong_as_around_and_a_strong_one_st
     mask[:, 25:55, 25:55] = 0
     inside = mask[0, ..., 0] == 0
     weak = np.where(mask == 0, octave / 1.8, octave)
-    strengthened = as_strong_as_known(weak, mask)
+    strengthened = with_matched_strength(weak, mask)
     np.testing.assert_array_equal(strengthened[0][~inside], octave[0][~inside])
     assert strengthened[0][inside].std() == pytest.approx(1, abs=0.1)
     strong = np.where(mask == 0, octave * 2, octave)
-    np.testing.assert_allclose(as_strong_as_known(strong, mask), strong, rtol=1e-6)
+    np.testing.assert_allclose(with_matched_strength(strong, mask), strong, rtol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_only_the_hole_changes_and_what_was_in_it_plays_no_part(inpainter, skies
 
 def test_what_cannot_be_filled_is_said(inpainter, skies):
     picture = skies(1, 64)[0]
-    for hole, said in ((np.zeros((64, 64), bool), "no hole"), (np.ones((64, 64), bool), "nothing is known"),
+    for hole, said in ((np.zeros((64, 64), bool), "no hole"), (np.ones((64, 64), bool), "covers the whole picture"),
                        (np.ones((32, 64), bool), "same size")):
         with pytest.raises(UserError, match=said):
             next(inpainter.inpaint(picture, hole))
@@ -248,4 +248,4 @@ def test_the_command_with_both_painters(trained, skies, tmp_path):
     again = trained.run("inpainting.py", "--input", output, "--random_holes", "--output", tmp_path / "none", *few,
                         status=2)
     assert "holds no pictures" in again, "its own results are not taken for photographs"
-    assert "Say where the holes are" in trained.run("inpainting.py", *few, status=2)
+    assert "there are no holes: use --mask" in trained.run("inpainting.py", *few, status=2)

@@ -108,12 +108,12 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
         batch, height, width, _ = pictures.shape
         return pictures.reshape(batch, height // 8, 8, width // 8, 8, 3).mean(axis=(2, 4, 5)).astype(int) // 4
 
-    told, temperatures = [], set()
+    guides, temperatures = [], set()
 
-    def recording(canvases, beside, *arguments, fill=canvas_decoding.fill_outwards, **options):
-        told.append(beside[0])
+    def recording(canvases, conditions, *arguments, fill=canvas_decoding.fill_outwards, **options):
+        guides.append(conditions[0])
         temperatures.add(options["temperature"])
-        return fill(canvases, beside, *arguments, **options)
+        return fill(canvases, conditions, *arguments, **options)
 
     monkeypatch.setattr("decoding.outpainter.fill_outwards", recording)
     squares = np.random.default_rng(0).integers(0, 63, (8, 9))
@@ -122,14 +122,14 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
     tokens = Painter().fill(canvas, grey, Growth(maskgit_steps=2, temperature=0.5), 0, 2, no_bar)
     assert tokens.shape == (2, canvas.height_tokens, canvas.width_tokens)
     assert temperatures == {0.5}
-    assert (told[0] == 4 * Painter.mask_token).all(), "the smallest has no guide"
+    assert (guides[0] == 4 * Painter.mask_token).all(), "the smallest has no guide"
     top, bottom, left, right = canvas.known
     expected = np.full(tokens.shape[1:], 63)
     expected[top:bottom, left:right] = np.kron(squares, np.ones((2, 2)))
     assert (tokens == expected).all()
-    if len(told) > 1:
-        assert (told[-1] // 4 == expected).all()
-    assert len(told) == {8: 1, 13: 2, 21: 3, 70: 3}[max(margins)], "halved until a step is enough or 4 tokens are left"
+    if len(guides) > 1:
+        assert (guides[-1] // 4 == expected).all()
+    assert len(guides) == {8: 1, 13: 2, 21: 3, 70: 3}[max(margins)], "halved until a step is enough or 4 tokens remain"
 
 
 @pytest.mark.parametrize("decoding", ["full", "joint"])
@@ -204,7 +204,7 @@ def test_attempts_differ_outside_and_nothing_is_left_empty(results):
     assert blocks.max(axis=(1, 3, 4)).min() > 0
 
 
-def test_options_are_kept_beside_each_result(results):
+def test_options_are_written_with_each_result(results):
     options = json.loads((results[0] / "exact_1.json").read_text())
     assert options["attempt"] == 1
     assert options["options"]["outpaint_range"] == 0.5

@@ -1,4 +1,4 @@
-"""What training hides of tokens: regions of a window, and which of their tokens. Functions of arrays of any backend."""
+"""Masks for training: regions of a window, and tokens that are hidden in them. Functions of arrays of any backend."""
 import math
 from typing import Any
 
@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from networks.backend import Tensor, ops
 from utilities import Seed
 
-WHOLE = 0.3  # share of intervals that are whole rows
+WHOLE = 0.3  # share of intervals that cover the whole length
+
 
 def interval(kind: Tensor, low: Tensor, size: Tensor, length: int) -> Tensor:
-    """Bool [B, length]: a stretch of a row for every kind in [0, 1), one of all, from the start, to the end, inside.
+    """An interval of positions, bool [B, length], from uniform numbers float [B] in [0, 1).
 
-    size in [0, 1) sets its length from a quarter to three quarters, low in [0, 1) the place of a stretch inside.
+    kind selects the whole length, an interval at the start, one at the end, or one between. size sets the length of the
+    interval, from a quarter to three quarters. low sets the position of an interval between.
     """
     extent = ops.round((0.25 + 0.5 * size) * length)
     free = length - extent
@@ -24,10 +26,10 @@ def interval(kind: Tensor, low: Tensor, size: Tensor, length: int) -> Tensor:
 
 
 def rectangle_regions(uniform: Tensor, height: int, width: int) -> Tensor:
-    """Regions that may be hidden in training, bool [B, height, width], from uniform float [B, 7] in [0, 1).
+    """Rectangles and complements of rectangles, bool [B, height, width], from uniform float [B, 7] in [0, 1).
 
-    A rectangle or its complement: half planes, corners, three known sides, holes, islands, everything. Those are the
-    contexts that outpainting meets.
+    So the region may be a half plane, a corner, a hole, all but a rectangle, or the whole window. These are the cases
+    that occur in outpainting.
     """
     rows = interval(uniform[:, 0], uniform[:, 1], uniform[:, 2], height)
     columns = interval(uniform[:, 3], uniform[:, 4], uniform[:, 5], width)
@@ -37,9 +39,9 @@ def rectangle_regions(uniform: Tensor, height: int, width: int) -> Tensor:
 
 
 def thesis_regions(uniform: Tensor, height: int, width: int, mask_ratio: float) -> Tensor:
-    """One of the eight regions of the thesis (figure 3.6): left, right, top, bottom, or a corner.
+    """One of the eight regions of the thesis (figure 3.6), bool [B, height, width]: left, right, top, bottom or corner.
 
-    mask_ratio: share of the rows or columns that are in it. uniform float [B, 7] in [0, 1); bool [B, height, width].
+    mask_ratio: share of the rows or columns in the region. uniform: float [B, 1 or more] in [0, 1).
     """
     choice = ops.floor(uniform[:, 0] * 8)[:, None]
     hidden_rows, hidden_columns = round(height * mask_ratio), round(width * mask_ratio)
@@ -54,12 +56,14 @@ def thesis_regions(uniform: Tensor, height: int, width: int, mask_ratio: float) 
 
 
 def hole_regions(uniform: Any, height: int, width: int) -> Any:
-    """Holes, bool [B, height, width], from uniform float [B, 13] in [0, 1): rectangles at most three quarters as high
-    and wide as the window, anywhere, and of every second one what another rectangle leaves of it, which may be in
-    several pieces."""
-    def rectangle(own: Any) -> Any:
-        rows = interval(WHOLE + (1 - WHOLE) * own[:, 0], own[:, 1], own[:, 2], height)
-        columns = interval(WHOLE + (1 - WHOLE) * own[:, 3], own[:, 4], own[:, 5], width)
+    """Holes, bool [B, height, width], from uniform float [B, 13] in [0, 1).
+
+    A hole is a rectangle, at most three quarters as high and as wide as the window. In half of the windows, a second
+    rectangle is removed from it, so that the hole may have several parts.
+    """
+    def rectangle(numbers: Any) -> Any:
+        rows = interval(WHOLE + (1 - WHOLE) * numbers[:, 0], numbers[:, 1], numbers[:, 2], height)
+        columns = interval(WHOLE + (1 - WHOLE) * numbers[:, 3], numbers[:, 4], numbers[:, 5], width)
         return rows[:, :, None] & columns[:, None, :]
 
     hole = rectangle(uniform[:, :6])
@@ -69,7 +73,8 @@ def hole_regions(uniform: Any, height: int, width: int) -> Any:
 
 
 def square_regions(uniform: Any, height: int, width: int, side: int) -> Any:
-    """Squares of side x side tokens anywhere, bool [B, height, width], from uniform float [B, 2 or more] in [0, 1)."""
+    """Squares of side x side tokens at random positions, bool [B, height, width], from uniform float [B, 2 or more] in
+    [0, 1)."""
     first = [ops.floor(uniform[:, axis] * (length - side + 1))[:, None] for axis, length in ((0, height), (1, width))]
     rows, columns = (ops.arange(length, dtype="float32")[None] - start
                      for length, start in zip((height, width), first, strict=True))
@@ -77,11 +82,15 @@ def square_regions(uniform: Any, height: int, width: int, side: int) -> Any:
 
 
 def hide(regions: Tensor, time: Tensor, uniform: Tensor) -> Tensor:
-    """Hide each token of a region with probability cos(pi/2 * time): bool [B, h, w], time [B], uniform [B, h, w]."""
+    """Hide each token of a region, bool [B, h, w], with probability cos(pi/2 * time): bool [B, h, w].
+
+    time: float [B] in [0, 1). uniform: float [B, h, w] in [0, 1).
+    """
     return regions & (uniform < ops.cos(math.pi / 2 * time)[:, None, None])
 
 
 def dev_masks(count: int, window: int, seed: Seed = 0) -> NDArray[np.bool]:
-    """Hidden positions, bool [count, window, window], for measuring: rectangles, wholly hidden, the same every time."""
+    """Masks for evaluation, bool [count, window, window]: rectangle_regions in which all tokens are hidden. They are
+    the same in every call."""
     uniform = np.random.default_rng(seed).random((count, 7), np.float32)
     return np.asarray(rectangle_regions(ops.convert_to_tensor(uniform), window, window))

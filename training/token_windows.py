@@ -1,4 +1,4 @@
-"""What transformers train on: tokens of crops, made once, and the windows that are cut from them."""
+"""Training data of the transformers: tokens of crops, which are computed once, and windows of these."""
 import argparse
 import json
 import math
@@ -19,15 +19,17 @@ from networks.backend import compiled
 from training.loop import keep_arrays, stored_arrays
 from utilities import Seed, number, own_seed, run_name
 
-DROPPED = 0.2  # share of training windows that see nothing of their picture's other parts, and of those without class
-COARSE_DROPPED = 0.5  # share of those that see nothing of the picture at half its size
-COARSE_WRONG = 0.2  # highest share of wrong tokens in that
+DROPPED = 0.2  # share of training windows without context, and share of those without class
+COARSE_DROPPED = 0.5  # share of training windows without coarse tokens
+COARSE_WRONG = 0.2  # largest share of wrong coarse tokens
 
 
 def in_colours(crops: NDArray[np.uint8], colours: str, seed: Seed) -> NDArray[np.uint8]:
-    """uint8 [B, H, W, 3] as MaskGIT sees photographs of which some part, chosen by the seed, is known.
+    """Crops uint8 [B, H, W, 3] with the colours that a transformer is trained with.
 
-    colours: entry of its config, "normalised" or "original"."""
+    colours: entry of its config, "normalised" or "original". Normalised colours are computed from a random part of each
+    crop, because in outpainting only a part of the sky is known.
+    """
     if colours == "original":
         return crops
     rng = np.random.default_rng(seed)
@@ -36,11 +38,12 @@ def in_colours(crops: NDArray[np.uint8], colours: str, seed: Seed) -> NDArray[np
 
 def extract_tokens(tokenizer: Any, crops: Crops, number_of_crops: int, colours: str, seed: Seed, path: Path,
                    made_from: str) -> Sequence[np.ndarray]:
-    """Tokens of training crops, uint16 [number_of_crops, h, w], those of the crops at half their size, uint16
-    [number_of_crops, h / 2, w / 2], and their classes, int [number_of_crops], -1 where unknown.
+    """Tokens of training crops: (tokens uint16 [N, h, w], coarse tokens uint16 [N, h / 2, w / 2], classes int [N]).
 
-    colours: of in_colours. Kept in `path` (.npz) for when the run is resumed; made_from is a text that says from what
-    they are made, and those made from anything else are made anew."""
+    N is number_of_crops. Coarse tokens are those of the crops at half their size. The class is -1 where it is unknown.
+    colours: as for in_colours. path: .npz file that keeps the result, for a run that is resumed. made_from: description
+    of everything the tokens depend on; if the file has another description, they are computed again.
+    """
     stored = stored_arrays(path, made_from, "tokens", "coarse", "classes")
     if stored:
         return stored
@@ -58,36 +61,37 @@ def extract_tokens(tokenizer: Any, crops: Crops, number_of_crops: int, colours: 
 
 
 def add_token_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which tokens a transformer trains on."""
+    """Add the options of the tokens that a transformer is trained with."""
     group = parser.add_argument_group("model")
     group.add_argument("--tokenizer_run", type=run_name, metavar="NAME",
                        help="tokenizer to use (default: the shipped one)")
     group.add_argument("--img_size", type=number(int, 32, 512), metavar="PX",
                        help="side of the crops that are tokenised; windows are cut from them "
-                            "(default: a quarter more than a window)")
+                            "(default: 1.25 times the window)")
     group.add_argument("--token_crops", type=number(int, 1), default=16_000, metavar="N",
-                       help="training crops to tokenise, once")
+                       help="number of training crops; they are tokenised once")
 
 
-def window_of(wanted: int, tokenizer: Any, tokenizer_config: dict) -> int:
-    """Side in tokens of a transformer's window, at most `wanted`: small tokenizers have small windows; even ones, since
-    attention works at half the resolution."""
+def window_size(wanted: int, tokenizer: Any, tokenizer_config: dict) -> int:
+    """Side of a transformer's window in tokens: `wanted`, or less if the tokenizer is trained with smaller crops. It is
+    even, since attention works at half the resolution."""
     return min(wanted, tokenizer_config["img_size"] // tokenizer.config["downscale"]) // 2 * 2
 
 
 def crop_size(wanted: int | None, window: int, downscale: int) -> int:
-    """Side in pixels of the crops that are tokenised: --img_size, or what it is without. A multiple of what tokens at
-    half the size stand for."""
+    """Side in pixels of the crops that are tokenised: at least one window, and a multiple of the pixels along a coarse
+    token. wanted: --img_size, or None for the default."""
     size = max(wanted or downscale * (window + window // 4), downscale * window)
     return size - size % (2 * downscale)
 
 
 def token_data(args: argparse.Namespace, crops: Any, dev: np.ndarray, tokenizer: Any, fingerprint: str, colours: str,
                folder: Path) -> tuple[Sequence[np.ndarray], list[np.ndarray]]:
-    """What extract_tokens gives for a command line, kept in a run's folder, and the tokens of the held-back crops uint8
-    [N, size, size, 3] and of these at half their size, int32 [N, h, w] and [N, h / 2, w / 2].
+    """Training and held-back tokens for a command line: (result of extract_tokens, [tokens int32 [N, h, w], coarse
+    tokens int32 [N, h / 2, w / 2]] of the held-back crops).
 
-    crops: Crops. fingerprint: of the tokenizer."""
+    dev: held-back crops uint8 [N, size, size, 3]. fingerprint: of the tokenizer. folder: of the run, keeps the tokens.
+    """
     made_from = json.dumps([fingerprint, crops.description["fingerprint"], crops.size, colours, args.token_crops,
                             args.seed])
     training = extract_tokens(tokenizer, crops, args.token_crops, colours, args.seed, folder / "tokens.npz", made_from)
@@ -98,10 +102,11 @@ def token_data(args: argparse.Namespace, crops: Any, dev: np.ndarray, tokenizer:
 
 
 def with_wrong_tokens(grids: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
-    """A share from 0 to COARSE_WRONG of the tokens of each grid int [N, h, w] replaced by others of the same grid.
+    """Replace a share of the tokens of each grid int [N, h, w] by other tokens of the same grid.
 
-    What is painted at half the size is not quite right either; so the network learns not to trust it blindly (Ho et
-    al., Cascaded diffusion models, arXiv 2106.15282, section 4: conditioning augmentation).
+    The share is drawn between 0 and COARSE_WRONG. Generated coarse tokens contain errors, and so the network learns not
+    to rely on them completely (conditioning augmentation: Ho et al., Cascaded diffusion models, arXiv 2106.15282,
+    section 4).
     """
     others = rng.permuted(grids.reshape(len(grids), -1), axis=1).reshape(grids.shape)
     return np.where(rng.random(grids.shape) < COARSE_WRONG * rng.random((len(grids), 1, 1)), others, grids)
@@ -109,7 +114,8 @@ def with_wrong_tokens(grids: NDArray[np.integer], rng: np.random.Generator) -> N
 
 def outside_tokens(grid: NDArray[np.integer], row: int, column: int, window: int, context: int, mask_token: int,
                    rng: np.random.Generator) -> NDArray[np.integer]:
-    """`context` tokens of a grid int [h, w] drawn outside its window at (row, column); mask_token if nothing is."""
+    """Draw `context` tokens of a grid int [h, w] outside its window at (row, column): int [context]. They are
+    mask_token if the window covers the whole grid."""
     outside = np.ones(grid.shape, bool)
     outside[row:row + window, column:column + window] = False
     return rng.choice(grid[outside], context) if outside.any() else np.full(context, mask_token)
@@ -118,12 +124,14 @@ def outside_tokens(grid: NDArray[np.integer], row: int, column: int, window: int
 def token_windows(tokens: NDArray[np.integer], coarse: NDArray[np.integer], classes: NDArray[np.integer], window: int,
                   batch_size: int, seed: Seed, start: int, context: int = 0,
                   mask_token: int = -1) -> Iterator[tuple[NDArray[np.int32], ...]]:
-    """Endless batches cut at random from grids int [N, h, w], going on at image `start`. coarse: the grids at half the
-    size, int [N, h / 2, w / 2]; classes: int [N].
+    """Yield batches of random windows without end, from image number `start` on.
 
-    Yields (windows int32 [batch_size, window, window], int32 [batch_size, context] from around each window, its class
-    int32 [batch_size], guide_tokens of its place int32 [batch_size, window, window]). In DROPPED of the rows the
-    context is mask_token, in as many the class -1, and in COARSE_DROPPED of them the guide is that of mask_token.
+    Each is (windows int32 [B, window, window], context int32 [B, context], classes int32 [B], guides int32
+    [B, window, window]), where B is batch_size. The context are tokens of the same picture outside the window. The
+    guides are the guide_tokens of the window. The context is mask_token in a share DROPPED of the windows, the class is
+    -1 in another share DROPPED, and the guides are those of mask_token in a share COARSE_DROPPED.
+
+    tokens: grids int [N, h, w]. coarse: coarse tokens int [N, h / 2, w / 2]. classes: int [N].
     """
     _, height, width = tokens.shape
     for image in count(start, batch_size):
@@ -137,18 +145,19 @@ def token_windows(tokens: NDArray[np.integer], coarse: NDArray[np.integer], clas
                              for grid, row, column in places]).astype(np.int32)
         dropped = rng.random((2, batch_size)) < DROPPED
         contexts[dropped[0]] = mask_token
-        seen = with_wrong_tokens(coarse[grids], rng)
-        seen[rng.random(batch_size) < COARSE_DROPPED] = mask_token
+        inexact = with_wrong_tokens(coarse[grids], rng)
+        inexact[rng.random(batch_size) < COARSE_DROPPED] = mask_token
         guides = [guide[row:row + window, column:column + window]
-                  for guide, row, column in zip(guide_tokens(seen), rows, columns, strict=True)]
+                  for guide, row, column in zip(guide_tokens(inexact), rows, columns, strict=True)]
         yield (np.stack(windows).astype(np.int32), contexts, np.where(dropped[1], -1, classes[grids]).astype(np.int32),
                np.stack(guides))
 
 
 def corner_windows(grids: NDArray[np.integer], coarse: NDArray[np.integer], window: int, context: int,
                    mask_token: int) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """The first window of every grid int [N, h, w], tokens around it and its guide, as token_windows but for what is
-    dropped or wrong, the same every time: int32 [N, window, window], [N, context], [N, window, window]."""
+    """The window at the top left of each grid int [N, h, w], with its context and guides: int32 [N, window, window],
+    [N, context], [N, window, window]. As in token_windows, but nothing is dropped or wrong, and the context is the same
+    in every call."""
     rng = np.random.default_rng(0)
     contexts = [outside_tokens(grid, 0, 0, window, context, mask_token, rng) for grid in grids]
     return (grids[:, :window, :window].astype(np.int32), np.stack(contexts).astype(np.int32),

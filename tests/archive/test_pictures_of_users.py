@@ -400,7 +400,7 @@ def test_more_pictures_than_wanted_are_said_and_broken_ones_left_out(tmp_path, c
     assert [name for name, _ in pictures_to_grow(args, left_out)] == ["0", "2"]
     assert left_out.count == 1
     error = capsys.readouterr().err
-    assert f"2 more pictures of {tmp_path} left out: --example_count 5 takes all." in error
+    assert f"2 more pictures of {tmp_path} are left out: use --example_count 5 to take all." in error
     assert "1.png cannot be read" in error
     args.input = tmp_path / "1.png"
     with pytest.raises(UserError, match="1.png cannot be read"):

@@ -74,13 +74,13 @@ def test_known_tokens_are_those_of_the_picture():
 @pytest.mark.parametrize("size", [(512, 700), (515, 770), (256, 300), (128, 133), (40, 50)])
 def test_each_octave_shows_the_means_of_the_one_above(size):
     canvas = place_picture(picture(*size), 128, (1, 2, 3, 4), 8, 16)
-    assert all(canvas.shown(octave) is None for octave in range(canvas.octave))
-    part, top, left = canvas.shown(canvas.octave)
+    assert all(canvas.at_octave(octave) is None for octave in range(canvas.octave))
+    part, top, left = canvas.at_octave(canvas.octave)
     np.testing.assert_array_equal(np.rint(255 * part), canvas.picture)
     for octave in range(canvas.octave, 6):
-        part, top, left = canvas.shown(octave)
+        part, top, left = canvas.at_octave(octave)
         assert (top << octave, left << octave) == (32, 96)
-        half, _, _ = canvas.shown(octave + 1)
+        half, _, _ = canvas.at_octave(octave + 1)
         height, width = half.shape[:2]
         squares = part[:2 * height, :2 * width].reshape(height, 2, width, 2, 3)
         np.testing.assert_allclose(half, squares.mean(axis=(1, 3)), atol=1e-6)
@@ -93,6 +93,6 @@ def test_the_low_resolution_is_a_quarter_of_the_result(size):
     low = canvas.low_resolution()
     assert low.shape[:2] == tuple(-(-side // 4) for side in canvas.shape)
     if canvas.octave <= 2:
-        part, _, _ = canvas.shown(2)
+        part, _, _ = canvas.at_octave(2)
         height, width = part.shape[:2]
         np.testing.assert_allclose(low[:height, :width], 255 * part, atol=0.51)

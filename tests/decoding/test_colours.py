@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from decoding.colours import (
-    LOWEST_GAIN,
     HIGHEST_GAIN,
-    UNCHANGED,
+    LOWEST_GAIN,
     TARGET_COVARIANCE,
     TARGET_MEAN,
+    UNCHANGED,
     colour_map,
     colour_map_of_part,
     square_root,

@@ -117,7 +117,7 @@ def test_a_canvas_without_anything_known_is_filled_jointly():
 
 
 @pytest.mark.parametrize("jointly", [False, True])
-def test_every_window_is_told_the_guides_of_its_own_place(jointly):
+def test_every_window_gets_the_guides_of_its_position(jointly):
     """A network that repeats its guides makes of the canvas a copy of them."""
     known = 8, 24, 16, 32
     canvas = unfilled(40, 52, known)

@@ -255,6 +255,7 @@ def test_models_train_on_jax_without_tensorflow_and_load_with_it(workshop):
     parser = argparse.ArgumentParser()
     add_data_options(parser, scale_down=4)
     crops = load_crops(parser.parse_args(["--pack", str(workshop.folder / "sky.npy")]), 80)
-    tokens = np.asarray(tokenizer.encode(in_colours(next(crops.batches(16, 0)), "normalised", own_seed(0, "colours", 0))))
+    batch = in_colours(next(crops.batches(16, 0)), "normalised", own_seed(0, "colours", 0))
+    tokens = np.asarray(tokenizer.encode(batch))
     assert len(np.unique(tokens)) > 4
     assert (tokens == made_by_jax).mean() > 0.999
