@@ -73,7 +73,7 @@ def save_animation(path: Path, frames: list[np.ndarray]) -> None:
 def iterations_files(iterations: Iterations | None, name: str) -> Iterator[tuple[str, object, Callable]]:
     """Yield the files of the recorded iterations, if there are any: (name, content, function (path, content) that saves
     it)."""
-    if iterations and iterations.seen:
+    if iterations and iterations.steps:
         frames = iterations.frames()
         yield f"{name}_iterations.png", sheet(frames), save_picture
         yield f"{name}_iterations.webp", frames, save_animation
