@@ -1,13 +1,13 @@
-"""Train an autoregressive transformer that fills holes token by token, to be compared with MaskGIT.
+"""Train an autoregressive transformer, which fills holes token by token, for comparison with MaskGIT.
 
   python autoregressive.py --dataset_location skies/
   python autoregressive.py --pack skies.npy --tokenizer_run wide --run_name wide --minutes 60
   python autoregressive.py --dataset_location photographs/ --preset pain --run_name pain
 
-An encoder reads the tokens that are known, a decoder writes the hidden ones in raster order, each knowing those before
-it; where they lie is given. Tokens are made as for maskgit.py; the model lands in models/autoregressive_<run_name>,
-metrics and pictures in runs/autoregressive_<run_name> and wandb. Kunda, Mudroň and Repka, PAIN: Painting Agressive
-Images Network (2023), variant 2; attention as in Vaswani et al., arXiv 1706.03762.
+The encoder sees the known tokens. The decoder predicts the hidden tokens one by one in raster order, from the encoder's
+result, the hidden tokens before, and their positions. Crops are tokenised as in maskgit.py. The model is written to
+models/autoregressive_<run_name>, metrics and pictures to runs/autoregressive_<run_name> and wandb. Kunda, Mudroň and
+Repka, PAIN: Painting Agressive Images Network (2023), variant 2; attention as in Vaswani et al., arXiv 1706.03762.
 """
 import argparse
 from collections.abc import Callable, Iterator
@@ -18,13 +18,14 @@ import numpy as np
 
 from build_network import small_weights, turn, turns
 from dataset import add_data_options, load_crops
+from decoding.colours import check_colours
 from decoding.raster_decoding import raster_steps
 from decoding.token_decoding import log_softmax
 from decoding.windows import in_batches
 from log_and_save import (
     add_logging_options,
-    built_as_said,
     check_pair,
+    config_checked,
     load_config,
     load_weights,
     model_folder,
@@ -61,8 +62,8 @@ PRESETS = {
         "beta_2": 0.999, "ema": 0.999,
     },
 }
-SQUARE_SIDE = 64  # pixels of the holes of PAIN
-CACHE_STEP = 32  # caches have room for so many tokens or a multiple of it, so that few graphs are built
+SQUARE_SIDE = 64  # pixels; side of the holes in PAIN
+CACHE_STEP = 32  # lengths of caches are multiples of this, so that few graphs are built
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -71,8 +72,11 @@ CACHE_STEP = 32  # caches have room for so many tokens or a multiple of it, so t
 
 @keras.saving.register_keras_serializable("outpainting")
 class PlacedAttention(layers.Layer):
-    """Attention of tokens [B, n, width] to others [B, N, width]. With rotary positions it knows how far apart their
-    places on the grid lie, int [B, n, 2] and [B, N, 2] (RoFormer, arXiv 2104.09864, eq. 34, applied to each axis)."""
+    """Attention from tokens [B, n, width] to tokens [B, N, width], with optional rotary positions.
+
+    Positions are rows and columns, int [B, n, 2] and [B, N, 2]. With rotary positions, scores depend on their
+    differences (RoFormer, arXiv 2104.09864, eq. 34, applied to each axis).
+    """
 
     def __init__(self, width: int, heads: int, rotary: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -83,12 +87,12 @@ class PlacedAttention(layers.Layer):
         self.query_norm, self.key_norm = layers.RMSNormalization(), layers.RMSNormalization()
 
     def keys_values(self, x: Any, places: Any) -> tuple:
-        """What others attend to, twice [B, N, heads, size]."""
+        """Keys and values of tokens x at these positions, each [B, N, heads, size]."""
         key, value = ops.split(ops.reshape(self.key_value(x), (*ops.shape(x)[:2], 2 * self.heads, self.size)), 2, 2)
         return self._turned(self.key_norm(key), places), value
 
     def call(self, x: Any, places: Any, key: Any, value: Any, allowed: Any) -> Any:
-        """allowed: bool [B or 1, n or 1, N], which of the others each token attends to."""
+        """allowed: bool [B or 1, n or 1, N], which keys each token may attend to."""
         query = ops.reshape(self.query(x), (*ops.shape(x)[:2], self.heads, self.size))
         query = self._turned(self.query_norm(query) * self.size**-0.5, places)
         query, key, value = (ops.transpose(part, (0, 2, 1, 3)) for part in (query, key, value))
@@ -103,8 +107,8 @@ class PlacedAttention(layers.Layer):
 
 @keras.saving.register_keras_serializable("outpainting")
 class Block(layers.Layer):
-    """Pre-norm transformer block: attention to each other, in the decoder also to what the encoder made of the known
-    tokens, and two dense layers."""
+    """Pre-norm transformer block: self-attention, in the decoder also cross-attention to the result of the encoder, and
+    two dense layers."""
 
     def __init__(self, config: dict, is_decoder: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -116,19 +120,22 @@ class Block(layers.Layer):
         self.contract = layers.Dense(width, kernel_initializer=small_weights())
         self.dropout = layers.Dropout(config["dropout"])
 
-    def step(self, x: Any, places: Any, own: Callable, memory: tuple = (), training: bool = False) -> Any:
-        """x float [B, n, width] at these places one block further. memory: what PlacedAttention.call needs of the known
-        tokens: (key, value, allowed). own: function that makes the same of the normalised x."""
+    def step(self, x: Any, places: Any, attended: Callable, memory: tuple = (), training: bool = False) -> Any:
+        """Apply the block to x float [B, n, width] at these positions.
+
+        attended: function of the normalised x -> (key, value, allowed) of PlacedAttention.call for the self-attention.
+        memory: the same three for the cross-attention.
+        """
         normalised = self.norm(x)
-        x = x + self.dropout(self.attention(normalised, places, *own(normalised)), training=training)
+        x = x + self.dropout(self.attention(normalised, places, *attended(normalised)), training=training)
         if memory:
             x = x + self.dropout(self.cross(self.cross_norm(x), places, *memory), training=training)
         return x + self.dropout(self.contract(self.expand(self.dense_norm(x))), training=training)
 
 
 def hidden_first(hidden: Any, most: int) -> tuple:
-    """Which of the tokens bool [B, h, w] are hidden, in raster order: indices int32 [B, most] into the h * w tokens and
-    bool [B, most], False where a row has fewer; there the indices are those of other tokens."""
+    """Indices of hidden tokens in raster order, from hidden bool [B, h, w]: (int32 [B, most] into the h * w tokens,
+    valid bool [B, most]). Items with fewer than `most` hidden tokens end with indices of other tokens, not valid."""
     flat = ops.cast(ops.reshape(hidden, (ops.shape(hidden)[0], -1)), "int32")
     index = ops.arange(ops.shape(flat)[1], dtype="int32")[None]
     order = ops.argsort(index + (1 - flat) * ops.shape(flat)[1], axis=1)[:, :most]
@@ -136,11 +143,12 @@ def hidden_first(hidden: Any, most: int) -> tuple:
 
 
 class Autoregressive(keras.Model):
-    """(tokens int [B, h, w], classes int [B], -1 where unknown) -> (logits float32 [B, most, codes] of the hidden
-    tokens in raster order, these tokens int [B, most], and bool [B, most], where there are so many).
+    """(tokens int [B, h, w], classes int [B], -1 if unknown) -> (logits float32 [B, most, codes] of the hidden tokens
+    in raster order, the hidden tokens int [B, most], valid bool [B, most]); see hidden_first.
 
-    Which tokens are hidden is drawn in every call, by config["masks"]: "holes" in windows of any size, or "squares" of
-    64 pixels. The logits of a token depend on the known tokens, the hidden ones before it, and the places of all.
+    The hidden tokens are drawn in every call: with config["masks"] = "holes" they are hole_regions, with "squares" they
+    are squares of 64 pixels. The logits of a token depend on the known tokens, the hidden tokens before it, and the
+    positions of these and of the token.
     """
 
     def __init__(self, config: dict, codes: int, code_size: int, downscale: int) -> None:
@@ -159,31 +167,31 @@ class Autoregressive(keras.Model):
         self.built = True
 
     def set_codebook(self, codebook: Any) -> None:
-        """Give the network the tokenizer's codes [K, code_size], scaled to unit variance."""
+        """Set the tokenizer's codes [K, code_size]; they are scaled to unit variance."""
         codebook = np.asarray(codebook, np.float32)
         codebook = codebook - codebook.mean(axis=0)
         self.embedding.codebook.assign(codebook / codebook.std())
 
     def most_hidden(self, height: int, width: int) -> int:
-        """How many tokens of a window training hides at most."""
+        """The largest number of tokens that training hides in a window."""
         if self.config["masks"] == "squares":
             return min(self.square, height) * min(self.square, width)
         return round(0.75 * height) * round(0.75 * width)
 
     def regions(self, uniform: Any, height: int, width: int) -> Any:
-        """Which tokens are hidden, bool [B, height, width], from uniform float [B, 13] in [0, 1)."""
+        """Masks of hidden tokens, bool [B, height, width], from uniform float [B, 13] in [0, 1)."""
         if self.config["masks"] == "squares":
             return square_regions(uniform, height, width, min(self.square, height, width))
         return hole_regions(uniform, height, width)
 
     def hidden(self, tokens: Any) -> Any:
-        """bool [B, h, w], drawn anew for every call."""
+        """Random mask of hidden tokens, bool [B, h, w]."""
         batch, height, width = ops.shape(tokens)
         return self.regions(own_rows(lambda rows: keras.random.uniform((rows, 13), dtype="float32", seed=self.seeds),
                                      batch), height, width)
 
     def memory(self, tokens: Any, hidden: Any, training: bool = False) -> tuple:
-        """What the decoder knows of the known tokens int [B, h, w]: (key, value, allowed) for each of its blocks."""
+        """Encode the known tokens int [B, h, w]: (key, value, allowed) of cross-attention for each decoder block."""
         batch, height, width = ops.shape(tokens)
         index = ops.arange(height * width, dtype="int32")[None]
         places = ops.stack([index // width, index % width], axis=-1)
@@ -197,57 +205,58 @@ class Autoregressive(keras.Model):
         return tuple((*block.cross.keys_values(x, places), known) for block in self.decoder)
 
     def logits(self, tokens: Any, hidden: Any, classes: Any, most: int, training: bool = False) -> tuple:
-        """As the model's call, for tokens that are hidden, bool [B, h, w], `most` in a row at most."""
-        order, there = hidden_first(hidden, most)
+        """The result of the model's call for given hidden tokens, bool [B, h, w]: at most `most` in each item."""
+        order, valid = hidden_first(hidden, most)
         true = ops.take_along_axis(ops.reshape(tokens, (ops.shape(tokens)[0], -1)), order, axis=1)
         places = ops.stack([order // ops.shape(tokens)[2], order % ops.shape(tokens)[2]], axis=-1)
         first = self.start(ops.cast(classes, "int32")[:, None] + 1)
         x = ops.concatenate([first, self.embedding(true[:, :-1])], axis=1)
-        held = ops.concatenate([places[:, :1], places[:, :-1]], axis=1)
+        previous_places = ops.concatenate([places[:, :1], places[:, :-1]], axis=1)
         before = ops.arange(most)[None, :, None] >= ops.arange(most)[None, None]
 
-        def own(block: Block) -> Callable:
-            return lambda x: (*block.attention.keys_values(x, held), before)
+        def attended(block: Block) -> Callable:
+            return lambda x: (*block.attention.keys_values(x, previous_places), before)
 
-        logits = self._decoded(x, places, own, self.memory(tokens, hidden, training), training)
-        return logits, true, there
+        logits = self._decoded(x, places, attended, self.memory(tokens, hidden, training), training)
+        return logits, true, valid
 
     def following(self, step: Any, previous: Any, places: Any, classes: Any, memory: tuple, caches: tuple) -> tuple:
-        """One token of `logits`, with what was computed for those before it.
+        """The logits of one hidden token, with cached keys and values of the tokens before it.
 
-        step: which of the hidden tokens, int [1]. previous: the one before, int [B]. places: of all hidden tokens, int
-        [B, M, 2]. memory: of the known ones. caches: (key, value), each [B, M, heads, size], for each block.
+        step: number of the token among the hidden ones, int [1]. previous: the hidden token before it, int [B].
+        places: positions of all hidden tokens, int [B, M, 2]. memory: result of `memory`. caches: (key, value), each
+        [B, M, heads, size], for each block.
 
-        Returns: logits float32 [B, codes], caches with this token's keys and values.
+        Returns: logits float32 [B, codes], caches with the new keys and values.
         """
         first = self.start(ops.cast(classes, "int32")[:, None] + 1)
         x = ops.where(step[0] == 0, first, self.embedding(previous[:, None]))
         place = ops.take(places, step, axis=1)
-        held = ops.take(places, ops.maximum(step - 1, 0), axis=1)
+        previous_place = ops.take(places, ops.maximum(step - 1, 0), axis=1)
         index = ops.arange(ops.shape(places)[1], dtype="int32")
-        here, before = (index == step)[None, :, None, None], (index <= step)[None, None]
-        kept: list[tuple] = []
+        is_current, before = (index == step)[None, :, None, None], (index <= step)[None, None]
+        updated: list[tuple] = []
 
-        def own(block: Block) -> Callable:
+        def attended(block: Block) -> Callable:
             def keys_values(x: Any) -> tuple:
-                new = block.attention.keys_values(x, held)
-                kept.append(tuple(ops.where(here, part, past)
-                                  for part, past in zip(new, caches[len(kept)], strict=True)))
-                return *kept[-1], before
+                new = block.attention.keys_values(x, previous_place)
+                updated.append(tuple(ops.where(is_current, part, past)
+                                     for part, past in zip(new, caches[len(updated)], strict=True)))
+                return *updated[-1], before
             return keys_values
 
-        return self._decoded(x, place, own, memory, False)[:, 0], tuple(kept)
+        return self._decoded(x, place, attended, memory, False)[:, 0], tuple(updated)
 
-    def empty_caches(self, batch: int, room: int) -> tuple:
-        """The caches of `following` before the first token, for `room` tokens."""
-        shape = batch, room, self.config["heads"], self.config["width"] // self.config["heads"]
+    def empty_caches(self, batch: int, length: int) -> tuple:
+        """The caches of `following` before the first token, for `length` hidden tokens."""
+        shape = batch, length, self.config["heads"], self.config["width"] // self.config["heads"]
         zeros = np.zeros(shape, np.float32)
         return tuple((ops.cast(zeros, self.compute_dtype), ops.cast(zeros, self.compute_dtype)) for _ in self.decoder)
 
-    def _decoded(self, x: Any, places: Any, own: Callable, memory: tuple, training: bool) -> Any:
+    def _decoded(self, x: Any, places: Any, attended: Callable, memory: tuple, training: bool) -> Any:
         x = self._placed(x, places)
         for block, known in zip(self.decoder, memory, strict=True):
-            x = block.step(x, places, own(block), known, training)
+            x = block.step(x, places, attended(block), known, training)
         return self.embedding.logits(self.head(self.decoder_norm(x)))
 
     def _placed(self, x: Any, places: Any) -> Any:
@@ -263,8 +272,8 @@ class Autoregressive(keras.Model):
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
                      training: bool = True) -> Any:
-        logits, true, there = y_pred
-        weights = ops.cast(there, "float32")
+        logits, true, valid = y_pred
+        weights = ops.cast(valid, "float32")
         count = ops.maximum(ops.sum(gathered(weights)), 1.0)
         entropy = keras.losses.sparse_categorical_crossentropy(true, logits, from_logits=True)
         right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(true, "int32")), "float32")
@@ -274,12 +283,13 @@ class Autoregressive(keras.Model):
 
 def load_autoregressive(tokenizer_config: dict, tokenizer_folder: Path, run: str | None = None,
                         folder: Path | None = None) -> tuple[Autoregressive, dict]:
-    """The shipped autoregressive transformer or that of a run, and its config. Raises UserError for one trained with
-    another tokenizer."""
+    """The shipped autoregressive transformer or that of a run, and its config. Raises UserError if its tokenizer is
+    another one."""
     folder = folder or model_folder("autoregressive", run)
     config = load_config(folder, "autoregressive")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
-    with built_as_said(folder):
+    with config_checked(folder):
+        check_colours(config["model"]["colours"])
         codec = tokenizer_config["model"]
         model = Autoregressive(config["model"], codec["codes"], codec["code_size"], codec["downscale"])
     load_weights(folder, model)
@@ -287,18 +297,20 @@ def load_autoregressive(tokenizer_config: dict, tokenizer_folder: Path, run: str
 
 
 def cached(model: Autoregressive) -> Callable:
-    """The function (tokens int32 [B, h, w], classes int32 [B]) -> `begin` of raster_steps for these classes: what a
-    token needs of those before it is kept, so that none is read twice."""
+    """Function (tokens int32 [B, h, w], classes int32 [B]) -> function next_logits, as `begin` of raster_steps returns.
+
+    Keys and values are cached, so they are computed once for each token.
+    """
     memory = compiled(model, lambda tokens, hidden: model.memory(tokens, hidden))
     following = compiled(model, model.following)
 
     def begin(tokens: np.ndarray, classes: np.ndarray) -> Callable:
         hidden = tokens == model.mask_token
         count = int(hidden.sum(axis=(1, 2)).max(initial=1))
-        room = min(-(-count // CACHE_STEP) * CACHE_STEP, hidden[0].size)
-        order = np.argsort(~hidden.reshape(len(hidden), -1), axis=1, kind="stable")[:, :room].astype(np.int32)
+        length = min(-(-count // CACHE_STEP) * CACHE_STEP, hidden[0].size)
+        order = np.argsort(~hidden.reshape(len(hidden), -1), axis=1, kind="stable")[:, :length].astype(np.int32)
         places = np.stack(np.divmod(order, tokens.shape[2]), axis=-1)
-        known, caches = memory(tokens, hidden), model.empty_caches(len(tokens), room)
+        known, caches = memory(tokens, hidden), model.empty_caches(len(tokens), length)
 
         def next_logits(step: int, previous: np.ndarray) -> np.ndarray:
             nonlocal caches
@@ -315,33 +327,33 @@ def cached(model: Autoregressive) -> Callable:
 
 
 def make_report(model: Autoregressive, tokenizer: Any, tokens: np.ndarray) -> Callable:
-    """The function that measures the model at every tick on held-back tokens int32 [N, window, window]."""
+    """The function that measures the model at every tick, on held-back tokens int32 [N, window, window]."""
     height, width = tokens.shape[1:]
     uniform = np.random.default_rng(0).random((len(tokens), 13), np.float32)
     hidden = np.asarray(model.regions(ops.convert_to_tensor(uniform), height, width))
     most = model.most_hidden(height, width)
     network = compiled(model, lambda tokens, hidden, classes: model.logits(tokens, hidden, classes, most))
     begin, decode = cached(model), compiled(tokenizer, tokenizer.decode)
-    shown = min(8, len(tokens))
-    seen = np.where(hidden, model.mask_token, tokens).astype(np.int32)[:shown]
-    unknown = np.full(shown, -1, np.int32)
+    count = min(8, len(tokens))
+    visible = np.where(hidden, model.mask_token, tokens).astype(np.int32)[:count]
+    unknown = np.full(count, -1, np.int32)
 
     def report() -> tuple[dict, dict]:
         losses, right = [], []
         for grids, holes in zip(in_batches(tokens, 16), in_batches(hidden, 16), strict=True):
-            logits, true, there = map(np.asarray, network(grids, holes, np.full(len(grids), -1, np.int32)))
+            logits, true, valid = map(np.asarray, network(grids, holes, np.full(len(grids), -1, np.int32)))
             of_true = np.take_along_axis(log_softmax(logits), true[..., None].astype(np.int64), axis=-1)[..., 0]
-            losses.append(-of_true[there])
-            right.append((logits.argmax(-1) == true)[there])
+            losses.append(-of_true[valid])
+            right.append((logits.argmax(-1) == true)[valid])
         numbers = {"hidden_loss": float(np.concatenate(losses).mean()),
                    "hidden_accuracy": float(np.concatenate(right).mean())}
-        drawn = seen
-        for drawn, _, _ in raster_steps(seen, lambda grids: begin(grids, unknown), model.mask_token,  # noqa: B007
-                                        [own_seed(0, "decoding", index) for index in range(shown)], 0.8):
+        drawn = visible
+        for drawn, _, _ in raster_steps(visible, lambda grids: begin(grids, unknown), model.mask_token,  # noqa: B007
+                                        [own_seed(0, "decoding", index) for index in range(count)], 0.8):
             pass
-        true, painted = (to_bytes(decode(grids.astype(np.int32))) for grids in (tokens[:shown], drawn))
+        true, painted = (to_bytes(decode(grids.astype(np.int32))) for grids in (tokens[:count], drawn))
         size = true.shape[1] // height
-        grey = np.where(np.kron(hidden[:shown], np.ones((1, size, size), bool))[..., None], 128, true).astype(np.uint8)
+        grey = np.where(np.kron(hidden[:count], np.ones((1, size, size), bool))[..., None], 128, true).astype(np.uint8)
         return numbers, {"decodings": picture_grid([true, grey, painted])}
 
     return report

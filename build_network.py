@@ -1,7 +1,7 @@
-"""Blocks the networks are built from, as functions of Keras tensors [batch, height, width, channels].
+"""Blocks of the networks, as layers and functions of Keras tensors [batch, height, width, channels].
 
-The default blocks look at one position when they normalise, so a network made of them gives the same values wherever
-a picture is cut; the `thesis_*` blocks are those of the thesis (group norm, transposed convolutions).
+The default blocks normalise each position separately. So the result at a position depends only on its receptive field,
+and a picture may be processed in tiles. thesis_block is the block of the thesis (group norm, transposed convolutions).
 """
 import math
 from typing import Any
@@ -54,9 +54,9 @@ class DepthToSpace(layers.Layer):
 class RotaryAttention(layers.Layer):
     """Multi-head self-attention over all positions of a grid, with rotary positions for rows and columns.
 
-    Half of each head's channels turn with the row, half with the column, so that only differences of positions count
-    and the grid may have any size (RoFormer, arXiv 2104.09864, eq. 34, applied to each axis). Queries and keys are
-    normalised, which keeps bfloat16 training stable.
+    Half of each head's channels are rotated by the row, half by the column. So scores depend only on differences of
+    positions, and the grid may have any size (RoFormer, arXiv 2104.09864, eq. 34, applied to each axis). Queries and
+    keys are normalised, which keeps training in bfloat16 stable.
     """
 
     def __init__(self, heads: int, **kwargs: Any) -> None:
@@ -99,8 +99,10 @@ class RotaryAttention(layers.Layer):
 
 
 def turns(places: Tensor, size: int, dtype: str) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [B, N, 1, size / 2] by which vectors of `size` channels turn at rows and columns [B, N, 2]: a
-    quarter of the channels has frequencies from 1 to nearly 1/100 along each."""
+    """Cosines and sines, each [B, N, 1, size / 2], of the angles by which vectors of `size` channels are rotated.
+
+    places: rows and columns [B, N, 2]. Frequencies fall from 1 to nearly 1/100 along each axis.
+    """
     frequencies = ops.exp(ops.arange(size // 4, dtype="float32") * (-math.log(100.0) / (size // 4)))
     angles = ops.cast(places, "float32")[..., None] * frequencies
     angles = ops.reshape(angles, (*ops.shape(angles)[:2], 1, size // 4 * 2))
@@ -108,20 +110,21 @@ def turns(places: Tensor, size: int, dtype: str) -> tuple[Tensor, Tensor]:
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Vectors [B, N, heads, size] turned by these turns: pairs of channels are the coordinates of a plane each."""
+    """Rotate vectors [B, N, heads, size]: each channel of the first half forms a plane with one of the second half."""
     first, second = ops.split(x, 2, axis=-1)
     return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 def small_weights() -> keras.initializers.Initializer:
-    """Initial weights of a residual branch's last layer: the branch starts near zero."""
+    """Initial weights for the last layer of a residual branch, so that the branch starts near zero."""
     return keras.initializers.VarianceScaling(0.01, "fan_in", "truncated_normal")
 
 
 def residual_block(x: Tensor, filters: int, condition: Tensor = None) -> Tensor:
-    """Residual block without normalisation: SiLU, 3x3, SiLU, 3x3. A condition [B, C] shifts and scales the middle.
+    """Residual block without normalisation: SiLU, 3x3, SiLU, 3x3. A condition [B, C] scales and shifts the features
+    between the convolutions.
 
-    Restoration needs no normalisation (EDSR, arXiv 1707.02921), and it costs a third of the time on a processor.
+    Image restoration needs no normalisation (EDSR, arXiv 1707.02921), which would take a third of the time on a CPU.
     """
     if x.shape[-1] != filters:
         x = layers.Conv2D(filters, 1)(x)
@@ -141,7 +144,8 @@ def downscale(x: Tensor, filters: int) -> Tensor:
 
 
 def upscale(x: Tensor, filters: int) -> Tensor:
-    """Double height and width: nearest neighbour, then 3x3, which leaves no checkerboard (distill.pub 2016/00003)."""
+    """Double height and width: nearest neighbour, then 3x3, to avoid checkerboard artefacts (distill.pub 2016/00003).
+    """
     return layers.Conv2D(filters, 3, padding="same")(layers.UpSampling2D(2)(x))
 
 
@@ -154,7 +158,7 @@ def sinusoidal_embedding(level: Tensor, size: int, lowest: float = 1.0, highest:
 
 @keras.saving.register_keras_serializable("outpainting")
 class NoiseEmbedding(layers.Layer):
-    """Noise rates [B, N] in [0, 1] -> their sines and cosines [B, N * size], of frequencies from lowest to highest."""
+    """The sinusoidal_embedding of N noise rates: [B, N] in [0, 1] -> [B, N * size]."""
 
     def __init__(self, size: int, lowest: float = 1.0, highest: float = 1000.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -30,8 +30,8 @@ from decoding.guides import at_half_size
 from decoding.super_sampling import add_octave
 from log_and_save import (
     add_logging_options,
-    built_as_said,
     check_pair,
+    config_checked,
     load_config,
     load_weights,
     model_folder,
@@ -232,7 +232,7 @@ def load_super_sampler(tokenizer_config: dict[str, Any], tokenizer_folder: Path,
     folder = folder or model_folder("sharpen", run)
     config = load_config(folder, "sharpen")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
-    with built_as_said(folder):
+    with config_checked(folder):
         model = build_model(config["model"])
     load_weights(folder, model)
     return model, config

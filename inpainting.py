@@ -186,5 +186,10 @@ def main(args: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command with the arguments of the process."""
     run_command(main, build_parser())
+
+
+if __name__ == "__main__":
+    command()

@@ -1,7 +1,8 @@
-"""Runs and models on disk: run folders, stats.jsonl, sample pictures, wandb; config.json + float16 weights.
+"""Runs and models on disk, and wandb.
 
-A run lives in runs/<kind>_<name>/; whatever wandb gets is there too. A model is a folder with config.json (every
-architectural number, what it was trained on, its scores) and model.weights.h5, or several such for a large model.
+A run is a folder runs/<kind>_<name>/ with its config, statistics (stats.jsonl) and sample pictures; wandb gets the same
+data. A model is a folder with config.json (architecture, training data, scores) and float16 weights: model.weights.h5,
+or several such files for a large model.
 """
 import argparse
 import hashlib
@@ -21,10 +22,10 @@ from numpy.typing import NDArray
 from utilities import DAMAGED, ROOT, UserError, replacing, save_picture, why, writable_folder
 
 FORMAT_VERSION = 1
-SAVED = ".saved"  # folder within that of a model, whose files are whole and not yet in their place
-SHARD_BYTES = 30_000_000  # of float32; a model of more is kept in several files of half as many bytes each
+SAVED = ".saved"  # folder in a model's folder, with complete files of a new model that are not yet moved
+SHARD_BYTES = 30_000_000  # in float32; a larger model is split into files of half as many bytes, in float16
 TRAINED_ON = ("data set", "size of crops", "seed")
-ANSWER_SECONDS = 20  # that a server of wandb may take to answer
+ANSWER_SECONDS = 20  # timeout for the server of wandb
 WANDB_PROJECT = "sky-outpainting"
 MODEL_KINDS = ("tokenizer", "maskgit", "autoregressive", "sharpen")
 
@@ -34,15 +35,16 @@ MODEL_KINDS = ("tokenizer", "maskgit", "autoregressive", "sharpen")
 
 
 def add_logging_options(parser: argparse.ArgumentParser, auto: str = "online") -> None:
-    """Add --wandb. Nobody is asked anything: without a key the run is written to an offline folder.
+    """Add --wandb. The command never asks for a key: without one, the run is written to an offline folder.
 
-    auto: "offline" where nothing may be sent unless that was asked for.
+    auto: meaning of --wandb auto if a key is configured; "offline" for commands that send nothing unless asked to.
     """
     meaning = "online when a wandb key is configured, else offline" if auto == "online" else "offline"
     group = parser.add_argument_group("logging")
     group.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto",
-                       help=f"auto = as the variable WANDB_MODE says, else {meaning} (see offline-run-* in wandb/ or "
-                            "WANDB_DIR; `wandb sync` uploads it later)")
+                       help=f"auto = value of the variable WANDB_MODE, else {meaning}. Offline runs are written to "
+                            "offline-run-* in wandb/ in the current folder, or in the folder WANDB_DIR; `wandb sync` "
+                            "uploads them later")
 
 
 class NoWandb:
@@ -57,10 +59,10 @@ class NoWandb:
 
 def start_wandb(kind: str, name: str, config: dict[str, Any], mode: str = "auto", run_id: str | None = None,
                 auto: str = "online") -> Any:
-    """Start a wandb run of the project WANDB_PROJECT, never prompting; returns an object with log() and finish().
+    """Start a wandb run of the project WANDB_PROJECT without a prompt. Returns an object with log() and finish().
 
-    run_id resumes the run of that id. auto: of add_logging_options. Whatever goes wrong is said in a line and never
-    stops a command, but for a UserError when online is asked for and no key is configured.
+    run_id: run to resume. auto: as for add_logging_options. Errors of wandb are printed in one line and do not stop the
+    command. Raises UserError only if mode is "online" and no key is configured.
     """
     asked = mode == "online"
     if mode == "auto":
@@ -74,7 +76,7 @@ def start_wandb(kind: str, name: str, config: dict[str, Any], mode: str = "auto"
         if asked:
             raise UserError("--wandb online needs a key: run `wandb login` once, or use --wandb offline.")
         mode = "offline"
-    root = Path(os.environ.get("WANDB_DIR") or ROOT)
+    root = Path(os.environ.get("WANDB_DIR") or ".").resolve()
     for attempt in ("online", "offline") if mode == "online" else ("offline",):
         try:
             writable_folder(root / "wandb")
@@ -82,23 +84,23 @@ def start_wandb(kind: str, name: str, config: dict[str, Any], mode: str = "auto"
                               mode=attempt, id=run_id, resume="allow" if run_id else None, dir=root,
                               settings=wandb.Settings(silent=True, disable_git=True, save_code=False,
                                                       init_timeout=ANSWER_SECONDS))
-        except Exception as error:  # of whatever kind: no result depends on wandb
-            instead = "goes on offline" if attempt == "online" else "goes on without"
-            print(f"wandb cannot be used {attempt} ({why(error)}): this {instead}.", file=sys.stderr)
+        except Exception as error:  # any error: no result depends on wandb
+            instead = "offline" if attempt == "online" else "without it"
+            print(f"wandb cannot be used {attempt} ({why(error)}); the command continues {instead}.", file=sys.stderr)
     return NoWandb()
 
 
 def wandb_mode(variable: str | None, auto: str) -> str:
-    """What --wandb auto stands for: "online", "offline" or "disabled". variable: WANDB_MODE, or None.
+    """The mode of --wandb auto: "online", "offline" or "disabled". variable: WANDB_MODE, or None.
 
-    auto: of add_logging_options; "offline" there is never made "online" by a variable.
+    auto: as for add_logging_options. If it is "offline", the variable cannot change the mode to "online".
     """
     mode = {"disabled": "disabled", "offline": "offline", "dryrun": "offline"}.get(variable or "", "online")
     return auto if mode == "online" else mode
 
 
 def has_wandb_key() -> bool:
-    """Whether wandb finds a key to log in with; without a home directory it has none but that of WANDB_API_KEY."""
+    """Whether a wandb key is configured. Without a home directory, only WANDB_API_KEY counts."""
     import wandb
 
     with suppress(OSError, RuntimeError):  # there is no home directory
@@ -116,7 +118,7 @@ def _netrc_has_wandb() -> bool:
 
 
 def wandb_image(pixels: NDArray[np.uint8], caption: str | None = None) -> Any:
-    """uint8 [H, W, 3] as a picture for wandb; what is not a picture goes through unchanged."""
+    """A picture uint8 [H, W, 3] as a wandb.Image."""
     import wandb
 
     return wandb.Image(pixels, caption=caption)
@@ -127,9 +129,9 @@ def wandb_image(pixels: NDArray[np.uint8], caption: str | None = None) -> Any:
 
 
 class Run:
-    """The folder of one training run, and the wandb run beside it.
+    """The folder of one training run, and its wandb run.
 
-    Attributes: folder (Path), images (images seen so far, from the last checkpoint).
+    Attributes: folder (Path), config (dict), wandb (its wandb run).
     """
 
     def __init__(self, kind: str, name: str, config: dict[str, Any], wandb_mode: str = "auto",
@@ -147,13 +149,13 @@ class Run:
         self.wandb_disabled = isinstance(self.wandb, NoWandb)
 
     def _refuse_changes(self, config: dict[str, Any]) -> None:
-        """Raise UserError when the run was started with another model, tokenizer, data, size or seed."""
+        """Raise UserError if the run was started with another model, tokenizer, data set, crop size or seed."""
         try:
-            old, new = json.loads(json.dumps([fixed(self.config), fixed(config)]))
+            old, new = json.loads(json.dumps([fixed_settings(self.config), fixed_settings(config)]))
         except (AttributeError, KeyError, TypeError):
             raise UserError(f"{self.config_file} is damaged: put back a copy of it, or give this run a new --run_name."
                             ) from None
-        # What a run was trained on is known of those since this is recorded. Nothing reads what only old configs have.
+        # Configs of old runs may lack entries of TRAINED_ON, and may have entries that are no longer used.
         changed = sorted(key for key in new if old.get(key) != new[key] and (key in old or key not in TRAINED_ON))
         if changed:
             raise UserError(f"{self.folder} was started with another {changed[0]}: repeat the options it was started "
@@ -161,29 +163,29 @@ class Run:
                             f"{self.name} begins with the weights of this one.")
 
     def rewind(self, history: list[dict[str, Any]]) -> None:
-        """Make stats.jsonl what it was at a checkpoint, from the rows that this holds: a run that was killed may have
-        written less or more."""
+        """Restore stats.jsonl from the rows in a checkpoint. The file of a run that was killed may have fewer or more
+        rows."""
         with replacing(self.folder / "stats.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in history))
 
     def log(self, images: int, numbers: Mapping[str, float],
             pictures: Mapping[str, NDArray[np.uint8]] | None = None) -> None:
-        """Append numbers (name -> float) to stats.jsonl, save pictures (name -> uint8 [H, W, 3]), both to wandb too."""
+        """Append numbers (name -> float) to stats.jsonl, save pictures (name -> uint8 [H, W, 3]), log both to wandb."""
         pictures = pictures or {}
         with (self.folder / "stats.jsonl").open("a") as stats:
             stats.write(json.dumps({"images": images, **numbers}) + "\n")
         for name, pixels in pictures.items():
             save_picture(self.folder / f"{name}_{images:09d}.png", pixels)
         if not self.wandb_disabled:
-            shown = {name: wandb_image(pixels) for name, pixels in pictures.items()}
-            self.wandb.log({"images": images, **numbers, **shown}, step=images)
+            images_for_wandb = {name: wandb_image(pixels) for name, pixels in pictures.items()}
+            self.wandb.log({"images": images, **numbers, **images_for_wandb}, step=images)
 
     def finish(self) -> None:
         self.wandb.finish()
 
 
-def fixed(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's config may not change while it goes on: of the model, and of what it is trained on."""
+def fixed_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a run's config that may not change when it is resumed: the model and its training data."""
     data = config.get("data", {})
     trained_on = zip(TRAINED_ON, (data.get("fingerprint"), data.get("size"), config.get("seed")), strict=True)
     trained_on = {name: value for name, value in trained_on if value is not None}
@@ -192,7 +194,7 @@ def fixed(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_json(path: str | Path) -> Any:
-    """A JSON file's value, or UserError."""
+    """The value in a JSON file. Raises UserError if the file is missing or damaged."""
     try:
         return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
@@ -202,13 +204,14 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as indented JSON, never leaving half a file."""
+    """Write a value as indented JSON. A partial file is never left behind."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def picture_grid(rows: Iterable[Iterable[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
-    """Rows of equally many uint8 pictures [N, H, W, 3] as one picture, two white pixels between them."""
+    """Arrange rows of pictures uint8 [N, H, W, 3] on one picture, with two white pixels between them. Each row has the
+    same N."""
     def padded(pictures: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         return [np.pad(picture, ((0, 2), (0, 2), (0, 0)), constant_values=255) for picture in pictures]
 
@@ -220,7 +223,8 @@ def picture_grid(rows: Iterable[Iterable[NDArray[np.uint8]]]) -> NDArray[np.uint
 
 
 def model_folder(kind: str, run: str | None = None, root: Path = ROOT / "models") -> Path:
-    """models/<kind>_<run>, or the shipped models/<kind> when no run is named. Raises UserError if it is not there."""
+    """The folder models/<kind>_<run>, or models/<kind> of the shipped model if run is None. Raises UserError if it does
+    not exist."""
     folder = Path(root) / (kind if run is None else f"{kind}_{run}")
     finish_save(folder)
     if (folder / "config.json").exists():
@@ -235,8 +239,8 @@ def model_folder(kind: str, run: str | None = None, root: Path = ROOT / "models"
 def save_model(folder: str | Path, model: Any, config: dict[str, Any]) -> None:
     """Write config.json and the model's weights in float16: one file, or Keras' shards for a large model.
 
-    config must hold "model" (architecture); the fingerprint of the weights is added, so that models trained on each
-    other's output can be told apart.
+    config must have the entry "model" (architecture). The fingerprint of the weights is added; the configs of models
+    that are trained with the output of this model refer to it.
     """
     import h5py
 
@@ -258,12 +262,12 @@ def save_model(folder: str | Path, model: Any, config: dict[str, Any]) -> None:
                 with h5py.File(file) as source, h5py.File(half / file.name, "w") as target:
                     _copy_as_half(source, target)
         write_json(half / "config.json", {"format": FORMAT_VERSION, "fingerprint": fingerprint(half), **config})
-        half.rename(folder / SAVED)  # from here on the new model is the one that counts
+        half.rename(folder / SAVED)  # from now on the new model is valid
     finish_save(folder)
 
 
 def finish_save(folder: str | Path) -> None:
-    """Put the files of a model in their place that save_model has written, also if it was killed meanwhile."""
+    """Move the files that save_model has written to the model's folder. This also completes a save that was killed."""
     folder = Path(folder)
     saved = folder / SAVED
     if not saved.is_dir():
@@ -282,14 +286,14 @@ def finish_save(folder: str | Path) -> None:
 
 
 def weight_files(folder: str | Path) -> list[Path]:
-    """The files that hold a model's weights, in order; the list of shards, if there are several, comes last."""
+    """The files of a model's weights, sorted. The list of shards, if there is one, is last."""
     folder = Path(folder)
     return sorted(folder.glob("model*.weights.h5")) + sorted(folder.glob("model.weights.json"))
 
 
 @contextmanager
 def _without_optimizer(model: Any) -> Iterator[None]:
-    """Inside this block Keras does not count the optimizer's variables among a compiled model's weights."""
+    """Within this block, Keras does not save the optimizer's variables with a compiled model's weights."""
     optimizer = getattr(model, "optimizer", None)
     model.optimizer = None
     try:
@@ -312,7 +316,8 @@ def _copy_as_half(source: Any, target: Any) -> None:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Eight hexadecimal digits that identify a model's weights (of their values, not of the file's bytes)."""
+    """Eight hexadecimal digits that identify a model's weights. They depend on the values, not on the bytes of the
+    file."""
     import h5py
 
     digest = hashlib.sha256()
@@ -330,7 +335,8 @@ def fingerprint(folder: str | Path) -> str:
 
 
 def load_config(folder: str | Path, kind: str) -> dict[str, Any]:
-    """config.json of a model folder, checked. Raises UserError for another kind or a newer format."""
+    """The checked config.json of a model folder. Raises UserError if it is damaged, of another kind, or of a newer
+    format."""
     finish_save(folder)
     config = read_json(Path(folder) / "config.json")
     if not isinstance(config, dict):
@@ -338,7 +344,7 @@ def load_config(folder: str | Path, kind: str) -> dict[str, Any]:
     if config.get("kind") != kind:
         raise UserError(f"{folder} holds a {config.get('kind')} model, expected {kind}.")
     if config.get("format", 0) > FORMAT_VERSION:
-        raise UserError(f"{folder} was written by a newer version of this project: update it.")
+        raise UserError(f"{folder} was written by a newer version of this project: update the project.")
     if missing := sorted({"model", "fingerprint"} - config.keys()):
         raise UserError(f"{folder}/config.json is damaged, it has no {missing[0]}: train the model again or fetch it "
                         "again.")
@@ -346,8 +352,8 @@ def load_config(folder: str | Path, kind: str) -> dict[str, Any]:
 
 
 @contextmanager
-def built_as_said(folder: str | Path) -> Iterator[None]:
-    """Raises UserError when what the config of a folder says of a model does not make one, in this block."""
+def config_checked(folder: str | Path) -> Iterator[None]:
+    """Within this block, errors of building a model from the config of a folder become a UserError."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -356,7 +362,7 @@ def built_as_said(folder: str | Path) -> Iterator[None]:
 
 
 def load_weights(folder: str | Path, model: Any) -> None:
-    """Fill a built model with a folder's weights. Raises UserError when they do not fit or are damaged."""
+    """Load the weights in a folder into a built model. Raises UserError if they do not fit or are damaged."""
     files = weight_files(folder)
     if not files:
         raise UserError(f"{folder} has no weights (model.weights.h5): train the model again or fetch it again.")
@@ -366,15 +372,15 @@ def load_weights(folder: str | Path, model: Any) -> None:
     except DAMAGED as error:
         raise UserError(f"{files[-1]} cannot be loaded ({why(error)}).") from None
     if found != named:
-        raise UserError(f"{files[-1]} is not of the model that {folder}/config.json describes ({found}, not {named}): "
+        raise UserError(f"{files[-1]} does not belong to {folder}/config.json (fingerprint {found}, not {named}): "
                         "train the model again or fetch it again.")
 
 
 def check_pair(config: dict[str, Any], tokenizer_config: dict[str, Any], folder: str | Path,
                tokenizer_folder: str | Path) -> None:
-    """Refuse a model that was trained with another tokenizer than the one given, or with other tokens."""
+    """Raise UserError if a model was trained with another tokenizer, or with other tokens of it."""
     wanted = config["tokenizer"]
     if wanted["fingerprint"] not in (tokenizer_config["fingerprint"], *tokenizer_config.get("same_tokens_as", [])):
-        hint = f"name that one with --tokenizer_run {wanted['run']}" if wanted["run"] else "use the shipped tokenizer"
+        hint = f"use --tokenizer_run {wanted['run']}" if wanted["run"] else "use the shipped tokenizer"
         raise UserError(f"{folder} was trained with the tokenizer {wanted['fingerprint']}, but {tokenizer_folder} is "
                         f"{tokenizer_config['fingerprint']}: {hint}.")

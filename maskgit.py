@@ -1,11 +1,11 @@
-"""Train MaskGIT, a transformer that fills masked tokens from the tokens it can see.
+"""Train MaskGIT, a transformer that predicts masked tokens from the visible ones.
 
   python maskgit.py --dataset_location skies/
   python maskgit.py --pack skies.npy --tokenizer_run wide --run_name wide --minutes 60
   python maskgit.py --pack skies.npy --tokenizer_run thesis --preset thesis --run_name thesis
 
-The crops are tokenised once, and again at half their size; the model lands in models/maskgit_<run_name>, metrics and
-pictures in runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
+The crops are tokenised once, at full and at half size. The model is written to models/maskgit_<run_name>, metrics and
+pictures to runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
 """
 import argparse
 from collections.abc import Iterator
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from build_network import RotaryAttention, small_weights
 from dataset import add_data_options, load_crops
+from decoding.colours import check_colours
 from decoding.guides import no_guide
 from decoding.token_decoding import decoding_steps, log_softmax
 from decoding.windows import in_batches
 from log_and_save import (
     add_logging_options,
-    built_as_said,
     check_pair,
+    config_checked,
     load_config,
     load_weights,
     model_folder,
@@ -76,12 +77,11 @@ DECODE_STEPS = 12
 
 @keras.saving.register_keras_serializable("outpainting")
 class TokenEmbedding(layers.Layer):
-    """Tokens enter and leave the network through one table: a projection of the tokenizer's codes plus a residual.
+    """Embedding of tokens, which is also the output layer: one table of vectors, one for each code.
 
-    The table is float32 whatever the network computes in, since logits are differences of large sums.
-
-    The projection lets codes that look alike share what is learned; the residual, zero at first, tells them apart.
-    The mask has a vector of its own.
+    The table is a projection of the tokenizer's codebook plus a residual. Through the projection, codes that look alike
+    get similar vectors; the residual, which is zero at first, distinguishes them. The mask token has a separate vector.
+    The table is float32 in every precision, because logits are differences of large sums.
     """
 
     def __init__(self, codes: int, code_size: int, width: int, use_codes: bool, **kwargs: Any) -> None:
@@ -109,7 +109,7 @@ class TokenEmbedding(layers.Layer):
         return ops.matmul(self.codebook, self.projection) + self.residual
 
     def call(self, tokens: Tensor) -> Tensor:
-        # The mask token of the thesis embeds to 0.
+        # In the thesis the vector of the mask token is 0.
         mask = self.mask if self.use_codes else ops.zeros((1, self.width), self.residual.dtype)
         table = ops.concatenate([self.table(), ops.cast(mask, "float32")], axis=0)
         return ops.take(ops.cast(table, self.compute_dtype), tokens, axis=0)
@@ -125,10 +125,11 @@ class TokenEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable("outpainting")
 class ContextPooling(layers.Layer):
-    """What colours and textures a sky has: the mean of features of tokens elsewhere in the picture, in any order.
+    """Summary of the colours and textures of a sky: the mean of features of tokens from elsewhere in the picture.
 
-    Embedded tokens [B, N, width] and which of them are there, bool [B, N] -> [B, 1, 1, width], 0 where none is there
-    and before training. After Zaheer et al., Deep Sets, arXiv 1703.06114, eq. 4.
+    Embedded tokens [B, N, width] and whether each is valid, bool [B, N] -> [B, 1, 1, width]. The result does not depend
+    on the order of the tokens. It is 0 if no token is valid, and before training. After Zaheer et al., Deep Sets, arXiv
+    1703.06114, eq. 4.
     """
 
     def __init__(self, width: int, **kwargs: Any) -> None:
@@ -139,18 +140,18 @@ class ContextPooling(layers.Layer):
         self.project.build((None, width))
         self.built = True
 
-    def call(self, embedded: Tensor, there: Tensor) -> Tensor:
-        there = ops.cast(there, self.compute_dtype)[..., None]
-        mean = ops.sum(self.features(embedded) * there, axis=1) / ops.maximum(ops.sum(there, axis=1), 1)
+    def call(self, embedded: Tensor, valid: Tensor) -> Tensor:
+        valid = ops.cast(valid, self.compute_dtype)[..., None]
+        mean = ops.sum(self.features(embedded) * valid, axis=1) / ops.maximum(ops.sum(valid, axis=1), 1)
         return self.project(mean)[:, None, None]
 
 
 @keras.saving.register_keras_serializable("outpainting")
 class CoarseEmbedding(layers.Layer):
-    """What the tokens of the picture at half its size say about each of the four tokens in whose place they are.
+    """Embedding of coarse tokens, which are the tokens of the picture at half its size.
 
-    The embeddings of all codes [K, width] and guide_tokens, int [B, h, w] -> [B, h, w, width], 0 where the mask is and
-    before training.
+    A coarse token has a different vector for each of the four tokens that it covers. The embeddings of all codes
+    [K, width] and guide_tokens int [B, h, w] -> [B, h, w, width], 0 for the mask token and before training.
     """
 
     def __init__(self, width: int, **kwargs: Any) -> None:
@@ -168,9 +169,9 @@ class CoarseEmbedding(layers.Layer):
 def build_body(config: dict[str, Any]) -> keras.Model:
     """Network from embedded tokens [B, h, w, width] to the same shape, for any even h and w.
 
-    Each block is a 3x3 convolution, attention at half the resolution, and a dense layer: clouds continue mostly from
-    their nearest neighbours, which a convolution sees at once and attention has to learn, and what lies further away
-    matters less sharply. That takes a sixteenth of the scores of attention among all tokens.
+    Each block is a 3x3 convolution, attention at half the resolution, and a dense layer. A token depends mostly on its
+    nearest neighbours, which the convolution sees directly; for distant tokens, half the resolution is enough. It takes
+    a sixteenth of the scores of full attention.
     """
     width = config["width"]
     x = inputs = layers.Input((None, None, width))
@@ -188,7 +189,7 @@ def build_body(config: dict[str, Any]) -> keras.Model:
 
 @keras.saving.register_keras_serializable("outpainting")
 class LearnedPositions(layers.Layer):
-    """Adds a learned vector to every position of a window x window grid."""
+    """Adds a learned vector to each position of a grid of window x window tokens."""
 
     def build(self, shape: Any) -> None:
         self.positions = self.add_weight(shape=shape[1:], name="positions",
@@ -214,13 +215,17 @@ def build_thesis_body(config: dict[str, Any]) -> keras.Model:
 
 
 class MaskGIT(keras.Model):
-    """Tokens int [B, h, w], hidden ones equal to mask_token -> logits float32 [B, h, w, codes].
+    """Tokens int [B, h, w], where hidden tokens are mask_token -> logits float32 [B, h, w, codes].
 
-    Called with (tokens, context, classes, guide), it also knows tokens from elsewhere in the picture, int [B, N] in any
-    order, which keep the colours of a sky far from what is known, mask_token where there is none; the kind of sky, int
-    [B], one of config["classes"] or -1; and guide_tokens of the same place at half the size, int [B, h, w]. Each of the
-    three may be None. Where config["colours"] is "usual", the tokens are those of pictures in usual colours
-    (decoding/colours.py). With training=True it hides tokens itself and returns (logits, hidden bool [B, h, w]).
+    The input may also be (tokens, context, classes, guide), where each of the last three may be None:
+    - context int [B, N]: tokens from elsewhere in the picture, in any order, or mask_token. They keep the colours of
+      the sky the same far from the known tokens.
+    - classes int [B]: the kind of sky, an index into config["classes"], or -1.
+    - guide int [B, h, w]: guide_tokens, the coarse tokens at the same position.
+
+    If config["colours"] is "normalised", the tokens are those of pictures with normalised colours
+    (decoding/colours.py). With training=True, the model hides tokens itself and returns (logits, hidden bool
+    [B, h, w]).
     """
 
     def __init__(self, config: dict[str, Any], codes: int, code_size: int) -> None:
@@ -239,7 +244,7 @@ class MaskGIT(keras.Model):
         self.built = True
 
     def set_codebook(self, codebook: Tensor) -> None:
-        """Give the network the tokenizer's codes [K, code_size], scaled to unit variance."""
+        """Set the tokenizer's codes [K, code_size]; they are scaled to unit variance."""
         if self.embedding.use_codes:
             codebook = np.asarray(codebook, np.float32)
             codebook = codebook - codebook.mean(axis=0)
@@ -285,13 +290,14 @@ class MaskGIT(keras.Model):
 
 def load_maskgit(tokenizer_config: dict[str, Any], tokenizer_folder: Path, run: str | None = None,
                  folder: Path | None = None) -> tuple[MaskGIT, dict[str, Any]]:
-    """The shipped MaskGIT or that of a run: (MaskGIT, config). Refuses one trained with another tokenizer."""
+    """The shipped MaskGIT or that of a run: (MaskGIT, config). Raises UserError if its tokenizer is another one."""
     folder = folder or model_folder("maskgit", run)
     config = load_config(folder, "maskgit")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
-    with built_as_said(folder):
-        for name, value in (("colours", "original"), ("coarse", False)):  # of those trained before there was a choice
+    with config_checked(folder):
+        for name, value in (("colours", "original"), ("coarse", False)):  # older configs have no entry
             config["model"].setdefault(name, value)
+        check_colours(config["model"]["colours"])
         model = MaskGIT(config["model"], tokenizer_config["model"]["codes"], tokenizer_config["model"]["code_size"])
     load_weights(folder, model)
     return model, config
@@ -303,20 +309,20 @@ def load_maskgit(tokenizer_config: dict[str, Any], tokenizer_folder: Path, run: 
 
 def hidden_scores(log_probabilities: NDArray[np.float32], tokens: NDArray[np.integer],
                   hidden: NDArray[np.bool]) -> tuple[float, float]:
-    """(mean negative log-probability of the true tokens, accuracy) over hidden positions, in nats and as a share."""
+    """(Mean negative log-probability of the true tokens in nats, accuracy in [0, 1]) over the hidden positions."""
     right = np.take_along_axis(log_probabilities, tokens[..., None].astype(np.int64), axis=-1)[..., 0]
     return -float(right[hidden].mean()), float((log_probabilities.argmax(-1) == tokens)[hidden].mean())
 
 
 def make_report(model: Any, tokenizer: Any, tokens: NDArray[np.int32], contexts: NDArray[np.int32],
                 guides: NDArray[np.int32]) -> TickReport:
-    """The function that measures MaskGIT at every tick on held-back tokens int [N, window, window], what lies around
-    them, int [N, context], and their guides, int [N, window, window]."""
+    """The function that measures MaskGIT at every tick, on held-back tokens int [N, window, window] with their contexts
+    int [N, context] and guides int [N, window, window]."""
     network = compiled(model, lambda tokens, context, guide: model((tokens, context, None, guide), training=False))
     decode = compiled(tokenizer, tokenizer.decode)
     hidden = dev_masks(len(tokens), tokens.shape[1])
     seen = np.where(hidden, model.mask_token, tokens).astype(np.int32)
-    shown = min(8, len(tokens))
+    count = min(8, len(tokens))
     no_guides = no_guide(guides.shape, model.mask_token)
 
     def in_one_step(guides: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -327,7 +333,7 @@ def make_report(model: Any, tokenizer: Any, tokens: NDArray[np.int32], contexts:
         one_step = in_one_step(no_guides)
         loss, accuracy = hidden_scores(one_step, tokens, hidden)
         few = min(16, len(tokens))
-        # Full decoding: each position is judged by what the network said in the step that decided it.
+        # Full decoding: the logits of each position are those of the step that decided it.
         full = one_step[:few].copy()
         decoded = seen[:few]
         for decoded, decided, logits in decoding_steps(  # noqa: B007
@@ -339,10 +345,10 @@ def make_report(model: Any, tokenizer: Any, tokens: NDArray[np.int32], contexts:
                    "full_accuracy": full_accuracy}
         if model.coarse:
             numbers["guided_loss"], numbers["guided_accuracy"] = hidden_scores(in_one_step(guides), tokens, hidden)
-        guess = np.where(hidden, one_step.argmax(-1), tokens)[:shown].astype(np.int32)
-        true, simple, stepwise = (to_bytes(decode(grid[:shown].astype(np.int32))) for grid in (tokens, guess, decoded))
+        guess = np.where(hidden, one_step.argmax(-1), tokens)[:count].astype(np.int32)
+        true, simple, stepwise = (to_bytes(decode(grid[:count].astype(np.int32))) for grid in (tokens, guess, decoded))
         size = true.shape[1] // tokens.shape[1]
-        grey = np.where(np.kron(hidden[:shown], np.ones((1, size, size), bool))[..., None], 128, true).astype(np.uint8)
+        grey = np.where(np.kron(hidden[:count], np.ones((1, size, size), bool))[..., None], 128, true).astype(np.uint8)
         return numbers, {"decodings": picture_grid([true, grey, simple, stepwise])}
 
     return report
@@ -384,8 +390,8 @@ def main(args: argparse.Namespace) -> None:
         return ((batch,) for batch in token_windows(tokens, coarse, classes, window, settings["batch_size"], args.seed,
                                                     start, settings["model"]["context"], model.mask_token))
 
-    shown = corner_windows(dev[0], dev[1], window, settings["model"]["context"], model.mask_token)
-    train(model, run, batches, settings, make_report(model, tokenizer, *shown), config,
+    held_back = corner_windows(dev[0], dev[1], window, settings["model"]["context"], model.mask_token)
+    train(model, run, batches, settings, make_report(model, tokenizer, *held_back), config,
           ROOT / "models" / f"maskgit_{args.run_name}", args.tick, args.minutes)
 
 

@@ -21,7 +21,7 @@ from dataset import add_data_options, load_crops
 from decoding.windows import in_batches
 from log_and_save import (
     add_logging_options,
-    built_as_said,
+    config_checked,
     load_config,
     load_weights,
     model_folder,
@@ -294,7 +294,7 @@ def load_tokenizer(run: str | None = None, folder: Path | None = None) -> tuple[
     """The shipped tokenizer or that of a run, ready to use: (Tokenizer, config, folder)."""
     folder = folder or model_folder("tokenizer", run)
     config = load_config(folder, "tokenizer")
-    with built_as_said(folder):
+    with config_checked(folder):
         model = Tokenizer(config["model"])
     load_weights(folder, model)
     return model, config, folder

@@ -1,4 +1,4 @@
-"""Shared by all scripts: command line, files, memory, random numbers."""
+"""Functions for all scripts: command line, files, memory, random numbers."""
 import argparse
 import errno
 import math
@@ -25,7 +25,7 @@ TIFF_TILE = 256  # pixels
 # Exceptions from reading a damaged .npy, .npz, .zip or .h5.
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error,
            TokenError)
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Seed = int | np.random.SeedSequence
 Progress = Callable[[Iterable], Iterable]  # wraps an iterable, e.g. in a progress bar
 
@@ -39,7 +39,7 @@ class UserError(Exception):
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows the module docstring as it is written, and the default of every option that has one."""
+    """Prints the module docstring with its line breaks, and the default of every option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is argparse.SUPPRESS or action.required:
@@ -80,7 +80,7 @@ def run_command(main: Callable[[argparse.Namespace], None], parser: argparse.Arg
 
 
 def explained(error: BaseException) -> str:
-    """One sentence about an exception."""
+    """One sentence that explains an exception to the user."""
     if isinstance(error, MemoryError):
         return f"there is not enough memory ({str(error) or 'none is left'}): smaller pictures or results need less."
     if isinstance(error, OSError) and error.filename is not None:
@@ -89,7 +89,7 @@ def explained(error: BaseException) -> str:
 
 
 class PatientStream:
-    """A text stream that drops its text once its reader is gone."""
+    """A text stream that discards its text after its reader has closed it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -111,14 +111,14 @@ class PatientStream:
 
 
 def to_nowhere(stream: Any) -> None:
-    """Redirect an open file to nowhere."""
+    """Redirect an open file to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def open_standard_streams() -> None:
-    """Open missing standard streams of a process; otherwise files it opens would get their numbers."""
+    """Open the standard streams that a process lacks. Otherwise files that it opens would get their numbers."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(descriptor)
@@ -175,7 +175,7 @@ def run_name(text: str) -> str:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Drop output to file descriptor 2, also that of C++ libraries, which bypass sys.stderr."""
+    """Discard output to file descriptor 2, including that of C++ libraries, which bypass sys.stderr."""
     sys.stderr.flush()
     saved = os.dup(2)
     with open(os.devnull, "w") as sink:
@@ -189,7 +189,7 @@ def quiet_stderr() -> Iterator[None]:
 
 
 def import_tensorflow() -> Any:
-    """The module tensorflow, imported without its messages."""
+    """Import TensorFlow without its messages and return the module."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet_stderr():
         import tensorflow
@@ -197,7 +197,7 @@ def import_tensorflow() -> Any:
 
 
 def available_memory() -> float:
-    """Bytes of free memory, by Linux's reports on the machine and its container; inf on other systems."""
+    """Bytes of free memory on Linux, within the limit of the container; inf on other systems."""
     try:
         machine = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         free = 1024 * int(machine["MemAvailable"].split()[0])
@@ -216,7 +216,7 @@ def available_memory() -> float:
 
 
 def save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write uint8 [H, W, 3] as PNG or JPEG, by the file ending, never leaving half a file."""
+    """Write a picture uint8 [H, W, 3] as PNG or JPEG, as the file ending says. A partial file is never left behind."""
     from PIL import Image
 
     with replacing(path) as temporary:
@@ -224,7 +224,7 @@ def save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 def save_tiff(path: Path, picture: Any) -> None:
-    """Write a picture as a tiled BigTIFF while it is computed; never leaves half a file.
+    """Write a picture as a tiled BigTIFF while it is computed. A partial file is never left behind.
 
     picture: object with height and width; iterates over uint8 [rows, width, 3] from top to bottom.
     """
@@ -246,9 +246,9 @@ def save_tiff(path: Path, picture: Any) -> None:
 
 
 def own_seed(seed: Seed, *key: str | int) -> np.random.SeedSequence:
-    """The numpy.random.SeedSequence for a key, independent of that of any other key.
+    """Derive a numpy.random.SeedSequence from a seed and a key. Different keys give independent random numbers.
 
-    seed: a whole number, or the SeedSequence to derive from; key: names and whole numbers.
+    seed: a whole number or a SeedSequence. key: names and whole numbers.
     """
     root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
     words = (zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in key)
@@ -256,7 +256,7 @@ def own_seed(seed: Seed, *key: str | int) -> np.random.SeedSequence:
 
 
 def evenly_spaced(items: np.ndarray, count: int) -> np.ndarray:
-    """Exactly `count` items of an array [N, ...], evenly spaced, in their order; some repeat if count > N."""
+    """`count` evenly spaced items of an array [N, ...], in their order. If count > N, some are repeated."""
     return items[np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
@@ -267,9 +267,9 @@ def to_bytes(picture: Any) -> NDArray[np.uint8]:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, which is renamed to `path` when the block succeeds.
+    """Yield a temporary path in the same folder, which is renamed to `path` if the block succeeds.
 
-    Raises UserError when it cannot be written; the old file of this name is then kept.
+    Raises UserError if it cannot be written. The old file of this name is kept in this case.
     """
     path, temporary = Path(path), None
     try:
@@ -284,14 +284,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"{path} cannot be written ({why(error)})"
                         + (": the old file is kept, and with more disk space the same command continues."
-                           if error.errno in NO_ROOM else ".")) from None
+                           if error.errno in DISK_FULL else ".")) from None
     finally:
         if temporary:
             temporary.unlink(missing_ok=True)
 
 
 def why(error: BaseException) -> str:
-    """The message of an exception, in one line."""
+    """The first line of the message of an exception."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
@@ -310,7 +310,7 @@ def output_file(text: str) -> Path:
 
 
 def writable_folder(path: str | Path) -> Path:
-    """Make a folder, or raise UserError when it cannot be written."""
+    """Create a folder if it does not exist. Raises UserError if it cannot be written."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

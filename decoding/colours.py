@@ -44,6 +44,12 @@ class ColourMap(NamedTuple):
 UNCHANGED = ColourMap(TARGET_MEAN, np.eye(3))
 
 
+def check_colours(colours: str) -> None:
+    """Raise ValueError if an entry "colours" of a config is not one of COLOURS."""
+    if colours not in COLOURS:
+        raise ValueError(f"colours {colours!r}: expected {' or '.join(COLOURS)}")
+
+
 def colour_map(pixels: NDArray[np.uint8]) -> ColourMap:
     """The ColourMap that normalises a photograph, from its pixels uint8 [..., 3].
 

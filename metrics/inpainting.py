@@ -81,8 +81,8 @@ def hidden_log_probabilities(inpainter: Inpainter, picture: NDArray[np.uint8], h
         growth: of which maskgit_steps and schedule count.
     """
     hidden = any_in_squares(hole, inpainter.downscale)
-    colours = colour_map(picture[~hole]) if inpainter.maskgit_config["colours"] == "usual" else UNCHANGED
-    true = np.asarray(inpainter.encode(colours.usual(picture)[None]))
+    colours = colour_map(picture[~hole]) if inpainter.maskgit_config["colours"] == "normalised" else UNCHANGED
+    true = np.asarray(inpainter.encode(colours.normalised(picture)[None]))
     seen = np.where(hidden, inpainter.mask_token, true).astype(np.int32)
     rows, columns = around(hidden, inpainter.window)
     true, windows = true[:, rows, columns], seen[:, rows, columns]

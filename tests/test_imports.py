@@ -1,7 +1,9 @@
 """Imports between the modules of the project."""
 import ast
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
+from pkgutil import resolve_name
 
 from utilities import ROOT
 
@@ -26,3 +28,9 @@ def test_there_are_no_import_cycles():
     modules = module_files()
     uses = {name: set(imported(path, set(modules))) for name, path in modules.items()}
     assert len(list(TopologicalSorter(uses).static_order())) == len(modules) > 40
+
+
+def test_the_installed_commands_exist():
+    commands = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert set(commands) == {"sky-outpaint", "sky-inpaint", "sky-generate"}
+    assert all(callable(resolve_name(target)) for target in commands.values())

@@ -172,7 +172,7 @@ def test_large_models_are_kept_in_shards(saved, monkeypatch):
 def test_a_wrong_pair_of_models_is_refused():
     config = {"tokenizer": {"run": "wide", "fingerprint": "12345678"}}
     check_pair(config, {"fingerprint": "12345678"}, "a", "b")
-    refused("name that one with --tokenizer_run wide", check_pair, config, {"fingerprint": "0"}, "a", "b")
+    refused("use --tokenizer_run wide", check_pair, config, {"fingerprint": "0"}, "a", "b")
     config["tokenizer"]["run"] = None
     refused("use the shipped tokenizer", check_pair, config, {"fingerprint": "0"}, "a", "b")
 

@@ -232,15 +232,21 @@ def test_without_a_home_there_is_no_key_and_no_name(homeless):
         own_name()
 
 
-def test_wandb_goes_to_the_folder_of_its_variable_or_nowhere(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "logs"))
-    run = start_wandb("outpainting", "test", {}, "offline")
-    run.finish()
-    assert list((tmp_path / "logs" / "wandb").glob("offline-run-*"))
+@pytest.mark.parametrize("variable", [None, "logs"])
+def test_wandb_writes_to_the_folder_of_its_variable_or_to_the_current_one(variable, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    if variable:
+        monkeypatch.setenv("WANDB_DIR", str(tmp_path / variable))
+    start_wandb("outpainting", "test", {}, "offline").finish()
+    assert list((tmp_path / (variable or "") / "wandb").glob("offline-run-*"))
+
+
+def test_without_a_folder_for_wandb_the_command_continues(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "file"))
     assert isinstance(start_wandb("outpainting", "test", {}, "offline"), NoWandb)
-    assert capsys.readouterr().err.count("this goes on without.") == 1
+    assert capsys.readouterr().err.count("the command continues without it.") == 1
 
 
 @pytest.mark.parametrize("key", ["short", "0" * 40])
@@ -252,7 +258,7 @@ def test_a_server_of_wandb_that_does_not_answer_or_a_wrong_key_stop_nothing(tmp_
     start_wandb("outpainting", "test", {}, "online").finish()
     error = capsys.readouterr().err
     assert "wandb cannot be used online" in error
-    assert "this goes on offline." in error
+    assert "the command continues offline." in error
     assert list((tmp_path / "wandb").glob("offline-run-*"))
 
 

@@ -1,9 +1,12 @@
 """MaskGIT: training masks, what the network can see, its loss, its windows and its scores."""
+import json
+
 import numpy as np
 import pytest
 
 from decoding.guides import at_half_size, guide_tokens
-from maskgit import MaskGIT, hidden_scores
+from log_and_save import load_config
+from maskgit import MaskGIT, hidden_scores, load_maskgit
 from networks.backend import keras
 from training.masks import dev_masks, hide, rectangle_regions, thesis_regions
 from training.token_windows import (
@@ -14,6 +17,7 @@ from training.token_windows import (
     token_windows,
     with_wrong_tokens,
 )
+from utilities import ROOT, UserError
 
 CODES = 20
 LOCAL = {"style": "local", "window": 8, "width": 16, "blocks": 2, "heads": 2, "masks": "rectangles",
@@ -31,6 +35,14 @@ def box(rows, columns, height=16, width=16):
     inside = np.zeros((height, width), bool)
     inside[rows, columns] = True
     return inside
+
+
+def test_a_config_with_unknown_colours_is_refused(tmp_path):
+    config = json.loads((ROOT / "models" / "maskgit" / "config.json").read_text())
+    config["model"]["colours"] = "unknown"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="config.json is damaged .*expected normalised or original"):
+        load_maskgit(load_config(ROOT / "models" / "tokenizer", "tokenizer"), tmp_path, folder=tmp_path)
 
 
 def test_crops_are_seen_in_normalised_or_original_colours(skies):

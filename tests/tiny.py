@@ -1,8 +1,8 @@
-"""Commands whose default presets have a few thousand parameters, one after another in this process:
+"""Runs commands one after another in this process, with default presets of a few thousand parameters:
 
   python tiny.py tokenizer.py --pack sky.npy then maskgit.py --pack sky.npy --tokenizer_run my
 
-What they start themselves by train_all.run is forked from here, so that it need not import anything again.
+Commands that train_all.py starts are forked from this process, so that nothing is imported again.
 """
 import importlib
 import multiprocessing
@@ -20,7 +20,7 @@ TINY = {
     "autoregressive": {"window": 8, "width": 16, "encoder": 1, "decoder": 2, "heads": 2, "inner": 32},
     "diffusion_model_upscale": {"filters": [8, 8], "blocks": [1, 1]},
 }
-MOMENTS = {"TRIAL_MINUTES": 0.02, "TRIAL_TICK": 4, "RESERVED": 0.99}
+SHORT_TRIALS = {"TRIAL_MINUTES": 0.02, "TRIAL_TICK": 4, "RESERVED": 0.99}
 
 
 def run(script, *options):
@@ -47,7 +47,7 @@ if __name__ == "__main__":
         preset["model"].update(changes)
         preset.update(images=16, batch_size=2)
     vars(metrics.inpainting).update(STEPS=(1,), SCHEDULES=("arccos", "linear"))
-    vars(train_all).update(MOMENTS, run=run_forked)
+    vars(train_all).update(SHORT_TRIALS, run=run_forked)
     commands = [list(words) for is_between, words in groupby(sys.argv[1:], "then".__eq__) if not is_between]
     for command in commands:
         run(*command)

@@ -44,7 +44,7 @@ def test_baselines_change_holes_only(name):
 
 def stub(logits, begin=None):
     """Stands for an Inpainter whose tokens are the red channel of every second pixel."""
-    return SimpleNamespace(downscale=2, window=8, mask_token=CODES, maskgit_config={"colours": "own"}, begin=begin,
+    return SimpleNamespace(downscale=2, window=8, mask_token=CODES, maskgit_config={"colours": "original"}, begin=begin,
                            encode=lambda pictures: pictures[:, ::2, ::2, 0].astype(np.int32),
                            network=lambda tokens, growth: lambda windows, guides: logits(windows))
 

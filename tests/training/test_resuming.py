@@ -348,7 +348,7 @@ def test_weights_of_another_config_and_a_config_without_its_parts_are_refused(tm
     save_model(tmp_path, tokenizer.Tokenizer(TINY), {"kind": "tokenizer", "model": TINY})
     config = json.loads((tmp_path / "config.json").read_text())
     model = {name: value for name, value in TINY.items() if name != "blocks"}
-    for changes, words in (({"fingerprint": "0"}, "is not of the model"), ({"fingerprint": None}, "has no fingerprint"),
+    for changes, words in (({"fingerprint": "0"}, "does not belong to"), ({"fingerprint": None}, "has no fingerprint"),
                            ({"model": None}, "has no model"), ({"model": model}, "config.json is damaged ..blocks"),
                            ({"model": {**TINY, "filters": "many"}}, "config.json is damaged")):
         changed = {name: value for name, value in {**config, **changes}.items() if value is not None}
