@@ -64,14 +64,14 @@ def fill_outwards(canvases: np.ndarray, conditions: Sequence[np.ndarray], networ
     return canvases
 
 
-def fill_hole(canvases: np.ndarray, conditions: Sequence[np.ndarray], paint: Callable[..., np.ndarray], mask_token: int,
+def fill_hole(canvases: np.ndarray, conditions: Sequence[np.ndarray], fill: Callable[..., np.ndarray], mask_token: int,
               window: int, step: int, seeds: Sequence[Seed], progress: Progress = iter,
               watch: Callable[..., None] | None = None) -> NDArray[np.int32]:
     """Fill the unknown tokens window by window, from the border of the hole inwards.
 
     Args:
         canvases: int32 [A, H, W], one for each attempt. All have the same unknown positions.
-        paint: function (windows int32 [A, window, window], their conditions, seeds, watch) -> the filled windows;
+        fill: function (windows int32 [A, window, window], their conditions, seeds, watch) -> the filled windows;
             watch: as for decode_tokens.
         The others are as for fill_outwards.
 
@@ -82,8 +82,8 @@ def fill_hole(canvases: np.ndarray, conditions: Sequence[np.ndarray], paint: Cal
         windows, *inputs = (grids[:, row:row + window, column:column + window] for grids in (canvases, *conditions))
         if (windows == mask_token).any():
             batch = [(attempt, (row, column)) for attempt in range(len(canvases))]
-            filled = paint(windows, inputs, [own_seed(seed, "window", number) for seed in seeds],
-                           watched(watch, canvases, batch))
+            filled = fill(windows, inputs, [own_seed(seed, "window", number) for seed in seeds],
+                          watched(watch, canvases, batch))
             canvases = placed(canvases, batch, filled)
     return canvases
 

@@ -1,7 +1,7 @@
-"""The colours of a photograph are normalised, and restored after painting. Functions of arrays.
+"""The colours of a photograph are normalised, and restored in the result. Functions of arrays.
 
 All skies that MaskGIT learns from have the same mean colour and the same covariance of colours. So it does not depend
-on the colours of a photograph, and the sky that it paints gets the photograph's colours.
+on the colours of a photograph, and the sky that it generates gets the photograph's colours.
 """
 from typing import NamedTuple
 

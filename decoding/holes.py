@@ -4,7 +4,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-NEAR = 33  # pixels; holes that are closer to each other are painted together
+NEAR = 33  # pixels; holes that are closer to each other are filled together
 LEAST_REGION = 64  # pixels; smaller regions of one colour occur by chance
 HOLE_SIDE = 128  # low-resolution pixels; the longer side of a hole should have at most as many
 LOW_SIDES = 128, 512  # low-resolution pixels; range for the shorter side of a photograph

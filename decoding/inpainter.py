@@ -64,15 +64,15 @@ class Inpainter(Outpainter):
         if not hole.any() or hole.all():
             raise UserError("the picture has no hole." if not hole.any() else "the hole covers the whole picture.")
         parts = parts_with_holes(hole, self.downscale, self.window)
-        painted = []
+        filled_parts = []
         for number, (part, _) in enumerate(parts):
             pixels = self.padded(photograph[part.rows, part.columns], part.scale)
             holes = self.padded(hole[part.rows, part.columns], part.scale)
-            painted.append(self.fill_part(pixels, holes, part, growth, own_seed(seed, "part", number), attempts,
-                                          sweet_spot, bar, watch if number == 0 else None))
+            filled_parts.append(self.fill_part(pixels, holes, part, growth, own_seed(seed, "part", number), attempts,
+                                               sweet_spot, bar, watch if number == 0 else None))
         for _ in range(attempts):
             result = photograph.copy()
-            for (part, part_hole), attempt in zip(parts, painted, strict=True):
+            for (part, part_hole), attempt in zip(parts, filled_parts, strict=True):
                 target = result[part.rows, part.columns]
                 target[part_hole] = next(attempt)[:part_hole.shape[0], :part_hole.shape[1]][part_hole]
             yield result
@@ -98,11 +98,11 @@ class Inpainter(Outpainter):
         grids = self.fill_tokens(low, low_hole, colours, growth, seed, attempts, sweet_spot, bar, watch)
         known = np.where(hole[..., None], np.float32(np.nan), pixels / np.float32(255))
         for attempt, tokens in enumerate(grids):
-            painted = colours.restored(self.pixels(tokens, growth, bar))
-            added = low / np.float32(255) - painted
+            decoded = colours.restored(self.pixels(tokens, growth, bar))
+            added = low / np.float32(255) - decoded
             added = smooth_fill(np.clip(added, -MOST_ADDED, MOST_ADDED), low_hole)
-            painted = np.where(low_hole[..., None], painted + added, low / np.float32(255))
-            yield self.enlarged_part(painted, part.scale, known, growth, own_seed(seed, "pixels", attempt), bar)
+            decoded = np.where(low_hole[..., None], decoded + added, low / np.float32(255))
+            yield self.enlarged_part(decoded, part.scale, known, growth, own_seed(seed, "pixels", attempt), bar)
 
     def fill_tokens(self, low: np.ndarray, hole: np.ndarray, colours: ColourMap, growth: Growth,
                     seed: np.random.SeedSequence, attempts: int, sweet_spot: int | None, bar: Bar,
@@ -125,13 +125,13 @@ class Inpainter(Outpainter):
         if is_guided:
             guides = guide_tokens(self.fill_tokens(at_half_size(low), any_in_squares(hole, 2), colours, growth, seed,
                                                    attempts, sweet_spot, bar, None, halvings + 1))
-        paint = self.painter(tokens, growth, sweet_spot)
+        fill = self.window_filler(tokens, growth, sweet_spot)
         seeds = [own_seed(seed, "tokens", attempt, halvings) for attempt in range(attempts)]
-        return fill_hole(np.stack([tokens] * attempts), (guides,), paint, self.mask_token, self.window, step, seeds,
+        return fill_hole(np.stack([tokens] * attempts), (guides,), fill, self.mask_token, self.window, step, seeds,
                          bar("tokens"), watch)
 
-    def painter(self, tokens: np.ndarray, growth: Growth, sweet_spot: int | None) -> Callable:
-        """The function `paint` of fill_hole, for a canvas of tokens int [H, W]."""
+    def window_filler(self, tokens: np.ndarray, growth: Growth, sweet_spot: int | None) -> Callable:
+        """The function `fill` of fill_hole, for a canvas of tokens int [H, W]."""
         if self.begin is None:
             network = self.network(tokens, growth)
             return lambda windows, conditions, seeds, watch: decode_tokens(
@@ -151,7 +151,7 @@ class Inpainter(Outpainter):
         return lambda windows, conditions, seeds, watch: decode_raster(windows, begin_guided, self.mask_token, seeds,
                                                                        watch, **self.raster)
 
-    def enlarged_part(self, painted: np.ndarray, scale: int, known: np.ndarray, growth: Growth,
+    def enlarged_part(self, decoded: np.ndarray, scale: int, known: np.ndarray, growth: Growth,
                       seed: np.random.SeedSequence, bar: Bar) -> np.ndarray:
         """Enlarge a decoded picture float32 [h, w, 3] to uint8 [scale * h, scale * w, 3].
 
@@ -159,7 +159,7 @@ class Inpainter(Outpainter):
         """
         if not self.octaves:
             size = known.shape[1::-1]
-            return to_bytes(cv2.resize(painted, size, interpolation=cv2.INTER_CUBIC))
+            return to_bytes(cv2.resize(decoded, size, interpolation=cv2.INTER_CUBIC))
 
         def known_at(octave: int) -> tuple[np.ndarray, int, int]:
             smaller = known
@@ -167,5 +167,5 @@ class Inpainter(Outpainter):
                 smaller = smaller.reshape(len(smaller) // 2, 2, smaller.shape[1] // 2, 2, 3).mean(axis=(1, 3))
             return smaller, 0, 0
 
-        *_, bands = self.super_sampled(painted, scale, known_at, growth, seed, bar, match_strength=True)
+        *_, bands = self.super_sampled(decoded, scale, known_at, growth, seed, bar, match_strength=True)
         return to_bytes(np.concatenate(list(bands)))

@@ -90,7 +90,7 @@ def test_a_hole_is_filled_and_what_is_known_stays():
     canvases = np.stack([np.where(hidden, 9, canvas)] * 2)
     places, watched = [], Iterations(9)
 
-    def paint(windows, conditions, seeds, watch):
+    def fill(windows, conditions, seeds, watch):
         places.append(conditions[0][0, 0, 0])
         assert len(windows) == len(seeds) == 2
         result = np.where(windows == 9, 5, windows)
@@ -98,7 +98,7 @@ def test_a_hole_is_filled_and_what_is_known_stays():
         return result
 
     numbers = np.stack([np.arange(1600).reshape(40, 40)] * 2)
-    filled = fill_hole(canvases, (numbers,), paint, 9, 16, 8, [own_seed(0), own_seed(1)], watch=watched)
+    filled = fill_hole(canvases, (numbers,), fill, 9, 16, 8, [own_seed(0), own_seed(1)], watch=watched)
     np.testing.assert_array_equal(filled, np.stack([np.where(hidden, 5, canvas)] * 2))
     assert len(set(places)) == len(places) > 4
     assert len(watched.steps) == len(places)
@@ -221,7 +221,7 @@ def test_holes_come_from_masks_boxes_colours_and_chance(tmp_path):
         found("--mask", tmp_path)
 
 
-def test_the_command_with_both_painters(trained, skies, tmp_path):
+def test_the_command_with_both_transformers(trained, skies, tmp_path):
     folder, output = tmp_path / "pictures", tmp_path / "results"
     folder.mkdir()
     for name, picture in zip("ab", skies(2, 100), strict=True):
@@ -239,7 +239,7 @@ def test_the_command_with_both_painters(trained, skies, tmp_path):
         assert moving.format == "WEBP"
     trained.tiny("autoregressive", "--tokenizer_run", "tiny", "--run_name", "tiny", "--images", 4)
     trained.run("inpainting.py", "--input", folder / "a.png", "--output", tmp_path / "token", "--box", 10, 10, 20, 25,
-                "--painter", "autoregressive", "--top_p", 0.9, *few)
+                "--transformer", "autoregressive", "--top_p", 0.9, *few)
     report = json.loads((tmp_path / "token" / "a_0.json").read_text())
     assert set(report["models"]) == {"tokenizer", "autoregressive", "sharpen"}
     result, source = (np.asarray(Image.open(tmp_path / "token" / f"a_{part}.png")) for part in ("0_filled", "source"))
