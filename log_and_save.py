@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -204,9 +205,11 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as indented JSON. A partial file is never left behind."""
+    """Write a value as indented JSON, with lists of numbers on one line. A partial file is never left behind."""
+    numbers = re.compile(r"\[\n([-+\d.eE,\s]+)\]")
+    text = numbers.sub(lambda found: f"[{' '.join(found[1].split())}]", json.dumps(value, indent=1))
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1) + "\n")
+        temporary.write_text(text + "\n")
 
 
 def picture_grid(rows: Iterable[Iterable[NDArray[np.uint8]]]) -> NDArray[np.uint8]:

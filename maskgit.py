@@ -46,6 +46,7 @@ from training.loop import (
 from training.masks import dev_masks, hide, rectangle_regions, thesis_regions
 from training.token_windows import (
     add_token_options,
+    class_colours,
     corner_windows,
     crop_size,
     token_data,
@@ -295,8 +296,8 @@ def load_maskgit(tokenizer_config: dict[str, Any], tokenizer_folder: Path, run: 
     config = load_config(folder, "maskgit")
     check_pair(config, tokenizer_config, folder, tokenizer_folder)
     with config_checked(folder):
-        for name, value in (("colours", "original"), ("coarse", False)):  # older configs have no entry
-            config["model"].setdefault(name, value)
+        older = {"colours": "original", "class_colours": {}, "coarse": False}  # of configs without these entries
+        config["model"] = older | config["model"]
         check_colours(config["model"]["colours"])
         model = MaskGIT(config["model"], tokenizer_config["model"]["codes"], tokenizer_config["model"]["code_size"])
     load_weights(folder, model)
@@ -373,6 +374,8 @@ def main(args: argparse.Namespace) -> None:
     crops = load_crops(args, img_size)
     if settings["model"]["style"] == "local":
         settings["model"]["classes"] = crops.class_names
+        if settings["model"]["colours"] == "normalised":
+            settings["model"]["class_colours"] = class_colours(crops, own_seed(args.seed, "class colours"))
     dev = development_crops(crops)
     config = {"kind": "maskgit", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},

@@ -3,6 +3,7 @@
 All skies that MaskGIT learns from have the same mean colour and the same covariance of colours. So it does not depend
 on the colours of a photograph, and the sky that it generates gets the photograph's colours.
 """
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -34,6 +35,15 @@ class ColourMap(NamedTuple):
     def restored(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
         """The inverse of `normalised`: float32 [H, W, 3] in [0, 1] -> float32 [H, W, 3] in [0, 1]."""
         return np.clip(self._applied(picture, np.linalg.inv(self.matrix), TARGET_MEAN, self.mean), 0, 1)
+
+    def numbers(self) -> list[float]:
+        """The three numbers of the mean and the nine of the matrix, row by row, with four decimals."""
+        return np.r_[self.mean, self.matrix.ravel()].round(4).tolist()
+
+    @staticmethod
+    def of_numbers(numbers: Sequence[float]) -> "ColourMap":
+        """The inverse of `numbers`."""
+        return ColourMap(np.array(numbers[:3]), np.reshape(numbers[3:], (3, 3)))
 
     @staticmethod
     def _applied(picture: np.ndarray, matrix: NDArray[np.floating], before: NDArray[np.floating],

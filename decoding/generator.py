@@ -5,6 +5,7 @@ import numpy as np
 
 from decoding.canvas import SCALE
 from decoding.canvas_decoding import fill_jointly
+from decoding.colours import UNCHANGED, ColourMap
 from decoding.growth import Growth
 from decoding.guides import guide_tokens, no_guide
 from decoding.iterations import Iterations
@@ -26,14 +27,20 @@ class Generator(Outpainter):
         """Generate a sky of height x width pixels: (low-resolution picture uint8 [h, w, 3], 4x picture or None).
 
         h and w are a quarter of height and width. The 4x picture is None if generate_upsampled is False. The colours
-        are the normalised ones (decoding/colours.py). growth: its size and `decoding` have no effect; the whole canvas
-        is filled at once. watch: as for Outpainter.grow.
+        are those of a training photograph of the same kind, drawn by the seed. growth: its size and `decoding` have no
+        effect; the whole canvas is filled at once. watch: as for Outpainter.grow.
         """
-        watch = watch and watch.decoded_by(lambda tokens: self.pixels(tokens, growth, no_bar))
+        maps = self.maskgit_config["class_colours"].get((growth.label or "").lower())
+        rng = np.random.default_rng(own_seed(seed, "colours"))
+        colours = ColourMap.of_numbers(rng.choice(maps)) if maps else UNCHANGED
+
+        def decoded(tokens: np.ndarray, bar: Bar = no_bar) -> np.ndarray:
+            return colours.restored(self.pixels(tokens, growth, bar))
+
+        watch = watch and watch.decoded_by(decoded)
         low_sides = [-(-side // SCALE) for side in (height, width)]
         tokens = self.fill_canvas([-(-side // self.downscale) for side in low_sides], growth, seed, bar, watch)
-        results = self.enlarged(self.pixels(tokens, growth, bar), lambda octave: None, growth,
-                                own_seed(seed, "pixels"), bar)
+        results = self.enlarged(decoded(tokens, bar), lambda octave: None, growth, own_seed(seed, "pixels"), bar)
         low = to_bytes(next(results)[:low_sides[0], :low_sides[1]])
         return low, Rows(height, width, next(results)) if growth.generate_upsampled else None
 

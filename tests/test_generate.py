@@ -5,6 +5,7 @@ import numpy as np
 from conftest import QUIET
 from PIL import Image
 
+from decoding.colours import TARGET_MEAN
 from decoding.generator import Generator
 from decoding.growth import Growth
 from decoding.outpainter import no_bar
@@ -31,6 +32,34 @@ def test_skies_have_the_size_asked_for_and_differ_by_their_seed(trained, tmp_pat
     np.testing.assert_array_equal(load(tmp_path / "again" / "sky_5_4x.png"), second)
     assert "was trained without labels" in trained.run("generate.py", "--label", "cumulus", *few, status=2)
     assert "is not a picture size" in trained.run("generate.py", "--size", "5", *MODELS, *QUIET, status=2)
+
+
+def test_generated_skies_have_colours_of_their_class():
+    class Stub(Generator):
+        maskgit_config = {"class_colours": {"": [[0.2, 0.3, 0.4, *np.eye(3).ravel()]],
+                                            "sunrise": [[0.7, 0.5, 0.3, *(2 * np.eye(3)).ravel()]]}}
+        downscale = 8
+
+        def __init__(self):
+            pass
+
+        def fill_canvas(self, shape, *others):
+            return np.zeros(shape, np.int32)
+
+        def pixels(self, tokens, *others):
+            picture = np.tile(np.float32(TARGET_MEAN), (*[8 * side for side in tokens.shape], 1))
+            picture[:, ::2] += np.float32(0.1)
+            picture[:, 1::2] -= np.float32(0.1)
+            return picture
+
+        def enlarged(self, low, *others):
+            yield low
+
+    for label, mean, deviation in ((None, [0.2, 0.3, 0.4], 0.1), ("Sunrise", [0.7, 0.5, 0.3], 0.05)):
+        low, large = Stub().generate(128, 128, Growth(label=label, generate_upsampled=False))
+        assert large is None
+        np.testing.assert_allclose(low.mean(axis=(0, 1)) / 255, mean, atol=0.005)
+        np.testing.assert_allclose(low.std(axis=(0, 1)) / 255, deviation, atol=0.005)
 
 
 def test_large_skies_are_guided_by_themselves_at_half_the_size():

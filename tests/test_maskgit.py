@@ -12,6 +12,8 @@ from training.masks import dev_masks, hide, rectangle_regions, thesis_regions
 from training.token_windows import (
     COARSE_DROPPED,
     COARSE_WRONG,
+    COLOURS_OF_A_CLASS,
+    class_colours,
     corner_windows,
     in_colours,
     token_windows,
@@ -386,3 +388,19 @@ def test_scores_count_hidden_tokens_only():
     loss, accuracy = hidden_scores(log_probabilities, tokens, np.array([[[True, True, False]]]))
     assert loss == pytest.approx(-np.log([0.5, 0.8]).mean())
     assert accuracy == 0.5
+
+
+def test_every_class_has_colours_of_its_own_crops():
+    class Stub:
+        class_names = ["dusk", "noon", "never"]
+
+        def labelled_batches(self, batch_size, seed):
+            while True:
+                classes = np.arange(batch_size) % 3 - 1
+                yield np.uint8(40 * (2 + classes))[:, None, None, None] + np.zeros((1, 8, 8, 3), np.uint8), classes
+
+    maps = class_colours(Stub(), 0)
+    assert set(maps) == {"", "dusk", "noon"}
+    assert {len(each) for each in maps.values()} == {COLOURS_OF_A_CLASS}
+    assert {numbers[0] for numbers in maps["noon"]} == {round(120 / 255, 4)}
+    assert {numbers[0] for numbers in maps[""]} == {round(value / 255, 4) for value in (40, 80, 120)}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dataset import Crops
-from decoding.colours import colour_map_of_part
+from decoding.colours import colour_map, colour_map_of_part
 from decoding.guides import at_half_size, guide_tokens
 from decoding.windows import in_batches
 from networks.backend import compiled
@@ -21,6 +21,8 @@ from utilities import Seed, number, own_seed, run_name
 
 DROPPED = 0.2  # share of training windows without context, and share of those without class
 COARSE_DROPPED = 0.5  # share of training windows without coarse tokens
+COLOURS_OF_A_CLASS = 12
+CROPS_WITH_COLOURS = 3200  # drawn at most to find them
 COARSE_WRONG = 0.2  # largest share of wrong coarse tokens
 
 
@@ -34,6 +36,23 @@ def in_colours(crops: NDArray[np.uint8], colours: str, seed: Seed) -> NDArray[np
         return crops
     rng = np.random.default_rng(seed)
     return np.stack([colour_map_of_part(crop, rng).normalised(crop) for crop in crops])
+
+
+def class_colours(crops: Crops, seed: Seed) -> dict[str, list[list[float]]]:
+    """Colours that a generated sky of each class may have: {class: at most COLOURS_OF_A_CLASS colour maps of training
+    crops, each as the 12 numbers of ColourMap.numbers}. The class "" stands for any sky.
+
+    Classes of which the first crops that are drawn have none are missing.
+    """
+    found: dict[str, list[list[float]]] = {name: [] for name in ["", *crops.class_names]}
+    for batch, classes in islice(crops.labelled_batches(16, seed), CROPS_WITH_COLOURS // 16):
+        for crop, number_of_class in zip(batch, classes, strict=True):
+            for name in {"", crops.class_names[number_of_class] if number_of_class >= 0 else ""}:
+                if len(found[name]) < COLOURS_OF_A_CLASS:
+                    found[name].append(colour_map(crop).numbers())
+        if all(len(maps) == COLOURS_OF_A_CLASS for maps in found.values()):
+            break
+    return {name: maps for name, maps in found.items() if maps}
 
 
 def extract_tokens(tokenizer: Any, crops: Crops, number_of_crops: int, colours: str, seed: Seed, path: Path,

@@ -7,6 +7,7 @@ from decoding.colours import (
     TARGET_COVARIANCE,
     TARGET_MEAN,
     UNCHANGED,
+    ColourMap,
     colour_map,
     colour_map_of_part,
     square_root,
@@ -75,3 +76,12 @@ def test_some_part_is_within_the_crop_and_chosen_by_the_generator():
     assert all(0 <= mean <= 1 for mean in means)
     whole = colour_map_of_part(crop, np.random.default_rng(0), least=1)
     np.testing.assert_allclose(whole.mean, 0.5)
+
+
+def test_a_map_survives_as_numbers():
+    sky = np.random.default_rng(0).integers(60, 200, (8, 8, 3)).astype(np.uint8)
+    found = colour_map(sky)
+    numbers = found.numbers()
+    assert len(numbers) == 12
+    for again, first in zip(ColourMap.of_numbers(numbers), found, strict=True):
+        np.testing.assert_allclose(again, first, atol=5e-5)
