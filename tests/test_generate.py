@@ -9,6 +9,7 @@ from decoding.colours import TARGET_MEAN
 from decoding.generator import Generator
 from decoding.growth import Growth
 from decoding.outpainter import no_bar
+from generate import labels_sheet
 
 MODELS = [word for kind in ("tokenizer", "maskgit", "sharpen") for word in (f"--{kind}_run", "tiny")]
 
@@ -31,7 +32,18 @@ def test_skies_have_the_size_asked_for_and_differ_by_their_seed(trained, tmp_pat
     trained.run("generate.py", "--seed", 5, "--output", tmp_path / "again", *few)
     np.testing.assert_array_equal(load(tmp_path / "again" / "sky_5_4x.png"), second)
     assert "was trained without labels" in trained.run("generate.py", "--label", "cumulus", *few, status=2)
+    assert "was trained without labels" in trained.run("generate.py", "--all_labels", *few, status=2)
+    assert "exclude each other" in trained.run("generate.py", "--all_labels", "--label", "cirrus", *few, status=2)
     assert "is not a picture size" in trained.run("generate.py", "--size", "5", *MODELS, *QUIET, status=2)
+
+
+def test_the_sheet_of_labels_has_rows_of_six_and_their_names():
+    skies = {f"kind {value}": np.full((20, 40, 3), value, np.uint8) for value in range(100, 107)}
+    sheet = labels_sheet(skies)
+    assert sheet.shape == (2 * 130, 6 * 258, 3)
+    assert (sheet[130:, 258:] == 255).all()
+    assert (sheet[100, 100:6 * 258:258] == [[100 + place] * 3 for place in range(6)]).all()
+    assert np.ptp(sheet[:30, :120]) == 255, "white letters with a black outline"
 
 
 def test_generated_skies_have_colours_of_their_class():

@@ -239,7 +239,7 @@ def test_the_command_with_both_transformers(trained, skies, tmp_path):
         assert moving.format == "WEBP"
     trained.tiny("autoregressive", "--tokenizer_run", "tiny", "--run_name", "tiny", "--images", 4)
     trained.run("inpainting.py", "--input", folder / "a.png", "--output", tmp_path / "token", "--box", 10, 10, 20, 25,
-                "--transformer", "autoregressive", "--top_p", 0.9, *few)
+                "--painter", "autoregressive", "--top_p", 0.9, *few)
     report = json.loads((tmp_path / "token" / "a_0.json").read_text())
     assert set(report["models"]) == {"tokenizer", "autoregressive", "sharpen"}
     result, source = (np.asarray(Image.open(tmp_path / "token" / f"a_{part}.png")) for part in ("0_filled", "source"))
