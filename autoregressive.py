@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from build_network import small_weights, turn, turns
+from build_network import fixed_positions, small_weights, turn, turns
 from dataset import add_data_options, load_crops
 from decoding.colours import check_colours
 from decoding.raster_decoding import raster_steps
@@ -37,7 +37,7 @@ from networks.machine import add_machine_options, prepare_machine
 from tokenizer import load_tokenizer
 from training.devices import gathered, on_all_devices, own_rows, parts
 from training.loop import add_training_options, development_crops, start_run, start_weights, train, with_preset
-from training.masks import hole_regions, square_regions
+from training.masks import SQUARE_SIDE, hole_regions, square_regions
 from training.token_windows import (
     add_token_options,
     corner_windows,
@@ -58,11 +58,11 @@ PRESETS = {
     "pain": {
         "model": {"window": 20, "width": 512, "encoder": 6, "decoder": 6, "heads": 8, "inner": 2048, "dropout": 0.1,
                   "positions": "fixed", "masks": "squares", "classes": [], "colours": "original"},
+        "img_size": 160, "whole": True, "sky_filters": False,
         "images": 429_000, "batch_size": 16, "learning_rate": 3e-4, "schedule": 1.0, "weight_decay": 0.0,
         "beta_2": 0.999, "ema": 0.999,
     },
 }
-SQUARE_SIDE = 64  # pixels; side of the holes in PAIN
 CACHE_STEP = 32  # lengths of caches are multiples of this, so that few graphs are built
 
 
@@ -262,8 +262,7 @@ class Autoregressive(keras.Model):
     def _placed(self, x: Any, places: Any) -> Any:
         if self.config["positions"] == "rotary":
             return x
-        fixed = ops.concatenate(turns(places, self.config["width"], x.dtype), axis=-1)[:, :, 0]
-        return x + fixed
+        return x + fixed_positions(places, self.config["width"], x.dtype)
 
     def call(self, inputs: tuple, training: bool = False) -> tuple:
         tokens, classes = inputs
@@ -375,7 +374,8 @@ def main(args: argparse.Namespace) -> None:
     tokenizer, tokenizer_config, _ = load_tokenizer(args.tokenizer_run)
     downscale = tokenizer.config["downscale"]
     window = settings["model"]["window"] = window_size(settings["model"]["window"], tokenizer, tokenizer_config)
-    crops = load_crops(args, crop_size(args.img_size, window, downscale))
+    img_size = crop_size(settings.get("img_size"), window, downscale)
+    crops = load_crops(args, img_size, whole=settings["whole"], sky_filters=settings["sky_filters"])
     settings["model"]["classes"] = crops.class_names
     dev = development_crops(crops)
     config = {"kind": "autoregressive", "run": args.run_name, "model": settings["model"],

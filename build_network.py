@@ -115,6 +115,12 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
+def fixed_positions(places: Tensor, width: int, dtype: str) -> Tensor:
+    """Cosines and sines [B, N, width] of rows and columns [B, N, 2], with the frequencies of `turns`. After Vaswani et
+    al., arXiv 1706.03762, section 3.5, for each axis."""
+    return ops.concatenate(turns(places, width, dtype), axis=-1)[:, :, 0]
+
+
 def small_weights() -> keras.initializers.Initializer:
     """Initial weights for the last layer of a residual branch, so that the branch starts near zero."""
     return keras.initializers.VarianceScaling(0.01, "fan_in", "truncated_normal")
@@ -136,6 +142,11 @@ def residual_block(x: Tensor, filters: int, condition: Tensor = None) -> Tensor:
     y = layers.Activation("silu")(y)
     y = layers.Conv2D(filters, 3, padding="same", kernel_initializer=small_weights())(y)
     return x + y
+
+
+def attention_block(x: Tensor) -> Tensor:
+    """Attention among all positions as a residual branch, with a head for every 32 channels."""
+    return x + RotaryAttention(max(1, x.shape[-1] // 32))(layers.RMSNormalization()(x))
 
 
 def downscale(x: Tensor, filters: int) -> Tensor:

@@ -10,7 +10,8 @@ them; OUT.zip contains JPEGs in a smaller file, and training scripts decode all 
 
 A webcam archive holds frames as <place>/<day>/*.jpg. Places with a mask masks/<place>_mask.png (white = sky, black =
 not sky) are used; crops lie inside the sky. Any other folder is read as photographs, with its sub-folders as labels.
-Dark crops, nine in ten crops of one colour, and photographs with landscape are omitted. Whole days of an archive, or
+Dark crops, nine in ten crops of one colour, and photographs with landscape are omitted (not with --no-sky_filters, for
+pictures of anything). Whole days of an archive, or
 whole photographs, are held back for development.
 """
 import argparse
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from archive.packs import check_ending, open_pack, write_npy, write_zip
-from archive.sky_sources import MASK_ENDING, Archive, Photographs, digest, masked_places, random_crop
+from archive.sky_sources import MASK_ENDING, Archive, Photographs, digest, masked_places, middle_square, random_crop
 from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
 from utilities import (
     ROOT,
@@ -55,7 +56,7 @@ COMPARED = 64  # crops of a pack whose values identify it
 SHUFFLED_CROPS = 256  # crops of one picture are made together; with this buffer they rarely share a batch
 EXAMPLES, EXAMPLE_COLUMNS, EXAMPLE_SIZE = 64, 8, 128
 PACK_OPTIONS = ("crop", "crops_per_picture", "count", "scale_down", "zoom_out", "least_zoom",
-                "exclude", "dev_share", "seed")
+                "whole", "sky_filters", "exclude", "dev_share", "seed")
 CropStream = Iterator[tuple[NDArray[np.uint8], int]]  # endless: [size, size, 3], number of its class or -1
 PER_CROP = "_labels", "_classes", "_skies"  # of a pack's description
 
@@ -76,6 +77,13 @@ def add_data_options(parser: argparse.ArgumentParser, scale_down: int, pack: boo
     group.add_argument("--least_zoom", type=number(float, 1), default=1.0, metavar="TIMES",
                        help="photographs: a crop shows at least TIMES its side, as far as that fits; "
                             "at half their size photographs have no traces of JPEG")
+    preset = " (default: the preset's)" * pack
+    group.add_argument("--whole", action=argparse.BooleanOptionalAction, default=None if pack else False,
+                       help="photographs and packs: the middle square of each picture as a whole, never mirrored, "
+                            "instead of random crops" + preset)
+    group.add_argument("--sky_filters", action=argparse.BooleanOptionalAction, default=None if pack else True,
+                       help="leave out dark crops, most crops of one colour, and photographs with landscape; "
+                            "--no-sky_filters for pictures of anything" + preset)
     group.add_argument("--exclude", nargs="+", metavar="GLOB", help="file names of photographs to leave out")
     group.add_argument("--dev_share", type=number(float, 0, 0.5), default=0.05, metavar="SHARE",
                        help="share of days or photographs held back for development; a pack has its own")
@@ -90,6 +98,7 @@ class Crops:
     description: dict[str, Any]  # for config.json; description["dropped"] is updated while crops are read
     class_names: list[str]  # kinds of sky
     stream: Callable[[Seed, int], CropStream]  # (seed, start): crops from image `start` on
+    mirror: bool = True
 
     def batches(self, batch_size: int, seed: Seed, start: int = 0) -> Iterator[NDArray[np.uint8]]:
         """The crops of labelled_batches without classes."""
@@ -97,7 +106,8 @@ class Crops:
 
     def labelled_batches(self, batch_size: int, seed: Seed,
                          start: int = 0) -> Iterator[tuple[NDArray[np.uint8], np.ndarray]]:
-        """Yield (uint8 [batch_size, size, size, 3], classes int [batch_size]) endlessly, mirrored at random.
+        """Yield (uint8 [batch_size, size, size, 3], classes int [batch_size]) endlessly, with `mirror` mirrored at
+        random.
 
         start: images already seen. A pack continues exactly where it stopped, other sources in a new random order.
         """
@@ -105,17 +115,27 @@ class Crops:
         rng = np.random.Generator(np.random.PCG64(own_seed(seed, "mirrored")).advance(start))
         while True:
             batch, classes = map(np.stack, zip(*islice(crops, batch_size), strict=True))
-            mirrored = rng.random(batch_size) < 0.5
+            mirrored = (rng.random(batch_size) < 0.5) & self.mirror
             batch[mirrored] = batch[mirrored, :, ::-1]
             yield batch, classes
 
 
-def load_crops(args: argparse.Namespace, size: int, dev_count: int = 256, cache: Path = ROOT / "data") -> Crops:
-    """The crops of args.pack or args.dataset_location as Crops. Raises UserError when there is nothing to train on."""
+def load_crops(args: argparse.Namespace, size: int, dev_count: int = 256, cache: Path = ROOT / "data",
+               whole: bool = False, sky_filters: bool = True) -> Crops:
+    """The crops of args.pack or args.dataset_location as Crops; whole, sky_filters: see add_data_options. Raises
+    UserError when there is nothing to train on."""
     refuse_both(args, "pack", "dataset_location")
-    if args.pack:
-        return pack_crops(Path(args.pack), size, args.zoom_out, dev_count)
-    source = open_source(args, size, cache)
+    crops = (pack_crops(Path(args.pack), size, args.zoom_out, dev_count, whole) if args.pack else
+             source_crops(open_source(args, size, cache, whole, sky_filters), dev_count))
+    if whole or not sky_filters:
+        crops.mirror = not whole
+        crops.description["fingerprint"] = digest([crops.description["fingerprint"], whole, sky_filters])
+    return crops
+
+
+def source_crops(source: Photographs | Archive, dev_count: int) -> Crops:
+    """The crops of a folder as Crops, with at most dev_count development crops."""
+    size = source.size
     numbers = repeated(development(source), dev_count)
     dev = [crop for _, crop in islice(passing(source, numbers, 1, own_seed(DEV_SEED, "development")), dev_count)]
     source.dropped.update(dark=0, landscape=0, monochrome=0)
@@ -141,20 +161,25 @@ def location_of(args: argparse.Namespace) -> str:
     return location
 
 
-def open_source(args: argparse.Namespace, size: int, cache: Path) -> Photographs | Archive:
+def open_source(args: argparse.Namespace, size: int, cache: Path, whole: bool = False,
+                sky_filters: bool = True) -> Photographs | Archive:
     """Photographs or Archive, whichever the folder is: an archive has a mask for at least one of its sub-folders."""
     location = location_of(args)
     if not Path(location).is_dir():
         raise UserError(f"--dataset_location {location} is not a folder: name a webcam archive or photographs.")
     places = masked_places(location, args.masks)
+    source: Photographs | Archive
     if not places:
-        return Photographs(location, size, args.zoom_out, args.exclude or (), args.dev_share,
-                           args.least_zoom)
+        source = Photographs(location, size, args.zoom_out, args.exclude or (), args.dev_share, args.least_zoom, whole)
+        source.sky_filters = sky_filters
+        return source
     archive = f"{location} is a webcam archive, since {args.masks / places[0]}{MASK_ENDING} is a mask of {places[0]}"
-    if args.zoom_out > 1 or args.least_zoom > 1 or args.exclude:
-        raise UserError(f"--zoom_out, --least_zoom and --exclude are for photographs, and {archive}.")
+    if args.zoom_out > 1 or args.least_zoom > 1 or args.exclude or whole:
+        raise UserError(f"--zoom_out, --least_zoom, --whole and --exclude are for photographs, and {archive}.")
     print(f"{archive}.", file=sys.stderr)
-    return Archive(location, args.masks, size, args.scale_down, args.dev_share, cache)
+    source = Archive(location, args.masks, size, args.scale_down, args.dev_share, cache)
+    source.sky_filters = sky_filters
+    return source
 
 
 def training(source: Photographs | Archive) -> NDArray[np.integer]:
@@ -192,11 +217,15 @@ def looks_like_landscape(crop: NDArray[np.uint8]) -> bool:
 
 def passing(source: Photographs | Archive, numbers: NDArray[np.integer], per_picture: int,
             seed: Seed) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield (number, crop) for the crops of these pictures that are good for training; counts the others.
+    """Yield (number, crop) for the crops of these pictures that are good for training; counts the others. Without
+    source.sky_filters all are.
 
     seed: see own_seed.
     """
     rng = np.random.default_rng(own_seed(seed, "kept"))
+    if not source.sky_filters:
+        yield from ((picture, crop) for picture, crops in source.read(numbers, per_picture, seed) for crop in crops)
+        return
     for picture, crops in source.read(numbers, per_picture, seed):
         for crop in crops:
             reason = fault(crop)
@@ -268,13 +297,17 @@ def as_array(crops: Sequence[NDArray[np.uint8]], size: int) -> NDArray[np.uint8]
 # Packs
 
 
-def pack_crops(path: Path, size: int, zoom_out: float, dev_count: int) -> Crops:
-    """Crops of a pack. Raises UserError when it cannot be read or its crops are too small."""
+def pack_crops(path: Path, size: int, zoom_out: float, dev_count: int, whole: bool = False) -> Crops:
+    """Crops of a pack; whole: each of its crops is one. Raises UserError when it cannot be read or its crops are too
+    small."""
     rows, dev_rows, description = open_pack(path, development=dev_count)
     if rows.shape[1] < size:
         raise UserError(f"{path} holds crops of {rows.shape[1]} pixels: at least {size} are needed.")
 
     classes = description.get("training_classes", [-1] * len(rows))
+
+    def cut(row: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        return middle_square(row, size) if whole else random_crop(row, size, zoom_out, rng)
 
     def stream(seed: Seed, start: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
         rng = np.random.Generator(np.random.PCG64(own_seed(seed, "crops")).advance(3 * start))
@@ -282,10 +315,10 @@ def pack_crops(path: Path, size: int, zoom_out: float, dev_count: int) -> Crops:
             epoch, place = divmod(image, len(rows))
             if place == 0 or image == start:
                 order = np.random.default_rng(own_seed(seed, "order", epoch)).permutation(len(rows))
-            yield random_crop(rows[order[place]], size, zoom_out, rng), classes[order[place]]
+            yield cut(rows[order[place]], rng), classes[order[place]]
 
     rng = np.random.default_rng(DEV_SEED)
-    dev = [random_crop(row, size, zoom_out, rng) for row in dev_rows]
+    dev = [cut(row, rng) for row in dev_rows]
     made_from = {key: value for key, value in description.items() if not key.endswith(PER_CROP)}
     compared = [evenly_spaced(part, min(COMPARED, len(part))) for part in (rows, dev_rows)]
     fingerprint = digest([rows.shape, dev_rows.shape, zoom_out], *compared)
@@ -351,7 +384,7 @@ def main(args: argparse.Namespace) -> None:
         path = Path(args.pack)
         check_ending(path)
         writable_folder(path.parent)
-    source = open_source(args, args.crop, ROOT / "data")
+    source = open_source(args, args.crop, ROOT / "data", args.whole, args.sky_filters)
     options = {name: getattr(args, name) for name in PACK_OPTIONS}
     if args.pack:
         description = write_pack(path, source, options, args.crops_per_picture, args.count, args.seed)

@@ -359,8 +359,8 @@ def main(args: argparse.Namespace) -> None:
     thesis = settings["model"]["style"] == "thesis"
     # The side must stay a multiple of the token size when crops are halved, or shrunk for the thesis.
     multiple = tokenizer.config["downscale"] * (2 ** (len(settings["model"]["filters"]) - 1) if thesis else 2)
-    img_size = max(1, (args.img_size or settings["img_size"]) // multiple) * multiple
-    crops = load_crops(args, img_size, dev_count=32)
+    img_size = max(1, settings["img_size"] // multiple) * multiple
+    crops = load_crops(args, img_size, dev_count=32, whole=settings["whole"], sky_filters=settings["sky_filters"])
     dev = development_crops(crops)
     if thesis:
         blurry = make_blurry(tokenizer)

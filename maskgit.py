@@ -3,6 +3,7 @@
   python maskgit.py --dataset_location skies/
   python maskgit.py --pack skies.npy --tokenizer_run wide --run_name wide --minutes 60
   python maskgit.py --pack skies.npy --tokenizer_run thesis --preset thesis --run_name thesis
+  python maskgit.py --dataset_location photographs/ --tokenizer_run tiny --preset tiny --run_name tiny
 
 The crops are tokenised once, at full and at half size. The model is written to models/maskgit_<run_name>, metrics and
 pictures to runs/maskgit_<run_name> and wandb. Chang et al., MaskGIT, arXiv 2202.04200.
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from build_network import RotaryAttention, small_weights
+from build_network import RotaryAttention, fixed_positions, small_weights
 from dataset import add_data_options, load_crops
 from decoding.colours import check_colours
 from decoding.guides import no_guide
@@ -43,7 +44,7 @@ from training.loop import (
     train,
     with_preset,
 )
-from training.masks import dev_masks, hide, rectangle_regions, thesis_regions
+from training.masks import SHARES, SQUARE_SIDE, dev_masks, hide, rectangle_regions, square_regions, thesis_regions
 from training.token_windows import (
     add_token_options,
     class_colours,
@@ -58,7 +59,7 @@ from utilities import ROOT, command_parser, own_seed, run_command, to_bytes
 PRESETS = {
     "default": {
         "model": {"style": "local", "window": 16, "width": 320, "blocks": 5, "heads": 5, "masks": "rectangles",
-                  "context": 64, "classes": [], "colours": "normalised", "coarse": True},
+                  "context": 64, "classes": None, "colours": "normalised", "coarse": True},
         "images": 100_000, "batch_size": 16, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.02,
         "beta_2": 0.98, "ema": 0.998,
     },
@@ -67,6 +68,29 @@ PRESETS = {
                   "mask_ratio": 0.5, "context": 0, "classes": [], "colours": "original", "coarse": False},
         "images": 8_800_000, "batch_size": 32, "learning_rate": 1e-4, "schedule": 0.8, "weight_decay": 0.0,
         "beta_2": 0.999, "ema": 0.999,
+    },
+    # What these papers do not print is that of the thesis, of MaskGIT (arXiv 2202.04200, section 4) for "lab", or of
+    # Vaswani et al. (arXiv 1706.03762, table 3) for "pain".
+    "pain": {
+        "model": {"style": "thesis", "window": 20, "width": 512, "blocks": 6, "heads": 8, "inner": 2048,
+                  "positions": "fixed", "masks": "squares", "context": 0, "classes": [], "colours": "original",
+                  "coarse": False},
+        "img_size": 160, "whole": True, "sky_filters": False, "images": 429_000, "batch_size": 16,
+        "learning_rate": 3e-4, "schedule": 1.0, "weight_decay": 0.0, "beta_2": 0.999, "ema": 0.999,
+    },
+    "lab": {
+        "model": {"style": "thesis", "window": 16, "width": 768, "blocks": 24, "heads": 16, "inner": 3072,
+                  "positions": "learned", "masks": "uniform", "context": 0, "classes": [], "colours": "original",
+                  "coarse": False},
+        "img_size": 64, "whole": True, "sky_filters": False, "images": 1_200_000, "batch_size": 32,
+        "learning_rate": 1e-4, "schedule": 1.0, "weight_decay": 0.0, "beta_2": 0.999, "ema": 0.999,
+    },
+    "tiny": {
+        "model": {"style": "thesis", "window": 8, "width": 256, "blocks": 8, "heads": 4, "inner": 512,
+                  "positions": "learned", "masks": "arccos", "context": 0, "classes": None, "colours": "original",
+                  "coarse": False},
+        "img_size": 64, "whole": True, "sky_filters": False, "images": 1_000_000, "batch_size": 32,
+        "learning_rate": 1e-4, "schedule": 1.0, "weight_decay": 0.0, "beta_2": 0.999, "ema": 0.999,
     },
 }
 DECODE_STEPS = 12
@@ -200,16 +224,32 @@ class LearnedPositions(layers.Layer):
         return x + ops.cast(self.positions, x.dtype)
 
 
+@keras.saving.register_keras_serializable("outpainting")
+class FixedPositions(layers.Layer):
+    """Adds fixed_positions, as large beside the tokens as those of Vaswani et al. are."""
+
+    SCALE = 0.02  # standard deviation of the embedded tokens at first
+
+    def call(self, x: Tensor) -> Tensor:
+        _, height, width, channels = x.shape
+        places = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1)
+        fixed = fixed_positions(places.reshape(1, -1, 2), channels, x.dtype)
+        return x + self.SCALE * ops.reshape(fixed, (1, height, width, channels))
+
+
 def build_thesis_body(config: dict[str, Any]) -> keras.Model:
-    """The transformer of the thesis (figure 3.5): learned positions, post-norm layers, dense + GELU + norm."""
+    """The transformer of the thesis (figure 3.5): positions, post-norm layers, dense + GELU + norm. Its positions are
+    learned and the inner layers twice as wide; other papers have "positions": "fixed" or an "inner" width."""
     width, window = config["width"], config["window"]
+    inner = config.get("inner", 2 * width)
     inputs = layers.Input((window, window, width))
-    x = layers.Dropout(0.1)(layers.LayerNormalization()(LearnedPositions()(inputs)))
+    positions = FixedPositions() if config.get("positions") == "fixed" else LearnedPositions()
+    x = layers.Dropout(0.1)(layers.LayerNormalization()(positions(inputs)))
     x = layers.Reshape((window * window, width))(x)
     for _ in range(config["blocks"]):
         y = layers.MultiHeadAttention(config["heads"], width // config["heads"], dropout=0.1)(x, x)
         x = layers.LayerNormalization()(x + layers.Dropout(0.1)(y))
-        y = layers.Dense(width)(layers.Dense(2 * width, activation="gelu")(x))
+        y = layers.Dense(width)(layers.Dense(inner, activation="gelu")(x))
         x = layers.LayerNormalization()(x + layers.Dropout(0.1)(y))
     x = layers.LayerNormalization()(layers.Dense(width, activation="gelu")(x))
     return keras.Model(inputs, layers.Reshape((window, window, width))(x), name="body")
@@ -226,7 +266,8 @@ class MaskGIT(keras.Model):
 
     If config["colours"] is "normalised", the tokens are those of pictures with normalised colours
     (decoding/colours.py). With training=True, the model hides tokens itself and returns (logits, hidden bool
-    [B, h, w]).
+    [B, h, w]). config["masks"] names the regions, "rectangles", "thesis" or "squares", or one of SHARES, for the
+    whole window.
     """
 
     def __init__(self, config: dict[str, Any], codes: int, code_size: int) -> None:
@@ -257,7 +298,12 @@ class MaskGIT(keras.Model):
         def uniform(*shape: int) -> Tensor:
             return own_rows(lambda rows: keras.random.uniform((rows, *shape), dtype="float32", seed=self.seeds), batch)
 
-        if self.config["masks"] == "thesis":
+        masks = self.config["masks"]
+        if masks == "squares":
+            return square_regions(uniform(2), height, width, min(self.config["square"], height, width))
+        if masks in SHARES:
+            return hide(ops.ones((batch, height, width), "bool"), uniform(), uniform(height, width), masks)
+        if masks == "thesis":
             regions = thesis_regions(uniform(7), height, width, self.config["mask_ratio"])
         else:
             regions = rectangle_regions(uniform(7), height, width)
@@ -370,12 +416,13 @@ def main(args: argparse.Namespace) -> None:
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
     window = settings["model"]["window"] = window_size(settings["model"]["window"], tokenizer, tokenizer_config)
-    img_size = crop_size(args.img_size, window, tokenizer.config["downscale"])
-    crops = load_crops(args, img_size)
-    if settings["model"]["style"] == "local":
+    img_size = crop_size(settings.get("img_size"), window, tokenizer.config["downscale"])
+    crops = load_crops(args, img_size, whole=settings["whole"], sky_filters=settings["sky_filters"])
+    if settings["model"]["classes"] is None:
         settings["model"]["classes"] = crops.class_names
         if settings["model"]["colours"] == "normalised":
             settings["model"]["class_colours"] = class_colours(crops, own_seed(args.seed, "class colours"))
+    settings["model"]["square"] = max(1, SQUARE_SIDE // tokenizer.config["downscale"])
     dev = development_crops(crops)
     config = {"kind": "maskgit", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},

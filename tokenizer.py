@@ -3,6 +3,7 @@
   python tokenizer.py --dataset_location skies/
   python tokenizer.py --pack skies.npy --run_name wide --minutes 60
   python tokenizer.py --pack skies.npy --preset thesis --run_name thesis
+  python tokenizer.py --dataset_location photographs/ --preset tiny --run_name tiny
 
 The model is written to models/tokenizer_<run_name>, metrics and reconstructions to runs/tokenizer_<run_name> and wandb.
 van den Oord et al., Neural Discrete Representation Learning, arXiv 1711.00937.
@@ -16,7 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from build_network import DepthToSpace, SpaceToDepth, downscale, residual_block, thesis_block, upscale
+from build_network import (
+    DepthToSpace,
+    SpaceToDepth,
+    attention_block,
+    downscale,
+    residual_block,
+    thesis_block,
+    upscale,
+)
 from dataset import add_data_options, load_crops
 from decoding.windows import in_batches
 from log_and_save import (
@@ -50,14 +59,34 @@ PRESETS = {
     "default": {
         "model": {"style": "local", "filters": [64, 128, 192], "blocks": 2, "codes": 1024, "code_size": 16,
                   "quantizer": "ema", "downscale": 8},
-        "images": 60_000, "batch_size": 8, "learning_rate": 6e-4, "schedule": "cosine", "weight_decay": 1e-4,
-        "beta_2": 0.99, "ema": 0.998,
+        "img_size": 128, "images": 60_000, "batch_size": 8, "learning_rate": 6e-4, "schedule": "cosine",
+        "weight_decay": 1e-4, "beta_2": 0.99, "ema": 0.998,
     },
     "thesis": {
         "model": {"style": "thesis", "filters": [32, 64, 96], "blocks": 2, "codes": 128, "code_size": 32,
                   "quantizer": "gradient", "downscale": 4},
-        "images": 6_800_000, "batch_size": 32, "learning_rate": 1e-4, "schedule": 0.8, "weight_decay": 0.0,
-        "beta_2": 0.999, "ema": 0.999,
+        "img_size": 128, "images": 6_800_000, "batch_size": 32, "learning_rate": 1e-4, "schedule": 0.8,
+        "weight_decay": 0.0, "beta_2": 0.999, "ema": 0.999,
+    },
+    # "pain" and "lab" were given their tokenizers; these have the same tokens. Of "tiny", what is not printed is that
+    # of the thesis, or the number of codes of "lab".
+    "pain": {
+        "model": {"style": "local", "filters": [64, 128, 192], "blocks": 2, "codes": 8192, "code_size": 16,
+                  "quantizer": "ema", "downscale": 8},
+        "img_size": 160, "whole": True, "sky_filters": False, "images": 429_000, "batch_size": 8,
+        "learning_rate": 6e-4, "schedule": "cosine", "weight_decay": 1e-4, "beta_2": 0.99, "ema": 0.998,
+    },
+    "lab": {
+        "model": {"style": "local", "filters": [64, 128], "blocks": 2, "codes": 1024, "code_size": 256,
+                  "quantizer": "ema", "downscale": 4},
+        "img_size": 64, "whole": True, "sky_filters": False, "images": 1_200_000, "batch_size": 32,
+        "learning_rate": 6e-4, "schedule": "cosine", "weight_decay": 1e-4, "beta_2": 0.99, "ema": 0.998,
+    },
+    "tiny": {
+        "model": {"style": "thesis", "filters": [32, 64, 96, 128], "blocks": 4, "attention": True, "codes": 1024,
+                  "code_size": 32, "quantizer": "gradient", "downscale": 8},
+        "img_size": 64, "whole": True, "sky_filters": False, "images": 1_000_000, "batch_size": 32,
+        "learning_rate": 1e-4, "schedule": 1.0, "weight_decay": 0.0, "beta_2": 0.999, "ema": 0.999,
     },
 }
 
@@ -192,34 +221,38 @@ def build_quantizer(config: dict[str, Any], free_images: float = 0) -> VectorQua
 
 
 def build_encoder(config: dict[str, Any]) -> keras.Model:
-    """Picture [B, H, W, 3] in [-1, 1] -> vectors [B, H/downscale, W/downscale, code_size]."""
+    """Picture [B, H, W, 3] in [-1, 1] -> vectors [B, H/downscale, W/downscale, code_size]. With config["attention"],
+    attention precedes every residual block at the smallest size."""
     x = inputs = layers.Input((None, None, 3))
+    attentive = len(config["filters"]) - 1 if config.get("attention") else None
     if config["style"] == "thesis":
         x = layers.Conv2D(config["filters"][0], 3, padding="same")(x)
         for level, filters in enumerate(config["filters"]):
             x = thesis_block(x, filters, stride=2) if level else x
             for _ in range(config["blocks"]):
-                x = thesis_block(x, filters)
+                x = thesis_block(attention_block(x) if level == attentive else x, filters)
         x = layers.Activation("silu")(layers.GroupNormalization(8)(x))
     else:
         x = layers.Conv2D(config["filters"][0], 3, padding="same")(SpaceToDepth(2)(x))
         for level, filters in enumerate(config["filters"]):
             x = downscale(x, filters) if level else x
             for _ in range(config["blocks"]):
-                x = residual_block(x, filters)
+                x = residual_block(attention_block(x) if level == attentive else x, filters)
     return keras.Model(inputs, layers.Conv2D(config["code_size"], 1, dtype="float32")(x), name="encoder")
 
 
 def build_decoder(config: dict[str, Any]) -> keras.Model:
-    """Vectors [B, h, w, code_size] -> picture [B, h * downscale, w * downscale, 3] in [-1, 1]."""
+    """Vectors [B, h, w, code_size] -> picture [B, h * downscale, w * downscale, 3] in [-1, 1]. Attention as in
+    build_encoder."""
     x = inputs = layers.Input((None, None, config["code_size"]))
+    attentive = 0 if config.get("attention") else None
     filters = config["filters"][::-1]
     if config["style"] == "thesis":
         x = layers.Conv2D(filters[0], 3, padding="same")(x)
         for level, width in enumerate(filters):
             x = thesis_block(x, width, stride=2, upscaling=True) if level else x
             for _ in range(config["blocks"]):
-                x = thesis_block(x, width)
+                x = thesis_block(attention_block(x) if level == attentive else x, width)
         x = layers.Activation("silu")(layers.GroupNormalization(8)(x))
         x = layers.Conv2D(3, 3, padding="same", dtype="float32")(x)
     else:
@@ -227,7 +260,7 @@ def build_decoder(config: dict[str, Any]) -> keras.Model:
         for level, width in enumerate(filters):
             x = upscale(x, width) if level else x
             for _ in range(config["blocks"]):
-                x = residual_block(x, width)
+                x = residual_block(attention_block(x) if level == attentive else x, width)
         x = layers.Conv2D(12, 3, padding="same", dtype="float32")(x)
         x = DepthToSpace(2, dtype="float32")(x)
     return keras.Model(inputs, x, name="decoder")
@@ -263,7 +296,7 @@ class Tokenizer(keras.Model):
     @property
     def position_local(self) -> bool:
         """True if decoded pixels do not depend on where a window starts, so that any canvas decodes in one pass."""
-        return self.config["style"] == "local"
+        return self.config["style"] == "local" and not self.config.get("attention")
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures, uint8 or float in [0, 255], [B, H, W, 3] -> tokens, int32 [B, H/downscale, W/downscale]."""
@@ -347,8 +380,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     add_data_options(parser, scale_down=4)
     group = parser.add_argument_group("model")
-    group.add_argument("--img_size", type=number(int, 32, 512), default=128, metavar="PX",
-                       help="side of the training crops in pixels")
+    group.add_argument("--img_size", type=number(int, 32, 512), metavar="PX",
+                       help="side of the training crops in pixels (default: the preset's)")
+    group.add_argument("--attention", action="store_true",
+                       help="attention between the residual blocks at the smallest size: tokens know of the whole "
+                            "picture, and large canvases are decoded in windows that are blended")
     group.add_argument("--adversarial", type=number(float, 0), default=0.0, metavar="W",
                        help="weight of a patch discriminator: gives reconstructions the texture of photographs, at a "
                             "lower PSNR; 0 = none")
@@ -364,14 +400,16 @@ def build_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     precision = prepare_machine(args)
     settings = with_preset(args, PRESETS)
-    downscale = settings["model"]["downscale"]
-    if args.img_size % downscale:
-        raise UserError(f"--img_size {args.img_size} must be a multiple of {downscale}, the side of a token in pixels.")
+    downscale, img_size = settings["model"]["downscale"], settings["img_size"]
+    if args.attention:
+        settings["model"]["attention"] = True
+    if img_size % downscale:
+        raise UserError(f"--img_size {img_size} must be a multiple of {downscale}, the side of a token in pixels.")
     if args.decoder_only and not args.start_from:
         raise UserError("--decoder_only needs --start_from: a run to keep the encoder of.")
-    crops = load_crops(args, args.img_size)
+    crops = load_crops(args, img_size, whole=settings["whole"], sky_filters=settings["sky_filters"])
     dev = development_crops(crops)
-    config = {"kind": "tokenizer", "run": args.run_name, "model": settings["model"], "img_size": args.img_size,
+    config = {"kind": "tokenizer", "run": args.run_name, "model": settings["model"], "img_size": img_size,
               "settings": {key: value for key, value in settings.items() if key != "model"},
               "precision": precision, "data": crops.description}
     if args.decoder_only:
@@ -389,7 +427,7 @@ def main(args: argparse.Namespace) -> None:
 
     settle = None
     if settings["model"]["quantizer"] == "ema" and not args.decoder_only:
-        needed = -(-FITTED * settings["model"]["codes"] * downscale**2 // args.img_size**2)
+        needed = -(-FITTED * settings["model"]["codes"] * downscale**2 // img_size**2)
         some = next(crops.batches(min(needed, settings["images"]), args.seed))
         settle = partial(fit_codes, tokenizer, some)
     train(model, run, batches, settings, make_report(tokenizer, dev), config,

@@ -7,6 +7,7 @@ Both sources have the same interface:
   class_names   sorted kinds of sky: labels in words, or hours;  class_of(number): the class of a picture, -1 if unknown
   held_back     bool [N], pictures for development only
   sky_of        int [N], number of the sky: one for each photograph, or for each day of a place
+  sky_filters   False if crops are not checked for what is wrong with a sky
   per_picture   number of crops to take from a picture once it is decoded
   dropped       Counter of omitted pictures and crops, by reason
   fingerprint() eight digits that identify the source
@@ -111,6 +112,14 @@ def random_crop(picture: NDArray[np.uint8], size: int, zoom_out: float, rng: np.
     return crop if side == size else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
 
 
+def middle_square(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The largest square in the middle of uint8 [H, W, 3], resized to uint8 [size, size, 3]."""
+    side = min(picture.shape[:2])
+    top, left = ((length - side) // 2 for length in picture.shape[:2])
+    square = picture[top:top + side, left:left + side]
+    return square if side == size else cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
+
+
 class Source:
     """Base of photographs and archives: counts omitted pictures and prints the names of broken files."""
 
@@ -118,6 +127,7 @@ class Source:
         self.name, self.size = Path(location).resolve().name, size
         self.dropped: Counter[str] = Counter()
         self.broken: set[Path] = set()
+        self.sky_filters = True
 
     def report(self, file: Path, reason: Any) -> None:
         """Print that a file cannot be used, once."""
@@ -149,9 +159,9 @@ class Photographs(Source):
     per_picture = 1
 
     def __init__(self, folder: str | Path, size: int, zoom_out: float = 1.0, exclude: Sequence[str] = (),
-                 dev_share: float = 0.05, least_zoom: float = 1.0) -> None:
+                 dev_share: float = 0.05, least_zoom: float = 1.0, whole: bool = False) -> None:
         super().__init__(folder, size)
-        self.zoom_out, self.least_zoom = zoom_out, least_zoom
+        self.zoom_out, self.least_zoom, self.whole = zoom_out, least_zoom, whole
         files = [file for file in picture_files(folder) if not any(fnmatch(file.name, glob) for glob in exclude)]
         self.files = list(filter(self._fits, tqdm(files, "photographs", unit="file", disable=None, leave=False)))
         if not self.files:
@@ -191,6 +201,8 @@ class Photographs(Source):
 
     def _crops(self, number: int, per_picture: int, seed: np.random.SeedSequence) -> NDArray[np.uint8]:
         picture = read_picture(self.files[number])
+        if self.whole:
+            return middle_square(picture, self.size)[None]
         rng = np.random.default_rng(seed)
         count = min(per_picture, -(-picture.shape[0] * picture.shape[1] // self.size**2))
         return np.stack([random_crop(picture, self.size, self.zoom_out, rng, self.least_zoom)

@@ -132,7 +132,25 @@ def test_the_tokenizer_of_the_thesis_is_not_position_local_and_says_so():
     assert not model.position_local
 
 
-@pytest.mark.parametrize("config", [LOCAL, THESIS], ids=["local", "thesis"])
+def test_a_tokenizer_with_attention_sees_the_whole_picture_and_says_so():
+    keras.utils.set_random_seed(0)
+    model = Tokenizer({**LOCAL, "attention": True})
+    for layer in (*model.encoder.layers, *model.decoder.layers):
+        if isinstance(layer, RotaryAttention):
+            layer.project_out.kernel.assign(random(*layer.project_out.kernel.shape))
+    changed = np.zeros((2, 128, 128, 3), np.float32)
+    changed[1, :8, :8] = 1
+    first, second = np.asarray(model.encoder(changed))
+    assert np.abs(first - second)[-1, -1].max() > 1e-5
+    vectors = np.zeros((2, 16, 16, 4), np.float32)
+    vectors[1, 0, 0] = 5
+    first, second = np.asarray(model.decoder(vectors))
+    assert np.abs(first - second)[-1, -1].max() > 1e-5
+    assert not model.position_local
+
+
+@pytest.mark.parametrize("config", [LOCAL, THESIS, {**LOCAL, "attention": True}, {**THESIS, "attention": True}],
+                         ids=["local", "thesis", "local, attention", "thesis, attention"])
 def test_tokenizers_take_any_size_and_bytes_or_floats(config):
     model = Tokenizer(config)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 48, 80, 3)).astype(np.uint8)
@@ -160,6 +178,30 @@ def test_the_presets_of_the_thesis_have_the_sizes_it_reports():
     assert (config["window"], config["width"], config["blocks"], config["heads"]) == (32, 256, 8, 4)
     assert maskgit.body.input_shape == (None, 32, 32, 256)
     assert maskgit.embedding.residual.shape == (128, 256)
+
+
+def test_the_presets_of_papers_have_the_numbers_they_print():
+    """Kunda, Mudroň and Repka 2023 (pain); the exercise on MaskGIT (lab); Tiny MaskGIT (tiny)."""
+    sizes = {name: preset["img_size"] for name, preset in TOKENIZER_PRESETS.items()}
+    assert sizes == {"default": 128, "thesis": 128, "pain": 160, "lab": 64, "tiny": 64}
+    pain, lab, tiny = (TOKENIZER_PRESETS[name]["model"] for name in ("pain", "lab", "tiny"))
+    assert (pain["downscale"], pain["codes"]) == (8, 8192)
+    assert (lab["downscale"], lab["codes"], lab["code_size"]) == (64 // 16, 1024, 256)
+    assert (tiny["downscale"], tiny["attention"]) == (64 // 8, True)
+    for config, side in ((pain, 20), (lab, 16), (tiny, 8)):
+        pixels = side * config["downscale"]
+        vectors = Tokenizer(config).encoder.compute_output_shape((1, pixels, pixels, 3))
+        assert vectors == (1, side, side, config["code_size"])
+    assert len([layer for layer in Tokenizer(tiny).encoder.layers if isinstance(layer, RotaryAttention)]) > 1
+    pain, lab, tiny = (MASKGIT_PRESETS[name] for name in ("pain", "lab", "tiny"))
+    assert [preset["img_size"] for preset in (pain, lab, tiny)] == [160, 64, 64]
+    assert (pain["model"]["blocks"], pain["model"]["width"], pain["model"]["positions"]) == (6, 512, "fixed")
+    assert (pain["learning_rate"], pain["schedule"], pain["weight_decay"]) == (3e-4, 1.0, 0)
+    assert (lab["model"]["width"], lab["model"]["heads"], lab["model"]["window"]) == (768, 16, 16)
+    assert (tiny["model"]["window"], tiny["model"]["classes"]) == (8, None)
+    assert [preset["model"]["masks"] for preset in (pain, lab, tiny)] == ["squares", "uniform", "arccos"]
+    assert not any(preset["sky_filters"] for presets in (TOKENIZER_PRESETS, MASKGIT_PRESETS)
+                   for name, preset in presets.items() if name not in ("default", "thesis"))
 
 
 def test_the_super_sampler_of_the_thesis_has_the_size_it_reports():

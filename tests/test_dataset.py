@@ -434,6 +434,30 @@ def test_photographs_without_a_good_crop_are_refused(tmp_path):
         drawn(crops, 4)
 
 
+def test_pictures_of_anything_are_taken_as_they_are(tmp_path):
+    """A dark, a plain and a green picture, each wider than high, whose middle third has one value."""
+    for name, colour in (("night", 3), ("plain", 200), ("forest", (20, 200, 30))):
+        picture = np.full((64, 192, 3), 255, np.uint8)
+        picture[:, 64:128] = colour
+        picture[:, 64:72] = colour if name == "plain" else 90
+        save(tmp_path / f"{name}.png", picture)
+    args = options(dataset_location=str(tmp_path), dev_share=0.0)
+    crops = load_crops(args, 32, whole=True, sky_filters=False)
+    seen = drawn(crops, 12)
+    assert (seen[:, :, :4] == seen[:, :1, :1]).all(), "the left border of the middle, never mirrored"
+    assert sorted({crop[16, 16].tolist()[0] for crop in seen}) == [3, 20, 200]
+    assert crops.description["dropped"].total() == 0
+    assert crops.description["fingerprint"] != load_crops(args, 32).description["fingerprint"]
+    with pytest.raises(UserError, match="dropped were"):
+        drawn(load_crops(args, 32, whole=True), 4)
+    path = tmp_path / "any.npy"
+    run("--dataset_location", tmp_path, "--crop", 64, "--whole", "--no-sky_filters", "--dev_share", 0.4, "--pack", path)
+    rows, dev = np.load(path), np.load(path.with_suffix(".dev.npy"))
+    assert len(rows) + len(dev) == 3
+    seen = drawn(load_crops(options(pack=str(path)), 32, whole=True, sky_filters=False), 8)
+    assert (seen[:, :, :4] == seen[:, :1, :1]).all()
+
+
 def test_the_location_may_come_from_the_environment(photographs, monkeypatch):
     monkeypatch.setenv(dataset.LOCATION_VARIABLE, str(photographs))
     assert load_crops(options(), 32).description["name"] == "photos"

@@ -6,7 +6,7 @@ import pytest
 
 from decoding.guides import at_half_size, guide_tokens
 from log_and_save import load_config
-from maskgit import MaskGIT, hidden_scores, load_maskgit
+from maskgit import FixedPositions, MaskGIT, hidden_scores, load_maskgit
 from networks.backend import keras
 from training.masks import dev_masks, hide, rectangle_regions, thesis_regions
 from training.token_windows import (
@@ -113,6 +113,33 @@ def test_the_config_says_which_share_of_rows_or_columns_the_thesis_hides():
               for ratio in (0.5, 0.25)]
     assert [each.sum(axis=(1, 2)).max() > 16 for each in hidden] == [True, False]
     assert all(each.any() for each in hidden)
+
+
+@pytest.mark.parametrize(("masks", "shares"), [
+    ("uniform", lambda time: 1 - time), ("arccos", lambda time: 2 / np.pi * np.arccos(time))])
+def test_masks_of_papers_hide_a_random_share_of_the_window(masks, shares):
+    model = MaskGIT({**THESIS, "window": 8, "masks": masks}, CODES, 4)
+    hidden = np.asarray(model.hidden(np.zeros((2000, 8, 8), np.int32))).mean(axis=(1, 2))
+    expected = np.sort(shares(np.random.default_rng(0).random(2000)))
+    assert np.abs(np.sort(hidden) - expected).mean() < 0.03
+
+
+def test_pain_hides_a_square_of_64_pixels():
+    hidden = np.asarray(MaskGIT({**THESIS, "window": 20, "masks": "squares", "square": 8}, CODES, 4).hidden(
+        np.zeros((200, 20, 20), np.int32)))
+    assert (hidden.sum(axis=(1, 2)) == 64).all()
+    assert (hidden.any(axis=1).sum(axis=1) == 8).all()
+    assert len(np.unique(hidden.reshape(200, -1), axis=0)) > 60
+
+
+def test_fixed_positions_tell_tokens_apart_and_are_not_trained():
+    layer = FixedPositions()
+    added = np.asarray(layer(np.zeros((1, 20, 20, 64), np.float32)))[0]
+    assert len(np.unique(added.reshape(400, -1).round(6), axis=0)) == 400
+    assert not layer.weights
+    assert np.allclose(added[0, 0], layer.SCALE * np.repeat([1, 0], 32)), "cosines and sines of 0"
+    assert np.allclose(added[3, 5, 0], layer.SCALE * np.cos(3))
+    assert np.allclose(added[3, 5, 16], layer.SCALE * np.cos(5))
 
 
 def test_tokens_are_hidden_inside_regions_only_with_the_probability_of_the_schedule():

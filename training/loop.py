@@ -49,7 +49,7 @@ def add_training_options(parser: argparse.ArgumentParser, presets: Mapping[str, 
                        help="name of the run: its folder is runs/KIND_NAME, its model models/KIND_NAME; "
                             "the same name again resumes")
     group.add_argument("--preset", choices=sorted(presets), default="default",
-                       help="architecture and hyperparameters; thesis = those of the thesis")
+                       help="architecture and hyperparameters; all but default are those of papers (docs/training.md)")
     group.add_argument("--start_from", type=run_name, metavar="NAME",
                        help="start from the weights of this finished run, or of the shipped model: shipped")
     group.add_argument("--images", type=number(int, 1), metavar="N", help="images to train on (default: the preset's)")
@@ -63,11 +63,11 @@ def add_training_options(parser: argparse.ArgumentParser, presets: Mapping[str, 
 
 
 def with_preset(args: argparse.Namespace, presets: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The chosen preset as a dictionary, updated by --images, --batch_size, --learning_rate and --start_from. Raises
-    UserError when the batches cannot be shared among the devices."""
-    chosen = deepcopy(presets[args.preset])
-    for name in ("images", "batch_size", "learning_rate", "start_from"):
-        if getattr(args, name) is not None:
+    """The chosen preset as a dictionary, updated by the options of its names that are given, and with "whole" and
+    "sky_filters", of add_data_options. Raises UserError when the batches cannot be shared among the devices."""
+    chosen = {"whole": False, "sky_filters": True, **deepcopy(presets[args.preset])}
+    for name in ("images", "batch_size", "learning_rate", "start_from", "img_size", "whole", "sky_filters"):
+        if getattr(args, name, None) is not None:
             chosen[name] = getattr(args, name)
     check_batch_size(chosen["batch_size"])
     return chosen

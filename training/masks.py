@@ -1,5 +1,6 @@
 """Masks for training: regions of a window, and tokens that are hidden in them. Functions of arrays of any backend."""
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,13 @@ from networks.backend import Tensor, ops
 from utilities import Seed
 
 WHOLE = 0.3  # share of intervals that cover the whole length
+SQUARE_SIDE = 64  # pixels; side of the holes in PAIN
+# Probability with which a token is hidden, from a time in [0, 1).
+SHARES: dict[str, Callable[[Tensor], Tensor]] = {
+    "cosine": lambda time: ops.cos(math.pi / 2 * time),
+    "arccos": lambda time: 2 / math.pi * ops.arccos(time),
+    "uniform": lambda time: 1 - time,
+}
 
 
 def interval(kind: Tensor, low: Tensor, size: Tensor, length: int) -> Tensor:
@@ -81,12 +89,12 @@ def square_regions(uniform: Any, height: int, width: int, side: int) -> Any:
     return ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
 
 
-def hide(regions: Tensor, time: Tensor, uniform: Tensor) -> Tensor:
-    """Hide each token of a region, bool [B, h, w], with probability cos(pi/2 * time): bool [B, h, w].
+def hide(regions: Tensor, time: Tensor, uniform: Tensor, share: str = "cosine") -> Tensor:
+    """Hide each token of a region, bool [B, h, w], with probability SHARES[share](time): bool [B, h, w].
 
     time: float [B] in [0, 1). uniform: float [B, h, w] in [0, 1).
     """
-    return regions & (uniform < ops.cos(math.pi / 2 * time)[:, None, None])
+    return regions & (uniform < SHARES[share](time)[:, None, None])
 
 
 def dev_masks(count: int, window: int, seed: Seed = 0) -> NDArray[np.bool]:

@@ -238,7 +238,7 @@ def test_presets_are_not_changed_by_a_run():
     args = argparse.Namespace(preset="default", images=None, batch_size=8, learning_rate=None, start_from=None)
     before = json.dumps(maskgit.PRESETS)
     settings = with_preset(args, maskgit.PRESETS)
-    settings["model"]["classes"].append("cumulus")
+    settings["model"].update(classes=["cumulus"])
     settings["model"]["window"] = 8
     assert json.dumps(maskgit.PRESETS) == before
 

@@ -232,6 +232,36 @@ def test_the_presets_of_the_thesis_train(workshop, skies):
     workshop.run("eager.py", "tokenizer.py", *options, "--img_size", 64, "--images", 2, "--batch_size", 2)
     workshop.run("eager.py", "maskgit.py", *own, "--images", 2, "--batch_size", 2, "--token_crops", 2)
     workshop.run("eager.py", "diffusion_model_upscale.py", *own, "--images", 1, "--batch_size", 1, "--img_size", 128)
+
+
+def test_the_presets_of_papers_and_a_tokenizer_with_attention_train(workshop, skies):
+    """With few and small layers, otherwise as they are: their pictures, tokens, masks and labels."""
+    shutil.copy(workshop.folder / "sky.npy", workshop.folder / "labelled.npy")
+    np.save(workshop.folder / "labelled.dev.npy", skies(1, 256, seed=1))
+    (workshop.folder / "labelled.json").write_text(json.dumps(
+        {"class_names": ["goldfish", "teapot"], "training_classes": [0, 1] * 6}))
+    common = ("--pack", "labelled.npy", "--images", 2, "--tick", 2, *QUIET)
+    commands = ["tokenizer.py", *common, "--img_size", 64, "--attention", "--run_name", "attentive"]
+    for preset in ("pain", "lab", "tiny"):
+        own = ("--preset", preset, "--run_name", preset, *common)
+        commands += ["then", "tokenizer.py", *own]
+        for script in ("maskgit.py", "autoregressive.py") if preset == "pain" else ("maskgit.py",):
+            commands += ["then", script, "--tokenizer_run", preset, "--token_crops", 2, *own]
+    workshop.run("eager.py", "tiny.py", *commands)
+
+    def config(name):
+        return json.loads((workshop.folder / "models" / name / "config.json").read_text())
+
+    for preset, size, tokens in (("pain", 160, 20), ("lab", 64, 16), ("tiny", 64, 8)):
+        found = config(f"maskgit_{preset}")
+        assert (config(f"tokenizer_{preset}")["img_size"], found["data"]["size"]) == (size, size)
+        assert found["model"]["window"] == tokens
+        assert found["model"]["classes"] == (["goldfish", "teapot"] if preset == "tiny" else [])
+        assert (found["settings"]["whole"], found["settings"]["sky_filters"]) == (True, False)
+    assert config("autoregressive_pain")["data"] == config("maskgit_pain")["data"]
+    model, _, _ = load_tokenizer(folder=workshop.folder / "models" / "tokenizer_attentive")
+    assert model.config["attention"]
+    assert not model.position_local
     for kind in SCRIPTS:
         row, = stats(workshop.folder / "runs" / f"{kind}_thesis")
         assert set(row) == THESIS_METRICS[kind] | {"images", "images_per_second"}
