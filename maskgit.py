@@ -367,7 +367,7 @@ def make_report(model: Any, tokenizer: Any, tokens: NDArray[np.int32], contexts:
     int [N, context] and guides int [N, window, window]."""
     network = compiled(model, lambda tokens, context, guide: model((tokens, context, None, guide), training=False))
     decode = compiled(tokenizer, tokenizer.decode)
-    hidden = dev_masks(len(tokens), tokens.shape[1])
+    hidden = dev_masks(len(tokens), tokens.shape[1], square=model.config.get("square"))
     seen = np.where(hidden, model.mask_token, tokens).astype(np.int32)
     count = min(8, len(tokens))
     no_guides = no_guide(guides.shape, model.mask_token)
@@ -422,7 +422,8 @@ def main(args: argparse.Namespace) -> None:
         settings["model"]["classes"] = crops.class_names
         if settings["model"]["colours"] == "normalised":
             settings["model"]["class_colours"] = class_colours(crops, own_seed(args.seed, "class colours"))
-    settings["model"]["square"] = max(1, SQUARE_SIDE // tokenizer.config["downscale"])
+    if settings["model"]["masks"] == "squares":
+        settings["model"]["square"] = max(1, SQUARE_SIDE // tokenizer.config["downscale"])
     dev = development_crops(crops)
     config = {"kind": "maskgit", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},

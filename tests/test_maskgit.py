@@ -156,6 +156,7 @@ def test_masks_for_measuring_are_the_same_every_time():
     assert masks.shape == (40, 12, 12)
     assert np.array_equal(masks, dev_masks(40, 12))
     assert len(np.unique(masks.reshape(40, -1), axis=0)) > 20
+    assert (dev_masks(40, 12, square=5).sum(axis=(1, 2)) == 25).all()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -97,8 +97,10 @@ def hide(regions: Tensor, time: Tensor, uniform: Tensor, share: str = "cosine") 
     return regions & (uniform < SHARES[share](time)[:, None, None])
 
 
-def dev_masks(count: int, window: int, seed: Seed = 0) -> NDArray[np.bool]:
-    """Masks for evaluation, bool [count, window, window]: rectangle_regions in which all tokens are hidden. They are
-    the same in every call."""
-    uniform = np.random.default_rng(seed).random((count, 7), np.float32)
-    return np.asarray(rectangle_regions(ops.convert_to_tensor(uniform), window, window))
+def dev_masks(count: int, window: int, seed: Seed = 0, square: int | None = None) -> NDArray[np.bool]:
+    """Masks for evaluation, bool [count, window, window]: rectangle_regions in which all tokens are hidden, or
+    square_regions with this side in tokens. They are the same in every call."""
+    uniform = ops.convert_to_tensor(np.random.default_rng(seed).random((count, 7), np.float32))
+    if square:
+        return np.asarray(square_regions(uniform, window, window, min(square, window)))
+    return np.asarray(rectangle_regions(uniform, window, window))
