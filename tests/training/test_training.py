@@ -243,22 +243,22 @@ def test_the_presets_of_papers_and_a_tokenizer_with_attention_train(workshop, sk
     common = ("--pack", "labelled.npy", "--images", 2, "--tick", 2, *QUIET)
     commands = ["tokenizer.py", *common, "--img_size", 64, "--attention", "--run_name", "attentive"]
     for preset in ("pain", "lab", "tiny"):
-        own = ("--preset", preset, "--run_name", preset, *common)
+        own = ("--preset", preset, "--run_name", f"of_{preset}", *common)
         commands += ["then", "tokenizer.py", *own]
         for script in ("maskgit.py", "autoregressive.py") if preset == "pain" else ("maskgit.py",):
-            commands += ["then", script, "--tokenizer_run", preset, "--token_crops", 2, *own]
+            commands += ["then", script, "--tokenizer_run", f"of_{preset}", "--token_crops", 2, *own]
     workshop.run("eager.py", "tiny.py", *commands)
 
     def config(name):
         return json.loads((workshop.folder / "models" / name / "config.json").read_text())
 
     for preset, size, tokens in (("pain", 160, 20), ("lab", 64, 16), ("tiny", 64, 8)):
-        found = config(f"maskgit_{preset}")
-        assert (config(f"tokenizer_{preset}")["img_size"], found["data"]["size"]) == (size, size)
+        found = config(f"maskgit_of_{preset}")
+        assert (config(f"tokenizer_of_{preset}")["img_size"], found["data"]["size"]) == (size, size)
         assert found["model"]["window"] == tokens
         assert found["model"]["classes"] == (["goldfish", "teapot"] if preset == "tiny" else [])
         assert (found["settings"]["whole"], found["settings"]["sky_filters"]) == (True, False)
-    assert config("autoregressive_pain")["data"] == config("maskgit_pain")["data"]
+    assert config("autoregressive_of_pain")["data"] == config("maskgit_of_pain")["data"]
     model, _, _ = load_tokenizer(folder=workshop.folder / "models" / "tokenizer_attentive")
     assert model.config["attention"]
     assert not model.position_local
