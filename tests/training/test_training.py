@@ -232,6 +232,10 @@ def test_the_presets_of_the_thesis_train(workshop, skies):
     workshop.run("eager.py", "tokenizer.py", *options, "--img_size", 64, "--images", 2, "--batch_size", 2)
     workshop.run("eager.py", "maskgit.py", *own, "--images", 2, "--batch_size", 2, "--token_crops", 2)
     workshop.run("eager.py", "diffusion_model_upscale.py", *own, "--images", 1, "--batch_size", 1, "--img_size", 128)
+    for kind in SCRIPTS:
+        row, = stats(workshop.folder / "runs" / f"{kind}_thesis")
+        assert set(row) == THESIS_METRICS[kind] | {"images", "images_per_second"}
+    assert_usable(workshop.folder / "models", "thesis")
 
 
 def test_the_presets_of_papers_and_a_tokenizer_with_attention_train(workshop, skies):
@@ -262,10 +266,6 @@ def test_the_presets_of_papers_and_a_tokenizer_with_attention_train(workshop, sk
     model, _, _ = load_tokenizer(folder=workshop.folder / "models" / "tokenizer_attentive")
     assert model.config["attention"]
     assert not model.position_local
-    for kind in SCRIPTS:
-        row, = stats(workshop.folder / "runs" / f"{kind}_thesis")
-        assert set(row) == THESIS_METRICS[kind] | {"images", "images_per_second"}
-    assert_usable(workshop.folder / "models", "thesis")
 
 
 def test_models_train_on_jax_without_tensorflow_and_load_with_it(workshop):
