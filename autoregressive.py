@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from build_network import fixed_positions, small_weights, turn, turns
-from dataset import add_data_options, load_crops
+from dataset import add_data_options
 from decoding.colours import check_colours
 from decoding.raster_decoding import raster_steps
 from decoding.token_decoding import log_softmax
@@ -36,16 +36,10 @@ from networks.backend import compiled, keras, layers, ops
 from networks.machine import add_machine_options, prepare_machine
 from tokenizer import load_tokenizer
 from training.devices import gathered, on_all_devices, own_rows, parts
-from training.loop import add_training_options, development_crops, start_run, start_weights, train, with_preset
+from training.loop import add_training_options, start_run, start_weights, train, with_preset
 from training.masks import SQUARE_SIDE, hole_regions, square_regions
-from training.token_windows import (
-    add_token_options,
-    corner_windows,
-    crop_size,
-    token_data,
-    token_windows,
-    window_size,
-)
+from training.token_windows import corner_windows, token_windows
+from training.tokens import TokenData, add_token_options, crop_size, window_size
 from utilities import ROOT, command_parser, own_seed, run_command, to_bytes
 
 PRESETS = {
@@ -375,16 +369,14 @@ def main(args: argparse.Namespace) -> None:
     downscale = tokenizer.config["downscale"]
     window = settings["model"]["window"] = window_size(settings["model"]["window"], tokenizer, tokenizer_config)
     img_size = crop_size(settings.get("img_size"), window, downscale)
-    crops = load_crops(args, img_size, whole=settings["whole"], sky_filters=settings["sky_filters"])
-    settings["model"]["classes"] = crops.class_names
-    dev = development_crops(crops)
+    data = TokenData(args, settings, tokenizer, tokenizer_config["fingerprint"], img_size)
+    settings["model"]["classes"] = data.class_names
     config = {"kind": "autoregressive", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
               "settings": {key: value for key, value in settings.items() if key != "model"},
-              "precision": precision, "data": crops.description}
+              "precision": precision, "data": data.description}
     run = start_run("autoregressive", args, config)
-    (tokens, coarse, classes), dev_tokens = token_data(args, crops, dev, tokenizer, tokenizer_config["fingerprint"],
-                                                       settings["model"]["colours"], run.folder)
+    tokens, coarse, classes, dev, dev_coarse = data.arrays(run.folder)
     with on_all_devices():
         model = Autoregressive(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"], downscale)
     model.set_codebook(tokenizer.quantizer.codebook)
@@ -394,7 +386,7 @@ def main(args: argparse.Namespace) -> None:
         return (((windows, kinds),) for windows, _, kinds, _ in token_windows(
             tokens, coarse, classes, window, settings["batch_size"], args.seed, start, 0, model.mask_token))
 
-    dev_windows, _, _ = corner_windows(dev_tokens[0], dev_tokens[1], window, 0, model.mask_token)
+    dev_windows, _, _ = corner_windows(dev, dev_coarse, window, 0, model.mask_token)
     train(model, run, batches, settings, make_report(model, tokenizer, dev_windows), config,
           ROOT / "models" / f"autoregressive_{args.run_name}", args.tick, args.minutes)
 

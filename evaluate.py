@@ -58,7 +58,8 @@ from networks.machine import add_machine_options, prepare_machine
 from networks.thesis_sharpen import make_blurry, upscale_pictures
 from tokenizer import Tokenizer, load_tokenizer, reconstruct
 from training.masks import dev_masks
-from training.token_windows import corner_windows, in_colours
+from training.token_windows import corner_windows
+from training.tokens import in_colours
 from utilities import UserError, command_parser, number, own_seed, run_command, run_name, to_bytes
 
 MODELS = ("tokenizer", "maskgit", "sharpen", "autoregressive")

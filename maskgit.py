@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from build_network import RotaryAttention, fixed_positions, small_weights
-from dataset import add_data_options, load_crops
+from dataset import add_data_options
 from decoding.colours import check_colours
 from decoding.guides import no_guide
 from decoding.token_decoding import decoding_steps, log_softmax
@@ -38,22 +38,14 @@ from training.devices import gathered, on_all_devices, own_rows, parts
 from training.loop import (
     TickReport,
     add_training_options,
-    development_crops,
     start_run,
     start_weights,
     train,
     with_preset,
 )
 from training.masks import SHARES, SQUARE_SIDE, dev_masks, hide, rectangle_regions, square_regions, thesis_regions
-from training.token_windows import (
-    add_token_options,
-    class_colours,
-    corner_windows,
-    crop_size,
-    token_data,
-    token_windows,
-    window_size,
-)
+from training.token_windows import corner_windows, token_windows
+from training.tokens import TokenData, add_token_options, crop_size, window_size
 from utilities import ROOT, command_parser, own_seed, run_command, to_bytes
 
 PRESETS = {
@@ -417,21 +409,17 @@ def main(args: argparse.Namespace) -> None:
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
     window = settings["model"]["window"] = window_size(settings["model"]["window"], tokenizer, tokenizer_config)
     img_size = crop_size(settings.get("img_size"), window, tokenizer.config["downscale"])
-    crops = load_crops(args, img_size, whole=settings["whole"], sky_filters=settings["sky_filters"])
+    data = TokenData(args, settings, tokenizer, tokenizer_config["fingerprint"], img_size)
     if settings["model"]["classes"] is None:
-        settings["model"]["classes"] = crops.class_names
-        if settings["model"]["colours"] == "normalised":
-            settings["model"]["class_colours"] = class_colours(crops, own_seed(args.seed, "class colours"))
+        settings["model"] |= {"classes": data.class_names, "class_colours": data.class_colours}
     if settings["model"]["masks"] == "squares":
         settings["model"]["square"] = max(1, SQUARE_SIDE // tokenizer.config["downscale"])
-    dev = development_crops(crops)
     config = {"kind": "maskgit", "run": args.run_name, "model": settings["model"],
               "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
               "settings": {key: value for key, value in settings.items() if key != "model"},
-              "precision": precision, "data": crops.description}
+              "precision": precision, "data": data.description}
     run = start_run("maskgit", args, config)
-    (tokens, coarse, classes), dev = token_data(args, crops, dev, tokenizer, tokenizer_config["fingerprint"],
-                                                settings["model"]["colours"], run.folder)
+    tokens, coarse, classes, dev, dev_coarse = data.arrays(run.folder)
     with on_all_devices():
         model = MaskGIT(settings["model"], tokenizer.config["codes"], tokenizer.config["code_size"])
     model.set_codebook(tokenizer.quantizer.codebook)
@@ -441,7 +429,7 @@ def main(args: argparse.Namespace) -> None:
         return ((batch,) for batch in token_windows(tokens, coarse, classes, window, settings["batch_size"], args.seed,
                                                     start, settings["model"]["context"], model.mask_token))
 
-    held_back = corner_windows(dev[0], dev[1], window, settings["model"]["context"], model.mask_token)
+    held_back = corner_windows(dev, dev_coarse, window, settings["model"]["context"], model.mask_token)
     train(model, run, batches, settings, make_report(model, tokenizer, *held_back), config,
           ROOT / "models" / f"maskgit_{args.run_name}", args.tick, args.minutes)
 

@@ -12,13 +12,11 @@ from training.masks import dev_masks, hide, rectangle_regions, thesis_regions
 from training.token_windows import (
     COARSE_DROPPED,
     COARSE_WRONG,
-    COLOURS_OF_A_CLASS,
-    class_colours,
     corner_windows,
-    in_colours,
     token_windows,
     with_wrong_tokens,
 )
+from training.tokens import COLOURS_OF_A_CLASS, class_colours, in_colours
 from utilities import ROOT, UserError
 
 CODES = 20

@@ -1,123 +1,16 @@
-"""Training data of the transformers: tokens of crops, which are computed once, and windows of these."""
-import argparse
-import json
-import math
-from collections.abc import Iterator, Sequence
-from itertools import count, islice
-from pathlib import Path
-from typing import Any
+"""Windows that are cut from the tokens of crops, to train transformers on."""
+from collections.abc import Iterator
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from dataset import Crops
-from decoding.colours import colour_map, colour_map_of_part
-from decoding.guides import at_half_size, guide_tokens
-from decoding.windows import in_batches
-from networks.backend import compiled
-from training.loop import keep_arrays, stored_arrays
-from utilities import Seed, number, own_seed, run_name
+from decoding.guides import guide_tokens
+from utilities import Seed, own_seed
 
 DROPPED = 0.2  # share of training windows without context, and share of those without class
 COARSE_DROPPED = 0.5  # share of training windows without coarse tokens
-COLOURS_OF_A_CLASS = 12
-CROPS_WITH_COLOURS = 3200  # drawn at most to find them
 COARSE_WRONG = 0.2  # largest share of wrong coarse tokens
-
-
-def in_colours(crops: NDArray[np.uint8], colours: str, seed: Seed) -> NDArray[np.uint8]:
-    """Crops uint8 [B, H, W, 3] with the colours that a transformer is trained with.
-
-    colours: entry of its config, "normalised" or "original". Normalised colours are computed from a random part of each
-    crop, because in outpainting only a part of the sky is known.
-    """
-    if colours == "original":
-        return crops
-    rng = np.random.default_rng(seed)
-    return np.stack([colour_map_of_part(crop, rng).normalised(crop) for crop in crops])
-
-
-def class_colours(crops: Crops, seed: Seed) -> dict[str, list[list[float]]]:
-    """Colours that a generated sky of each class may have: {class: at most COLOURS_OF_A_CLASS colour maps of training
-    crops, each as the 12 numbers of ColourMap.numbers}. The class "" stands for any sky.
-
-    Classes of which the first crops that are drawn have none are missing.
-    """
-    found: dict[str, list[list[float]]] = {name: [] for name in ["", *crops.class_names]}
-    for batch, classes in islice(crops.labelled_batches(16, seed), CROPS_WITH_COLOURS // 16):
-        for crop, number_of_class in zip(batch, classes, strict=True):
-            for name in {"", crops.class_names[number_of_class] if number_of_class >= 0 else ""}:
-                if len(found[name]) < COLOURS_OF_A_CLASS:
-                    found[name].append(colour_map(crop).numbers())
-        if all(len(maps) == COLOURS_OF_A_CLASS for maps in found.values()):
-            break
-    return {name: maps for name, maps in found.items() if maps}
-
-
-def extract_tokens(tokenizer: Any, crops: Crops, number_of_crops: int, colours: str, seed: Seed, path: Path,
-                   made_from: str) -> Sequence[np.ndarray]:
-    """Tokens of training crops: (tokens uint16 [N, h, w], coarse tokens uint16 [N, h / 2, w / 2], classes int [N]).
-
-    N is number_of_crops. Coarse tokens are those of the crops at half their size. The class is -1 where it is unknown.
-    colours: as for in_colours. path: .npz file that keeps the result, for a run that is resumed. made_from: description
-    of everything the tokens depend on; if the file has another description, they are computed again.
-    """
-    stored = stored_arrays(path, made_from, "tokens", "coarse", "classes")
-    if stored:
-        return stored
-    batch_size = 16
-    encode = compiled(tokenizer, tokenizer.encode)
-    batches = islice(crops.labelled_batches(batch_size, seed), math.ceil(number_of_crops / batch_size))
-    bar = tqdm(batches, "tokenising", math.ceil(number_of_crops / batch_size), unit_scale=batch_size, unit="img")
-    parts = []
-    for index, (batch, classes) in enumerate(bar):
-        batch = in_colours(batch, colours, own_seed(seed, "colours", index))
-        parts.append([*(np.asarray(encode(part)).astype(np.uint16) for part in (batch, at_half_size(batch))), classes])
-    tokens, coarse, classes = (np.concatenate(part)[:number_of_crops] for part in zip(*parts, strict=True))
-    keep_arrays(path, made_from, tokens=tokens, coarse=coarse, classes=classes)
-    return tokens, coarse, classes
-
-
-def add_token_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the tokens that a transformer is trained with."""
-    group = parser.add_argument_group("model")
-    group.add_argument("--tokenizer_run", type=run_name, metavar="NAME",
-                       help="tokenizer to use (default: the shipped one)")
-    group.add_argument("--img_size", type=number(int, 32, 512), metavar="PX",
-                       help="side of the crops that are tokenised; windows are cut from them "
-                            "(default: 1.25 times the window)")
-    group.add_argument("--token_crops", type=number(int, 1), default=16_000, metavar="N",
-                       help="number of training crops; they are tokenised once")
-
-
-def window_size(wanted: int, tokenizer: Any, tokenizer_config: dict) -> int:
-    """Side of a transformer's window in tokens: `wanted`, or less if the tokenizer is trained with smaller crops. It is
-    even, since attention works at half the resolution."""
-    return min(wanted, tokenizer_config["img_size"] // tokenizer.config["downscale"]) // 2 * 2
-
-
-def crop_size(wanted: int | None, window: int, downscale: int) -> int:
-    """Side in pixels of the crops that are tokenised: at least one window, and a multiple of the pixels along a coarse
-    token. wanted: --img_size, or None for the default."""
-    size = max(wanted or downscale * (window + window // 4), downscale * window)
-    return size - size % (2 * downscale)
-
-
-def token_data(args: argparse.Namespace, crops: Any, dev: np.ndarray, tokenizer: Any, fingerprint: str, colours: str,
-               folder: Path) -> tuple[Sequence[np.ndarray], list[np.ndarray]]:
-    """Training and held-back tokens for a command line: (result of extract_tokens, [tokens int32 [N, h, w], coarse
-    tokens int32 [N, h / 2, w / 2]] of the held-back crops).
-
-    dev: held-back crops uint8 [N, size, size, 3]. fingerprint: of the tokenizer. folder: of the run, keeps the tokens.
-    """
-    made_from = json.dumps([fingerprint, crops.description["fingerprint"], crops.size, colours, args.token_crops,
-                            args.seed])
-    training = extract_tokens(tokenizer, crops, args.token_crops, colours, args.seed, folder / "tokens.npz", made_from)
-    encode = compiled(tokenizer, tokenizer.encode)
-    dev = in_colours(dev, colours, 0)
-    return training, [np.concatenate([np.asarray(encode(part)) for part in in_batches(size, 16)])
-                      for size in (dev, at_half_size(dev))]
 
 
 def with_wrong_tokens(grids: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:

@@ -21,7 +21,7 @@ from diffusion_model_upscale import extract_decoded
 from log_and_save import Run, fingerprint, load_config, save_model
 from networks.backend import keras, ops
 from training.loop import WarmUpCosine, make_optimizer, resume, save_checkpoint, with_preset
-from training.token_windows import extract_tokens
+from training.tokens import TokenData
 from utilities import ROOT, UserError, own_seed, save_picture
 
 SETTINGS = {"images": 400, "batch_size": 2, "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.0,
@@ -172,17 +172,51 @@ def test_the_fingerprint_of_a_pack_tells_its_crops_and_their_zoom(tmp_path):
     assert crops_of("--pack", pack).description["size"] == 32
 
 
+def token_data(model, **changes):
+    args = {"pack": None, "dataset_location": None, "tokens": None, "zoom_out": 1, "token_crops": 16, "seed": 0}
+    settings = {"model": {"colours": "original", "window": 4}, "whole": False, "sky_filters": True}
+    return TokenData(argparse.Namespace(**{**args, **changes}), settings, model, "fingerprint", 32)
+
+
 def test_tokens_are_made_anew_when_what_they_are_made_from_differs(tmp_path):
-    crops = crops_of("--pack", write_pack(tmp_path, 0))
-    model = tokenizer.Tokenizer(TINY)
-    file = tmp_path / "tokens.npz"
-    first = extract_tokens(model, crops, 16, "original", 0, file, "a")
+    pack, model = str(write_pack(tmp_path, 0)), tokenizer.Tokenizer(TINY)
+    first = token_data(model, pack=pack).arrays(tmp_path)
     model.quantizer.codebook.assign(-model.quantizer.codebook)
-    for again, kept in zip(extract_tokens(model, crops, 16, "original", 0, file, "a"), first, strict=True):
+    for again, kept in zip(token_data(model, pack=pack).arrays(tmp_path), first, strict=True):
         np.testing.assert_array_equal(again, kept)
-    assert (extract_tokens(model, crops, 16, "original", 0, file, "b")[0] != first[0]).any()
+    assert (token_data(model, pack=pack, seed=1).arrays(tmp_path)[0] != first[0]).any()
+    file = tmp_path / "tokens.npz"
     file.write_bytes(file.read_bytes()[:100])
-    assert len(extract_tokens(model, crops, 16, "original", 0, file, "b")[0]) == 16
+    assert len(token_data(model, pack=pack, seed=1).arrays(tmp_path)[0]) == 16
+
+
+def test_tokens_of_another_run_need_no_pack_and_must_fit(tmp_path):
+    model = tokenizer.Tokenizer(TINY)
+    first = token_data(model, pack=str(write_pack(tmp_path, 0)))
+    tokens, coarse, classes, dev, dev_coarse = first.arrays(tmp_path)
+    assert (tokens.shape, coarse.shape, classes.shape) == ((16, 4, 4), (16, 2, 2), (16,))
+    assert len(dev) == len(dev_coarse) > 0
+    file = tmp_path / "tokens.npz"
+    again = token_data(None, tokens=str(file))
+    for name in ("description", "class_names", "class_colours"):
+        assert getattr(again, name) == getattr(first, name)
+    for stored, computed in zip(again.arrays(tmp_path / "elsewhere"), (tokens, coarse, classes, dev, dev_coarse),
+                                strict=True):
+        np.testing.assert_array_equal(stored, computed)
+    (tmp_path / "damaged.npz").write_bytes(file.read_bytes()[:500])
+    with np.load(file) as stored:
+        arrays = dict(stored)
+        np.savez(tmp_path / "other.npz", **{**arrays, "about": json.dumps(
+            {**json.loads(str(arrays["about"])), "tokenizer": "another"})})
+        np.savez(tmp_path / "small.npz", **{**arrays, "tokens": tokens[:, :3]})
+    for wrong, words in (("none.npz", "does not exist"), ("damaged.npz", "is damaged"),
+                         ("other.npz", "tokenizer of its tokens is another, expected fingerprint"),
+                         ("small.npz", "smaller than a window")):
+        with pytest.raises(UserError, match=words) as error:
+            token_data(None, tokens=str(tmp_path / wrong))
+        assert one_sentence(error.value)
+    with pytest.raises(UserError, match="pack"):
+        token_data(None, pack="sky.npy", tokens=str(file))
 
 
 def test_decoded_crops_are_made_anew_when_what_they_are_made_from_differs(tmp_path):

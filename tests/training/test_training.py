@@ -19,7 +19,7 @@ from maskgit import load_maskgit
 from networks.backend import keras, ops
 from tokenizer import load_tokenizer
 from training.loop import WarmUpCosine, make_optimizer
-from training.token_windows import in_colours
+from training.tokens import in_colours
 from utilities import own_seed
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
