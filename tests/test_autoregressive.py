@@ -225,12 +225,6 @@ def test_the_command_compares_it_with_maskgit(trained, skies):
         assert "Traceback" not in failed
 
 
-def test_it_trains_under_jax_on_the_tokens_of_maskgit(trained):
-    trained.run("tiny.py", "autoregressive.py", "--tokens", "runs/maskgit_tiny/tokens.npz", "--tokenizer_run", "tiny",
-                "--run_name", "jax", "--images", 4, "--tick", 8, *QUIET, **trained.jax())
-    assert (trained.folder / "models/autoregressive_jax/model.weights.h5").exists()
-
-
 def test_presets_are_as_printed():
     pain = PRESETS["pain"]
     model = pain["model"]

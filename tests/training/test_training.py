@@ -11,6 +11,7 @@ import pytest
 from conftest import QUIET, REPOSITORY, tiny_command
 from PIL import Image
 
+from autoregressive import load_autoregressive
 from dataset import add_data_options, load_crops
 from decoding.super_sampling import add_octave
 from diffusion_model_upscale import load_super_sampler
@@ -269,18 +270,22 @@ def test_the_presets_of_papers_and_a_tokenizer_with_attention_train(workshop, sk
 
 
 def test_models_train_on_jax_without_tensorflow_and_load_with_it(workshop):
-    """The tokens that MaskGIT's run kept were made by JAX; TensorFlow makes the same of the same crops."""
+    """The tokens that MaskGIT's run kept, on which the autoregressive transformer trains too, were made by JAX;
+    TensorFlow makes the same of the same crops."""
     environment = workshop.jax()
     workshop.run("-c", "import tensorflow", status=1, **environment)
     command = []
     for kind, script in SCRIPTS.items():
         own = () if kind == "tokenizer" else ("--tokenizer_run", "jax")
         command += ["then", *tiny_command(script, "--run_name", "jax", *own)[1:]]
+    command += ["then", "autoregressive.py", "--tokens", "runs/maskgit_jax/tokens.npz", "--tokenizer_run", "jax",
+                "--run_name", "jax", "--images", 4, "--tick", 4, *QUIET]
     workshop.run("tiny.py", *command[1:], **environment)
     for kind in SCRIPTS:
         assert [row["images"] for row in stats(workshop.folder / "runs" / f"{kind}_jax")] == [8, 16]
     assert_usable(workshop.folder / "models", "jax")
-    tokenizer, _, _ = load_tokenizer(folder=workshop.folder / "models" / "tokenizer_jax")
+    tokenizer, tokenizer_config, folder = load_tokenizer(folder=workshop.folder / "models" / "tokenizer_jax")
+    load_autoregressive(tokenizer_config, folder, folder=workshop.folder / "models" / "autoregressive_jax")
     made_by_jax = np.load(workshop.folder / "runs" / "maskgit_jax" / "tokens.npz")["tokens"]
     parser = argparse.ArgumentParser()
     add_data_options(parser, scale_down=4)
