@@ -82,10 +82,9 @@ def trained_enough(model, seed=0):
     return model
 
 
-@pytest.mark.parametrize("solver", ["dpm", "ancestral"])
-@pytest.mark.parametrize("known", [None, (slice(100, 301), slice(40, 141))])
+@pytest.mark.parametrize(("solver", "known"), [("dpm", None), ("ancestral", (slice(100, 301), slice(20, 81)))])
 def test_bands_and_tiles_give_what_the_whole_gives(model, monkeypatch, solver, known):
-    half, picture = pictures(1, 328, 136)[0], pictures(1, 656, 272, seed=1)[0]
+    half, picture = pictures(1, 328, 72)[0], pictures(1, 656, 144, seed=1)[0]
     known = known and (picture[known], known[0].start, known[1].start)
     trained_enough(model)
     whole = add_octave(half, known, model.prepare, model.estimate, 4, 0, solver)
@@ -95,7 +94,7 @@ def test_bands_and_tiles_give_what_the_whole_gives(model, monkeypatch, solver, k
     assert len(bands) == 4
     np.testing.assert_allclose(np.concatenate(bands), whole, atol=1e-5)
     if known:
-        np.testing.assert_allclose(whole[100:300, 40:140], picture[100:300, 40:140], atol=2e-6)
+        np.testing.assert_allclose(whole[100:300, 20:80], picture[100:300, 20:80], atol=2e-6)
 
 
 def test_a_seed_gives_one_picture(model):
