@@ -8,10 +8,13 @@ import pytest
 
 from archive.pictures import read_picture
 from decoding.colours import colour_map
+from decoding.inpainter import FILLING, Inpainter
 from decoding.super_sampling import add_octave
 from decoding.token_decoding import log_softmax
 from diffusion_model_upscale import load_super_sampler
+from log_and_save import model_folder
 from maskgit import hidden_scores, load_maskgit
+from metrics.inpainting import hidden_log_probabilities
 from metrics.perceptual import load_features
 from metrics.pictures import octave_strengths, psnr, streaks
 from networks.backend import compiled
@@ -55,6 +58,16 @@ def test_the_tokenizer_reconstructs_drawn_skies(tokenizer):
     skies = np.stack([to_bytes(draw_sky(kind, 128, 128, seed=0)) for kind in SCENES])
     reconstructed, _ = reconstruct(tokenizer[0], skies)
     assert psnr(reconstructed, skies).mean() > 26  # decibels
+
+
+def test_the_autoregressive_transformer_predicts_hidden_tokens_of_photographs(photographs):
+    inpainter = Inpainter.load()
+    inpainter.use_autoregressive(model_folder("autoregressive"))
+    hole = np.zeros((160, 160), bool)
+    hole[48:112, 48:112] = True
+    losses = [hidden_log_probabilities(inpainter, to_bytes(smaller(photograph, 2)[:160, :160]), hole, FILLING)[0]
+              for photograph in photographs]
+    assert -np.mean(losses) < 4.3  # nats
 
 
 def test_maskgit_predicts_hidden_tokens_of_photographs(photographs, tokenizer):
