@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "discriminator": {"options": ["--adversarial", "0.1"]},
         "half as wide": {"model": {"filters": [32, 64, 96]}},
         "half as deep": {"model": {"blocks": 1}},
-        "attention": {"model": {"attention": True}},
+        "attention": {"options": ["--attention"]},
     },
     "maskgit": {
         "default": {},

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import QUIET
+from conftest import QUIET, tiny_command
 
 from autoregressive import PRESETS, Autoregressive, cached, hidden_first, load_autoregressive
 from decoding.raster_decoding import decode_raster, nucleus, raster_steps
@@ -185,9 +185,11 @@ def test_guidance_applies_to_each_token(model):
 
 
 def test_it_trains_goes_on_and_loads(trained):
-    options = ("--tokenizer_run", "tiny", "--run_name", "tiny")
-    trained.tiny("autoregressive", *options)
-    assert "Resuming autoregressive_tiny at image 16" in trained.tiny("autoregressive", *options, "--images", 24)
+    first = tiny_command("autoregressive", "--tokenizer_run", "tiny", "--run_name", "tiny")
+    other = (*first[1:], "--preset", "pain")
+    output = trained.run(*first, "then", *first[1:], "--images", 24, "then", *other, status=2)
+    assert "Resuming autoregressive_tiny at image 16" in output
+    assert "was started with another" in output
     rows = [json.loads(line) for line in (trained.folder / "runs/autoregressive_tiny/stats.jsonl").open()]
     assert [row["images"] for row in rows] == [8, 16, 24]
     assert set(rows[-1]) == {"images", "loss", "accuracy", "hidden_loss", "hidden_accuracy", "images_per_second"}
@@ -196,7 +198,6 @@ def test_it_trains_goes_on_and_loads(trained):
     _, config, folder = load_tokenizer(folder=models / "tokenizer_tiny")
     model, _ = load_autoregressive(config, folder, folder=models / "autoregressive_tiny")
     assert model.config["decoder"] == 2
-    assert "was started with another" in trained.tiny("autoregressive", *options, "--preset", "pain", status=2)
 
 
 @pytest.mark.usefixtures("network")

@@ -61,13 +61,13 @@ def test_the_tokenizer_reconstructs_drawn_skies(tokenizer):
 
 
 def test_the_autoregressive_transformer_predicts_hidden_tokens_of_photographs(photographs):
-    inpainter = Inpainter.load()
+    inpainter = Inpainter([model_folder(kind) for kind in ("tokenizer", "maskgit", "sharpen")], "float32")
     inpainter.use_autoregressive(model_folder("autoregressive"))
     hole = np.zeros((160, 160), bool)
     hole[48:112, 48:112] = True
     losses = [hidden_log_probabilities(inpainter, to_bytes(smaller(photograph, 2)[:160, :160]), hole, FILLING)[0]
               for photograph in photographs]
-    assert -np.mean(losses) < 4.3  # nats
+    assert -np.mean(losses) < 4  # nats; 3.54 with the right weights
 
 
 def test_maskgit_predicts_hidden_tokens_of_photographs(photographs, tokenizer):
