@@ -26,6 +26,7 @@ from log_and_save import (
     add_logging_options,
     check_pair,
     config_checked,
+    in_grey,
     load_config,
     load_weights,
     model_folder,
@@ -36,7 +37,15 @@ from networks.backend import compiled, keras, layers, ops
 from networks.machine import add_machine_options, prepare_machine
 from tokenizer import load_tokenizer
 from training.devices import gathered, on_all_devices, own_rows, parts
-from training.loop import add_training_options, start_run, start_weights, train, with_preset
+from training.loop import (
+    add_training_options,
+    run_config,
+    start_run,
+    start_weights,
+    tokenizer_entry,
+    train,
+    with_preset,
+)
 from training.masks import SQUARE_SIDE, hole_regions, square_regions
 from training.token_windows import corner_windows, token_windows
 from training.tokens import TokenData, add_token_options, crop_size, window_size
@@ -345,9 +354,7 @@ def make_report(model: Autoregressive, tokenizer: Any, tokens: np.ndarray) -> Ca
                                         [own_seed(0, "decoding", index) for index in range(count)], 0.8):
             pass
         true, painted = (to_bytes(decode(grids.astype(np.int32))) for grids in (tokens[:count], drawn))
-        size = true.shape[1] // height
-        grey = np.where(np.kron(hidden[:count], np.ones((1, size, size), bool))[..., None], 128, true).astype(np.uint8)
-        return numbers, {"decodings": picture_grid([true, grey, painted])}
+        return numbers, {"decodings": picture_grid([true, in_grey(true, hidden[:count]), painted])}
 
     return report
 
@@ -371,10 +378,8 @@ def main(args: argparse.Namespace) -> None:
     img_size = crop_size(settings.get("img_size"), window, downscale)
     data = TokenData(args, settings, tokenizer, tokenizer_config["fingerprint"], img_size)
     settings["model"]["classes"] = data.class_names
-    config = {"kind": "autoregressive", "run": args.run_name, "model": settings["model"],
-              "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
-              "settings": {key: value for key, value in settings.items() if key != "model"},
-              "precision": precision, "data": data.description}
+    config = run_config("autoregressive", args, settings, precision, data.description,
+                        tokenizer=tokenizer_entry(args, tokenizer_config))
     run = start_run("autoregressive", args, config)
     tokens, coarse, classes, dev, dev_coarse = data.arrays(run.folder)
     with on_all_devices():

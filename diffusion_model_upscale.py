@@ -47,9 +47,11 @@ from training.loop import (
     add_training_options,
     development_crops,
     keep_arrays,
+    run_config,
     start_run,
     start_weights,
     stored_arrays,
+    tokenizer_entry,
     train,
     with_preset,
 )
@@ -366,10 +368,8 @@ def main(args: argparse.Namespace) -> None:
         blurry = make_blurry(tokenizer)
         low = np.concatenate([blurry(dev[start:start + 8]) for start in range(0, len(dev), 8)])
         settings["model"] = {"edge_scale": edge_scale(dev, low), **settings["model"]}
-    config = {"kind": "sharpen", "run": args.run_name, "model": settings["model"],
-              "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
-              "settings": {key: value for key, value in settings.items() if key != "model"},
-              "precision": precision, "data": crops.description}
+    config = run_config("sharpen", args, settings, precision, crops.description,
+                        tokenizer=tokenizer_entry(args, tokenizer_config))
     run = start_run("sharpen", args, config)
     with on_all_devices():
         model = build_model(settings["model"])

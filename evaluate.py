@@ -21,6 +21,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from decoding.super_sampling import add_octave
 from decoding.token_decoding import decoding_steps, log_softmax
 from decoding.windows import in_batches
 from diffusion_model_upscale import decoded_halves, load_super_sampler, make_through
-from log_and_save import model_folder, write_json
+from log_and_save import MODEL_KINDS, model_folder, write_json
 from maskgit import MaskGIT, hidden_scores, load_maskgit
 from metrics.fid import measure_fid
 from metrics.inpainting import FREE_FORM, measure_inpainting
@@ -56,13 +57,13 @@ from metrics.pictures import (
 from networks.backend import compiled
 from networks.machine import add_machine_options, prepare_machine
 from networks.thesis_sharpen import make_blurry, upscale_pictures
+from outpainting import load_outpainter
 from tokenizer import Tokenizer, load_tokenizer, reconstruct
 from training.masks import dev_masks
 from training.token_windows import corner_windows
 from training.tokens import in_colours
 from utilities import UserError, command_parser, number, own_seed, run_command, run_name, to_bytes
 
-MODELS = ("tokenizer", "maskgit", "sharpen", "autoregressive")
 KINDS = ("tokenizer", "maskgit", "sharpen", "outpainting", "inpainting")
 MASK_KINDS = ("half", "known corner", "hidden corner", "hole", "everything")
 
@@ -277,9 +278,8 @@ def evaluate_inpainting(args: argparse.Namespace, unit: int,
     chosen = every_second(np.arange(len(crops)) if photographs is None else photographs)
     if min(chosen.sum(), (~chosen).sum()) < 2:
         raise UserError(f"{args.pack}: inpainting needs crops of at least four photographs.")
-    bidirectional, autoregressive = (
-        Inpainter.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
-                       threads=args.threads, precision=args.precision) for _ in range(2))
+    bidirectional = load_outpainter(args, Inpainter)
+    autoregressive = copy(bidirectional)  # the other models are loaded and compiled once
     autoregressive.use_autoregressive(model_folder("autoregressive", args.autoregressive_run), FILLING.temperature)
     return measure_inpainting(crops[chosen], crops[~chosen], bidirectional, autoregressive, args.seed, features)
 
@@ -314,7 +314,7 @@ def build_parser() -> argparse.ArgumentParser:
                             "features, as papers do (default: those of EfficientNet-Lite0)")
     group = parser.add_argument_group("models (default: the shipped ones)")
     group.add_argument("--kinds", nargs="+", choices=KINDS, default=["tokenizer", "maskgit"], help="what to measure")
-    for kind in MODELS:
+    for kind in MODEL_KINDS:
         group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")
     group.add_argument("--maskgit_steps", type=number(int, 1), default=12, metavar="N", help="steps of full decoding")
     group.add_argument("--diffusion_steps", type=number(int, 1), default=12, metavar="N", help="steps of upscaling")

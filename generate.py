@@ -25,14 +25,13 @@ from decoding.growth import SIZE, add_growth_options, growth_of
 from decoding.iterations import Iterations, iterations_files
 from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image, write_json
 from networks.machine import add_machine_options
-from outpainting import add_iterations_option
+from outpainting import add_iterations_option, add_model_options, load_outpainter
 from utilities import (
     UserError,
     command_parser,
     number,
     picture_size,
     run_command,
-    run_name,
     save_picture,
     writable_folder,
 )
@@ -56,9 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--output", type=Path, default=Path("generated"), metavar="FOLDER", help="folder of the results")
     add_iterations_option(group)
     add_growth_options(parser, without=(SIZE, *WITHOUT))
-    group = parser.add_argument_group("models (default: the shipped ones)")
-    for kind in ("tokenizer", "maskgit", "sharpen"):
-        group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")
+    add_model_options(parser)
     add_logging_options(parser, auto="offline")
     add_machine_options(parser)
     return parser
@@ -83,8 +80,7 @@ def main(args: argparse.Namespace) -> None:
     height, width = picture_size(args.size)
     growth = growth_of(args)
     output = writable_folder(args.output)
-    generator = Generator.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
-                               threads=args.threads, precision=args.precision)
+    generator = load_outpainter(args, Generator)
     labels = generator.maskgit_config["classes"] if args.all_labels else [growth.label]
     if not labels:
         raise UserError(f"--all_labels: {generator.maskgit_folder} was trained without labels.")

@@ -28,9 +28,9 @@ from decoding.growth import SIZE, add_growth_options, growth_of
 from decoding.holes import random_square, regions_of_colour
 from decoding.inpainter import FILLING, Inpainter
 from decoding.iterations import Iterations, iterations_files
-from log_and_save import add_logging_options, model_folder, start_wandb, wandb_image, write_json
+from log_and_save import MODEL_KINDS, add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from networks.machine import add_machine_options
-from outpainting import LeftOut, add_iterations_option, read_pictures
+from outpainting import LeftOut, add_iterations_option, add_model_options, load_outpainter, read_pictures
 from utilities import (
     ROOT,
     UserError,
@@ -38,7 +38,6 @@ from utilities import (
     number,
     own_seed,
     run_command,
-    run_name,
     save_picture,
     writable_folder,
 )
@@ -83,9 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
                             "half the time")
     add_growth_options(parser, without=WITHOUT)
     parser.set_defaults(temperature=FILLING.temperature)
-    group = parser.add_argument_group("models (default: the shipped ones)")
-    for kind in ("tokenizer", "maskgit", "autoregressive", "sharpen"):
-        group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")
+    add_model_options(parser, MODEL_KINDS)
     add_logging_options(parser, auto="offline")
     add_machine_options(parser)
     return parser
@@ -127,8 +124,7 @@ def hole_of(picture: np.ndarray, file: Path, name: str, args: argparse.Namespace
 
 def load_inpainter(args: argparse.Namespace) -> Inpainter:
     """The Inpainter with the models of a command line."""
-    inpainter = Inpainter.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
-                               threads=args.threads, precision=args.precision)
+    inpainter = load_outpainter(args, Inpainter)
     if args.painter == "autoregressive":
         inpainter.use_autoregressive(model_folder("autoregressive", args.autoregressive_run), args.temperature,
                                      args.top_p)

@@ -212,6 +212,13 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(text + "\n")
 
 
+def in_grey(pictures: NDArray[np.uint8], hidden: NDArray[np.bool]) -> NDArray[np.uint8]:
+    """Pictures uint8 [N, H, W, 3] with their hidden tokens, bool [N, h, w], in grey."""
+    size = pictures.shape[1] // hidden.shape[1]
+    pixels = np.kron(hidden, np.ones((1, size, size), bool))
+    return np.where(pixels[..., None], 128, pictures).astype(np.uint8)
+
+
 def picture_grid(rows: Iterable[Iterable[NDArray[np.uint8]]]) -> NDArray[np.uint8]:
     """Arrange rows of pictures uint8 [N, H, W, 3] on one picture, with two white pixels between them. Each row has the
     same N."""

@@ -26,6 +26,7 @@ from log_and_save import (
     add_logging_options,
     check_pair,
     config_checked,
+    in_grey,
     load_config,
     load_weights,
     model_folder,
@@ -38,8 +39,10 @@ from training.devices import gathered, on_all_devices, own_rows, parts
 from training.loop import (
     TickReport,
     add_training_options,
+    run_config,
     start_run,
     start_weights,
+    tokenizer_entry,
     train,
     with_preset,
 )
@@ -386,9 +389,7 @@ def make_report(model: Any, tokenizer: Any, tokens: NDArray[np.int32], contexts:
             numbers["guided_loss"], numbers["guided_accuracy"] = hidden_scores(in_one_step(guides), tokens, hidden)
         guess = np.where(hidden, one_step.argmax(-1), tokens)[:count].astype(np.int32)
         true, simple, stepwise = (to_bytes(decode(grid[:count].astype(np.int32))) for grid in (tokens, guess, decoded))
-        size = true.shape[1] // tokens.shape[1]
-        grey = np.where(np.kron(hidden[:count], np.ones((1, size, size), bool))[..., None], 128, true).astype(np.uint8)
-        return numbers, {"decodings": picture_grid([true, grey, simple, stepwise])}
+        return numbers, {"decodings": picture_grid([true, in_grey(true, hidden[:count]), simple, stepwise])}
 
     return report
 
@@ -414,10 +415,8 @@ def main(args: argparse.Namespace) -> None:
         settings["model"] |= {"classes": data.class_names, "class_colours": data.class_colours}
     if settings["model"]["masks"] == "squares":
         settings["model"]["square"] = max(1, SQUARE_SIDE // tokenizer.config["downscale"])
-    config = {"kind": "maskgit", "run": args.run_name, "model": settings["model"],
-              "tokenizer": {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]},
-              "settings": {key: value for key, value in settings.items() if key != "model"},
-              "precision": precision, "data": data.description}
+    config = run_config("maskgit", args, settings, precision, data.description,
+                        tokenizer=tokenizer_entry(args, tokenizer_config))
     run = start_run("maskgit", args, config)
     tokens, coarse, classes, dev, dev_coarse = data.arrays(run.folder)
     with on_all_devices():

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,8 @@ from utilities import (
 
 __all__ = ["Growth", "Outpainter"]
 
+Front = TypeVar("Front", bound=Outpainter)
+
 LARGEST_PNG = 2**26  # pixels; larger results are TIFF files, which are written while they are computed
 LONGEST_NAME = 200  # bytes of a name; file systems allow 255 with what is added to it
 
@@ -75,9 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_iterations_option(group)
 
     add_growth_options(parser)
-    group = parser.add_argument_group("models (default: the shipped ones)")
-    for kind in ("tokenizer", "maskgit", "sharpen"):
-        group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")
+    add_model_options(parser)
     add_logging_options(parser, auto="offline")
     add_machine_options(parser)
     return parser
@@ -90,10 +90,18 @@ def add_iterations_option(group: Any) -> None:
                             "and the picture decoded so far, in <name>_iterations.png and animated in .webp")
 
 
-def load_outpainter(args: argparse.Namespace) -> Outpainter:
-    """The Outpainter with the models of a command line."""
-    return Outpainter.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
-                           threads=args.threads, precision=args.precision)
+def add_model_options(parser: argparse.ArgumentParser, kinds: Sequence[str] = ("tokenizer", "maskgit", "sharpen")
+                      ) -> None:
+    """Add an option for the run of each kind of model."""
+    group = parser.add_argument_group("models (default: the shipped ones)")
+    for kind in kinds:
+        group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")
+
+
+def load_outpainter(args: argparse.Namespace, front: type[Front]) -> Front:
+    """An Outpainter, or an object of a class derived from it, with the models of a command line."""
+    return front.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
+                      threads=args.threads, precision=args.precision)
 
 
 def pictures_to_grow(args: argparse.Namespace, left_out: "LeftOut") -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -184,7 +192,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError("the archive has no held-back pictures, which are those that are grown.")
     output = writable_folder(args.output)
     growth = growth_of(args)
-    outpainter = load_outpainter(args)
+    outpainter = load_outpainter(args, Outpainter)
     outpainter.class_number(growth.label)
     options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     run = start_wandb("outpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb, auto="offline")

@@ -45,6 +45,7 @@ from training.loop import (
     TickReport,
     add_training_options,
     development_crops,
+    run_config,
     start_folder,
     start_run,
     start_weights,
@@ -409,9 +410,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError("--decoder_only needs --start_from: a run to keep the encoder of.")
     crops = load_crops(args, img_size, whole=settings["whole"], sky_filters=settings["sky_filters"])
     dev = development_crops(crops)
-    config = {"kind": "tokenizer", "run": args.run_name, "model": settings["model"], "img_size": img_size,
-              "settings": {key: value for key, value in settings.items() if key != "model"},
-              "precision": precision, "data": crops.description}
+    config = run_config("tokenizer", args, settings, precision, crops.description, img_size=img_size)
     if args.decoder_only:
         kept = load_config(start_folder(args, "tokenizer"), "tokenizer")
         config["same_tokens_as"] = [kept["fingerprint"], *kept.get("same_tokens_as", [])]

@@ -44,8 +44,8 @@ class Inpainter(Outpainter):
         model, config = load_autoregressive(load_config(tokenizer_folder, "tokenizer"), tokenizer_folder, folder=folder)
         self.maskgit_folder, self.maskgit_config, self.window = folder, model.config, model.config["window"]
         self.coarse = False
-        self.fingerprints["autoregressive"] = config["fingerprint"]
-        del self.fingerprints["maskgit"]
+        used = {kind: each for kind, each in self.fingerprints.items() if kind != "maskgit"}
+        self.fingerprints = used | {"autoregressive": config["fingerprint"]}
         self.begin, self.raster = cached(model), {"temperature": temperature, "top_p": top_p}
 
     def inpaint(self, photograph: np.ndarray, hole: np.ndarray, growth: Growth = FILLING, seed: int = 0,

@@ -268,7 +268,7 @@ def measure_outpainting(pictures: NDArray[np.uint8], reference: NDArray[np.uint8
         features: result of perceptual.load_features.
     """
     growth, grid = growth_of(own), GRIDS[known]
-    outpainter = load_outpainter(own)
+    outpainter = load_outpainter(own, Outpainter)
     size = pictures.shape[1] // (SCALE if growth.generate_upsampled else 1)
     tokens = size // outpainter.downscale
 

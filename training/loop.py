@@ -73,6 +73,20 @@ def with_preset(args: argparse.Namespace, presets: Mapping[str, dict[str, Any]])
     return chosen
 
 
+def run_config(kind: str, args: argparse.Namespace, settings: dict[str, Any], precision: str, data: dict[str, Any],
+               **more: Any) -> dict[str, Any]:
+    """The config of a training run. settings: result of with_preset. data: description of the data. more: other
+    entries."""
+    return {"kind": kind, "run": args.run_name, "model": settings["model"], **more,
+            "settings": {key: value for key, value in settings.items() if key != "model"},
+            "precision": precision, "data": data}
+
+
+def tokenizer_entry(args: argparse.Namespace, tokenizer_config: dict[str, Any]) -> dict[str, Any]:
+    """The entry "tokenizer" of a config: by which tokenizer a model is trained."""
+    return {"run": args.tokenizer_run, "fingerprint": tokenizer_config["fingerprint"]}
+
+
 def start_run(kind: str, args: argparse.Namespace, config: dict[str, Any]) -> Run:
     """The Run of a training command. With several workers only that of the first is kept.
 

@@ -2,6 +2,7 @@
 import argparse
 import json
 import math
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def extract_tokens(tokenizer: Any, crops: Crops, number_of_crops: int, colours: 
 class TokenData:
     """The tokens that a training command names: of a pack or folder, or those that another run has computed.
 
-    Attributes: description (of the pack or folder, for config.json), class_names, class_colours.
+    Attributes: description (of the pack or folder, for config.json), class_names.
     """
 
     def __init__(self, args: argparse.Namespace, settings: dict[str, Any], tokenizer: Any, fingerprint: str,
@@ -88,26 +89,29 @@ class TokenData:
         """settings: result of with_preset. fingerprint: of the tokenizer. size: side of the crops in pixels. Raises
         UserError."""
         self.args, self.tokenizer, self.colours = args, tokenizer, settings["model"]["colours"]
-        about = {"tokenizer": fingerprint, "colours": self.colours}
+        self.made_by = {"tokenizer": fingerprint, "colours": self.colours}
         if args.tokens:
             for other in ("pack", "dataset_location"):
                 refuse_both(args, "tokens", other)
-            found, self.stored = read_tokens(Path(args.tokens))
-            for name, expected in about.items():
-                if found[name] != expected:
-                    raise UserError(f"{args.tokens}: {name} of its tokens is {found[name]}, expected {expected}.")
+            about, self.stored = read_tokens(Path(args.tokens))
+            for name, expected in self.made_by.items():
+                if about[name] != expected:
+                    raise UserError(f"{args.tokens}: {name} of its tokens is {about[name]}, expected {expected}.")
             if min(self.stored["tokens"].shape[1:]) < settings["model"]["window"]:
                 raise UserError(f"{args.tokens}: its crops are smaller than a window.")
-            about = found
+            self.class_names, self.description = about["class_names"], about["description"]
+            self.class_colours = about["class_colours"]
         else:
             self.crops = load_crops(args, size, whole=settings["whole"], sky_filters=settings["sky_filters"])
             development_crops(self.crops)
-            about |= {"class_names": self.crops.class_names, "description": self.crops.description,
-                      "class_colours": class_colours(self.crops, own_seed(args.seed, "class colours"))
-                      if self.colours == "normalised" else {}}
-        self.about = about
-        self.class_names, self.class_colours = about["class_names"], about["class_colours"]
-        self.description = about["description"]
+            self.class_names, self.description = self.crops.class_names, self.crops.description
+
+    @cached_property
+    def class_colours(self) -> dict[str, list[list[float]]]:
+        """Result of class_colours, computed from the crops when it is needed; empty if colours are not normalised."""
+        if self.colours != "normalised":
+            return {}
+        return class_colours(self.crops, own_seed(self.args.seed, "class colours"))
 
     def arrays(self, folder: Path) -> list[NDArray[np.integer]]:
         """The values of extract_tokens. They are kept in tokens.npz in the folder of the run, for when it is resumed
@@ -115,12 +119,14 @@ class TokenData:
         if self.args.tokens:
             return [self.stored[name] for name in ARRAYS]
         path = folder / "tokens.npz"
-        made_from = json.dumps([self.about["tokenizer"], self.description["fingerprint"], self.crops.size,
+        made_from = json.dumps([self.made_by["tokenizer"], self.description["fingerprint"], self.crops.size,
                                 self.colours, self.args.token_crops, self.args.seed])
         stored = stored_arrays(path, made_from, *ARRAYS)
         if stored is None:
             found = extract_tokens(self.tokenizer, self.crops, self.args.token_crops, self.colours, self.args.seed)
-            keep_arrays(path, made_from, about=json.dumps(self.about), **found)
+            about = self.made_by | {"class_names": self.class_names, "class_colours": self.class_colours,
+                                    "description": self.description}
+            keep_arrays(path, made_from, about=json.dumps(about), **found)
             stored = [found[name] for name in ARRAYS]
         return stored
 
