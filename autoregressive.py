@@ -374,7 +374,8 @@ def main(args: argparse.Namespace) -> None:
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, _ = load_tokenizer(args.tokenizer_run)
     downscale = tokenizer.config["downscale"]
-    window = settings["model"]["window"] = window_size(settings["model"]["window"], tokenizer, tokenizer_config)
+    window = settings["model"]["window"] = window_size(args.window, settings["model"]["window"], tokenizer,
+                                                    tokenizer_config)
     img_size = crop_size(settings.get("img_size"), window, downscale)
     data = TokenData(args, settings, tokenizer, tokenizer_config["fingerprint"], img_size)
     settings["model"]["classes"] = data.class_names

@@ -59,7 +59,7 @@ from utilities import ROOT, Seed, command_parser, number, own_seed, run_command,
 
 PRESETS = {
     "default": {
-        "model": {"style": "octaves", "filters": [64, 128, 192], "blocks": [1, 2, 2], "schedule": "wide",
+        "model": {"style": "octaves", "filters": [64, 128, 192], "blocks": [1, 2, 3], "schedule": "wide",
                   "decoded": 0.5, "noise": 0.5},
         "img_size": 224, "tile": 96, "images": 1_000_000, "batch_size": 16, "learning_rate": 1e-3,
         "schedule": "cosine", "weight_decay": 1e-4, "beta_2": 0.99, "ema": 0.999,

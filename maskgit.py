@@ -408,7 +408,9 @@ def main(args: argparse.Namespace) -> None:
     precision = prepare_machine(args)
     settings = with_preset(args, PRESETS)
     tokenizer, tokenizer_config, tokenizer_folder = load_tokenizer(args.tokenizer_run)
-    window = settings["model"]["window"] = window_size(settings["model"]["window"], tokenizer, tokenizer_config)
+    usual = settings["model"]["window"]
+    window = settings["model"]["window"] = window_size(args.window, usual, tokenizer, tokenizer_config)
+    settings["model"]["step"] = window_size(None, usual, tokenizer, tokenizer_config) // 2
     img_size = crop_size(settings.get("img_size"), window, tokenizer.config["downscale"])
     data = TokenData(args, settings, tokenizer, tokenizer_config["fingerprint"], img_size)
     if settings["model"]["classes"] is None:

@@ -25,7 +25,7 @@ class Growth:
     UserError.
 
     Without left, right, top and bottom, the picture grows by outpaint_range on every side, otherwise only on the given
-    sides. The unit is a step, which is outpaint_step times the window of the network.
+    sides. The unit is a step: outpaint_step times the window of the network, or by default the network's usual step.
     """
 
     outpaint_range: float = setting(SIZE, 1, "steps to grow on every side", number(float, 0, 100), "R")
@@ -37,8 +37,9 @@ class Growth:
     bottom: float | None = setting(SIZE, None, "the same at the bottom", number(float, 0, 100), "R")
     img_size: int = setting(SIZE, 128, "shorter side of the picture in low-resolution pixels; the 4x result is four "
                             "times as large", number(int, 32, 4096), "PX")
-    outpaint_step: float = setting(SIZE, 0.5, "part of the network's window that is new in each step",
-                                   number(float, 0.1, 0.9), "S")
+    outpaint_step: float | None = setting(SIZE, None, "part of the network's window that is new in each step (default: "
+                                          "64 low-resolution pixels for the shipped network)", number(float, 0.1, 0.9),
+                                          "S")
     generate_upsampled: bool = setting(SIZE, True, "compute the 4x result")
     label: str | None = setting(SKY, None, "kind of the new sky, such as cumulus; an unknown name lists all names",
                                 str, "NAME")
@@ -71,17 +72,23 @@ class Growth:
         for each in fields(self):
             check(each, getattr(self, each.name))
 
-    def margins(self, window: int) -> tuple[int, int, int, int]:
-        """Tokens to add at (top, bottom, left, right). window: side of the network's window in tokens."""
+    def step(self, window: int, usual: int | None = None) -> float:
+        """Length of a step in tokens. window: side of the network's window in tokens. usual: length of the network's
+        usual step in tokens, or None for half the window."""
+        return self.outpaint_step * window if self.outpaint_step else usual or window / 2
+
+    def margins(self, window: int, usual: int | None = None) -> tuple[int, int, int, int]:
+        """Tokens to add at (top, bottom, left, right). window, usual: as for `step`."""
+        step = self.step(window, usual)
         steps = [getattr(self, side) for side in SIDES]
-        if all(step is None for step in steps):
+        if all(each is None for each in steps):
             steps = [0 if self.sides_only else self.outpaint_range] * 2 + [self.outpaint_range] * 2
-        top, bottom, left, right = (round((step or 0) * self.outpaint_step * window) for step in steps)
+        top, bottom, left, right = (round((each or 0) * step) for each in steps)
         return top, bottom, left, right
 
-    def ring(self, window: int) -> int:
-        """Depth of a step in tokens. window: side of the network's window in tokens."""
-        return max(1, round(self.outpaint_step * window))
+    def ring(self, window: int, usual: int | None = None) -> int:
+        """Depth of a step in tokens, at least one. window, usual: as for `step`."""
+        return max(1, round(self.step(window, usual)))
 
 
 def check(each: Field, value: Any) -> None:

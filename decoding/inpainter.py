@@ -43,7 +43,7 @@ class Inpainter(Outpainter):
         tokenizer_folder = self.folders[0]
         model, config = load_autoregressive(load_config(tokenizer_folder, "tokenizer"), tokenizer_folder, folder=folder)
         self.maskgit_folder, self.maskgit_config, self.window = folder, model.config, model.config["window"]
-        self.coarse = False
+        self.coarse, self.step = False, None
         used = {kind: each for kind, each in self.fingerprints.items() if kind != "maskgit"}
         self.fingerprints = used | {"autoregressive": config["fingerprint"]}
         self.begin, self.raster = cached(model), {"temperature": temperature, "top_p": top_p}
@@ -119,7 +119,7 @@ class Inpainter(Outpainter):
         tokens = np.where(hidden, self.mask_token, known).astype(np.int32)
         guides = no_guide((attempts, *tokens.shape), self.mask_token)
         distance = cv2.distanceTransform(np.pad(hidden, 1).astype(np.uint8), cv2.DIST_C, 3)
-        step = growth.ring(self.window)
+        step = growth.ring(self.window, self.step)
         is_guided = (self.coarse and 2 * distance.max() > step and min(tokens.shape) >= 2 * self.window
                      and not any(side % 2 for side in tokens.shape))
         if is_guided:

@@ -23,7 +23,6 @@ from utilities import Progress, UserError, available_memory, evenly_spaced, own_
 
 CONTEXT_TOKENS = 256  # tokens of the photograph that condition every window
 LEAST_KNOWN = 4  # a picture is halved only if its shorter side then still has this many tokens
-NOISE_SCALE = 0.8  # of octave_bands, for the first octave, which alone has the ancestral solver
 # Memory that a result needs besides the models, in bytes: for the bands of octaves, per pixel and at most, and per
 # low-resolution pixel, since the whole low-resolution picture is in memory. Measured at the peak: 2.3 GB for a 4x
 # result of 15.7 million pixels, 3.3 GB for 64 million (benchmarks/large_results.py).
@@ -67,8 +66,11 @@ class Outpainter:
         result = outpainter(photograph, Growth(left=1, right=2), seed=7)
 
     Attributes: precision (of the networks), fingerprints ({kind: fingerprint of the model}), window (side of MaskGIT's
-    window in tokens), downscale (low-resolution pixels along each token).
+    window in tokens), step (its usual step in tokens, or None for half the window), downscale (low-resolution pixels
+    along each token).
     """
+
+    step: int | None = None
 
     @classmethod
     def load(cls, tokenizer: str | None = None, maskgit: str | None = None, sharpen: str | None = None, *,
@@ -97,7 +99,8 @@ class Outpainter:
         self.position_local = tokenizer.position_local
         self.encode, self.decode = compiled(tokenizer, tokenizer.encode), compiled(tokenizer, tokenizer.decode)
         self.maskgit_folder, self.maskgit_config = folders[1], maskgit.config
-        self.window, self.coarse = maskgit.config["window"], maskgit.config["coarse"]
+        self.window, self.step = maskgit.config["window"], maskgit.config.get("step")
+        self.coarse = maskgit.config["coarse"]
         self.maskgit = compiled(maskgit, lambda *inputs: maskgit(inputs, training=False))
         self.sharpen_config, self.multiple = sampler.config, sampler.multiple
         self.octaves = sampler.config["style"] == "octaves"
@@ -137,7 +140,7 @@ class Outpainter:
     def canvas(self, photograph: NDArray[np.uint8], growth: Growth) -> Canvas:
         """The photograph on the canvas of the result. Raises UserError if there is not enough memory for the result."""
         sides = SCALE * growth.img_size * np.array(photograph.shape[:2]) / min(photograph.shape[:2])
-        margins = growth.margins(self.window)
+        margins = growth.margins(self.window, self.step)
         top, bottom, left, right = (SCALE * self.downscale * margin for margin in margins)
         height, width = (sides + [top + bottom, left + right]).astype(int).tolist()
         low = height * width // SCALE**2
@@ -162,7 +165,7 @@ class Outpainter:
         """
         tokens = known_tokens(canvas, encode, self.mask_token)
         guides = no_guide((attempts, *tokens.shape), self.mask_token)
-        step, half = growth.ring(self.window), canvas.at_half_size()
+        step, half = growth.ring(self.window, self.step), canvas.at_half_size()
         top, bottom, left, right = half.known
         if self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN:
             coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar,
@@ -264,8 +267,7 @@ class Outpainter:
         for octave in range(count)[::-1]:
             steps, solver = (growth.diffusion_steps, "ancestral") if octave == count - 1 else (few, "dpm")
             bands = octave_bands(picture, known_at(octave), self.prepare, self.estimate, steps,
-                                 own_seed(seed, "octave", octave), solver, NOISE_SCALE, bar(f"octave 1/{2**octave}"),
-                                 match_strength)
+                                 own_seed(seed, "octave", octave), solver, bar(f"octave 1/{2**octave}"), match_strength)
             if octave == 0:
                 yield bands
                 return

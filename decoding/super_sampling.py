@@ -18,7 +18,7 @@ from utilities import Progress, Seed, own_seed
 TILE = 512  # columns of the half that are denoised in one call
 BAND, LEAST_BAND = 384, 96  # rows of a band, at most and at least
 BAND_PIXELS = 600_000  # of the half, in a band that has more than LEAST_BAND rows
-MARGIN, CONDITION_MARGIN = 44, 32  # receptive fields of the network and of its conditions, in pixels of the half
+MARGIN, CONDITION_MARGIN = 52, 32  # receptive fields of the network and of its conditions, in pixels of the half
 NEAR, HIGHEST_FACTOR = 8, 2  # of with_matched_strength: standard deviation in pixels of the half, limit of the factor
 MULTIPLE = 8  # height and width of a half are multiples of this
 
@@ -44,8 +44,7 @@ def add_octave(*args: Any, **options: Any) -> NDArray[np.float32]:
 
 def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callable[..., Any],
                  estimate: Callable[..., Any], steps: int, seed: Seed, solver: str = "ancestral",
-                 noise_scale: float = 1.0, progress: Progress = iter,
-                 match_strength: bool = False) -> Iterator[NDArray[np.float32]]:
+                 progress: Progress = iter, match_strength: bool = False) -> Iterator[NDArray[np.float32]]:
     """Yield bands of a picture twice as large as `half`, from top to bottom: float32 [rows, 2w, 3], nearly in [0, 1].
 
     Args:
@@ -54,7 +53,6 @@ def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callab
             even. The picture is NaN where it is not known.
         prepare, estimate: the methods of diffusion_model_upscale.OctaveSampler, as functions of arrays.
         steps, solver: as for diffusion.solver_step.
-        noise_scale: factor of the noise that the ancestral solver adds in each step. Less than 1 gives a calmer octave.
         progress: wraps the range of the steps of all bands.
         match_strength: whether with_matched_strength is applied. This is for holes, which are known on all sides.
     """
@@ -69,7 +67,7 @@ def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callab
             next(done, None)
             if index == steps - 1:
                 return band.noisy
-            drawn = noise_scale * rng.standard_normal(clean.shape, np.float32) if solver == "ancestral" else None
+            drawn = rng.standard_normal(clean.shape, np.float32) if solver == "ancestral" else None
             return solver_step(band.noisy, clean, band.clean, index, steps, "wide", solver, drawn)
 
         bands = denoised(bands, estimate, np.float32(1 - index / steps), towards_clean)

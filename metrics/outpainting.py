@@ -128,7 +128,7 @@ def continued(pictures: NDArray[np.uint8], grid: int, outpainter: Outpainter, gr
     scale = SCALE if growth.generate_upsampled else 1
     first, end = middle(pictures.shape[1], grid)
     growth = replace(growth, img_size=(end - first) // scale, outpaint_range=(
-        first // scale / outpainter.downscale / outpainter.window / growth.outpaint_step))
+        first // scale / outpainter.downscale / growth.step(outpainter.window, outpainter.step)))
     lows, larges = [], []
     for picture in tqdm(pictures, name, unit="picture", leave=False):
         low, large = zip(*outpainter.grow(picture[first:end, first:end], growth, seed, attempts), strict=True)
@@ -277,7 +277,7 @@ def measure_outpainting(pictures: NDArray[np.uint8], reference: NDArray[np.uint8
         return {"": at_size(large, size)} | ({"_4x": large} if growth.generate_upsampled else {})
 
     window = outpainter.window
-    decided = window_numbers(tokens, *middle(tokens, grid), window, growth.ring(window), growth.decoding)
+    decided = window_numbers(tokens, *middle(tokens, grid), window, growth.ring(window, outpainter.step), growth.decoding)
     evaluations = {ending: Evaluation(each, grid, decided, features) for ending, each in sizes(reference).items()}
     statistics = ImageStatistics(at_size(reference, size), evaluations[""].hidden, outpainter.encode,
                             outpainter.downscale, outpainter.mask_token)

@@ -61,7 +61,7 @@ def test_crops_are_seen_in_normalised_or_original_colours(skies):
 # Masks
 
 
-WHOLE, START, END, INSIDE = 0.1, 0.4, 0.7, 0.9  # kinds of interval
+WHOLE, START, END, INSIDE = 0.1, 0.4, 0.6, 0.9  # kinds of interval
 HALF = 0.5  # size of an interval
 
 
@@ -89,7 +89,7 @@ def test_random_rectangles_always_hide_something_and_often_everything():
     regions = np.asarray(rectangle_regions(uniform, 12, 16))
     assert regions.shape == (4000, 12, 16)
     assert regions.any(axis=(1, 2)).all()
-    assert regions.all(axis=(1, 2)).mean() == pytest.approx(0.09, abs=0.02)
+    assert regions.all(axis=(1, 2)).mean() == pytest.approx(0.06, abs=0.02)
     assert 0.3 < regions.mean() < 0.7
 
 

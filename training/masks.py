@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from networks.backend import Tensor, ops
 from utilities import Seed
 
-WHOLE = 0.3  # share of intervals that cover the whole length
+# Kinds of interval, numbers in [0, 1): up to WHOLE the whole length, up to START one at the start, up to END one at the
+# end, above it one between.
+WHOLE, START, END = 0.25, 0.45, 0.65
 SQUARE_SIDE = 64  # pixels; side of the holes in PAIN
 # Probability with which a token is hidden, from a time in [0, 1).
 SHARES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -27,7 +29,7 @@ def interval(kind: Tensor, low: Tensor, size: Tensor, length: int) -> Tensor:
     """
     extent = ops.round((0.25 + 0.5 * size) * length)
     free = length - extent
-    start = ops.where(kind < 0.55, 0.0, ops.where(kind < 0.8, free, ops.round(low * free)))
+    start = ops.where(kind < START, 0.0, ops.where(kind < END, free, ops.round(low * free)))
     start, extent = ops.where(kind < WHOLE, 0.0, start), ops.where(kind < WHOLE, float(length), extent)
     position = ops.arange(length, dtype="float32")[None]
     return (position >= start[:, None]) & (position < (start + extent)[:, None])

@@ -147,6 +147,9 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--tokenizer_run", type=run_name, metavar="NAME",
                        help="tokenizer to use (default: the shipped one)")
+    group.add_argument("--window", type=number(int, 2, 64), metavar="N",
+                       help="side of the windows in tokens, an even number (default: the preset's, or less if the "
+                            "tokenizer was trained with smaller crops)")
     group.add_argument("--img_size", type=number(int, 32, 512), metavar="PX",
                        help="side of the crops that are tokenised; windows are cut from them "
                             "(default: 1.25 times the window)")
@@ -156,10 +159,10 @@ def add_token_options(parser: argparse.ArgumentParser) -> None:
                        help="tokens.npz of another run, to train on the same tokens without its pack or folder")
 
 
-def window_size(wanted: int, tokenizer: Any, tokenizer_config: dict) -> int:
-    """Side of a transformer's window in tokens: `wanted`, or less if the tokenizer is trained with smaller crops. It is
-    even, since attention works at half the resolution."""
-    return min(wanted, tokenizer_config["img_size"] // tokenizer.config["downscale"]) // 2 * 2
+def window_size(given: int | None, usual: int, tokenizer: Any, tokenizer_config: dict) -> int:
+    """Side of a transformer's window in tokens: that of --window, or `usual`, or less if the tokenizer is trained with
+    smaller crops. It is even, since attention works at half the resolution."""
+    return (given or min(usual, tokenizer_config["img_size"] // tokenizer.config["downscale"])) // 2 * 2
 
 
 def crop_size(wanted: int | None, window: int, downscale: int) -> int:
