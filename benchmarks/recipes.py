@@ -17,11 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from networks.backend import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import train_all  # noqa: E402
+from networks.backend import Tensor  # noqa: E402
 from utilities import ROOT, UserError, command_parser, number, run_command  # noqa: E402
 
 SCRIPTS = {kind: script.removesuffix(".py") for kind, script in train_all.SCRIPTS.items()}

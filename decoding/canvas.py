@@ -18,6 +18,7 @@ class Canvas:
     margins: tokens to add at (top, bottom, left, right).
     unit: pixels of the result along each token; low-resolution (decoded) pixels are unit / SCALE.
     smallest: smallest side of the canvas in tokens.
+    cut: pixels of the margins at (top, bottom, left, right) that are not part of the result.
     """
 
     picture: NDArray[np.uint8]
@@ -25,6 +26,7 @@ class Canvas:
     margins: tuple[int, ...]
     unit: int
     smallest: int
+    cut: tuple[int, ...] = (0, 0, 0, 0)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -59,7 +61,8 @@ class Canvas:
     def size(self) -> tuple[int, int]:
         """(height, width) of the result."""
         height, width = self.shape
-        top, bottom, left, right = (margin * self.unit for margin in self.margins)
+        added = (margin * self.unit - cut for margin, cut in zip(self.margins, self.cut, strict=True))
+        top, bottom, left, right = added
         return top + height + bottom, left + width + right
 
     def low_resolution(self) -> NDArray[np.uint8]:
@@ -85,11 +88,22 @@ class Canvas:
         return part, self.margins[0] * self.unit >> octave, self.margins[2] * self.unit >> octave
 
 
-def place_picture(picture: NDArray[np.uint8], img_size: int, margins: tuple[int, ...], downscale: int,
-                  window: int) -> Canvas:
-    """Scale a picture so that its shorter side has SCALE * img_size pixels in the result, and place it on a canvas.
+def scaled_size(picture: NDArray[np.uint8], img_size: int) -> tuple[int, int, int]:
+    """(Height, width, octave) to which a picture uint8 [H, W, 3] is scaled, so that its shorter side has
+    SCALE * img_size pixels in the result. The result shows the scaled picture 2**octave times as large.
 
-    A smaller picture is scaled to the nearest octave below that instead.
+    A picture that is smaller than in the result is scaled to the nearest octave below it.
+    """
+    height, width = picture.shape[:2]
+    octave = max(0, round(np.log2(SCALE * img_size / min(height, width))))
+    target = max(1, round(SCALE * img_size / 2**octave))
+    scale = target / min(height, width)
+    return max(target, round(height * scale)), max(target, round(width * scale)), octave
+
+
+def place_picture(picture: NDArray[np.uint8], img_size: int, margins: tuple[int, ...], downscale: int,
+                  window: int, cut: tuple[int, ...] = (0, 0, 0, 0)) -> Canvas:
+    """Scale a picture by scaled_size and place it on a canvas.
 
     Args:
         picture: uint8 [H, W, 3] of any size.
@@ -97,15 +111,13 @@ def place_picture(picture: NDArray[np.uint8], img_size: int, margins: tuple[int,
         margins: tokens to add at (top, bottom, left, right).
         downscale: low-resolution pixels along each token.
         window: the network's window in tokens, the smallest canvas.
+        cut: pixels of the margins that are not part of the result.
     """
-    height, width = picture.shape[:2]
-    octave = max(0, round(np.log2(SCALE * img_size / min(height, width))))
-    target = max(1, round(SCALE * img_size / 2**octave))
-    scale = target / min(height, width)
-    size = max(target, round(width * scale)), max(target, round(height * scale))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    scaled = picture if scale == 1 else cv2.resize(picture, size, interpolation=interpolation)
-    return Canvas(scaled, octave, tuple(margins), SCALE * downscale, window)
+    height, width, octave = scaled_size(picture, img_size)
+    interpolation = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_CUBIC
+    scaled = picture if (height, width) == picture.shape[:2] else cv2.resize(picture, (width, height),
+                                                                             interpolation=interpolation)
+    return Canvas(scaled, octave, tuple(margins), SCALE * downscale, window, cut)
 
 
 def known_tokens(canvas: Canvas, encode: Callable[[NDArray[np.uint8]], Any], mask_token: int,

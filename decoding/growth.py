@@ -1,15 +1,36 @@
 """Settings of outpainting. Each is a field of Growth and an option of outpainting.py."""
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from decoding.token_decoding import ORDERS, SCHEDULES
 from utilities import UserError, number
 
-SIZE = "size (a step is --outpaint_step windows, by default 256 pixels of the result)"
+SIZE = "size (pixels are those of the 4x result; a step is --outpaint_step windows, by default 256 pixels)"
 SKY, TOKENS, PIXELS = "sky", "advanced: tokens", "advanced: pixels"
 SIDES = ("top", "bottom", "left", "right")
+
+
+def side_length(text: str) -> float | str:
+    """An argparse type: a number of steps, or pixels such as 300px."""
+    if re.fullmatch(r"\d{1,6}px", text):
+        return text
+    try:
+        return number(float, 0, 100)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or pixels such as 300px") from None
+
+
+def pair_of_numbers(between: str, example: str) -> Callable[[str], str]:
+    """An argparse type: two whole numbers from 1 to 999,999 with this character between them."""
+    def parse(text: str) -> str:
+        if not re.fullmatch(rf"[1-9]\d{{0,5}}{between}[1-9]\d{{0,5}}", text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not like {example}")
+        return text
+
+    return parse
 
 
 def setting(group: str, default: Any, text: str, kind: Callable | None = None, metavar: str | None = None,
@@ -24,17 +45,23 @@ class Growth:
     """Settings of outpainting. `python outpainting.py --help` explains each field and its range; other values raise
     UserError.
 
-    Without left, right, top and bottom, the picture grows by outpaint_range on every side, otherwise only on the given
-    sides. The unit is a step: outpaint_step times the window of the network, or by default the network's usual step.
+    With size or aspect, the picture is in the middle of a result of this size, or of the smallest one of this aspect.
+    With left, right, top or bottom, the picture grows only on these sides, otherwise by outpaint_range on every side.
+    The unit is a step: outpaint_step times the window of the network, or by default the network's usual step.
     """
 
     outpaint_range: float = setting(SIZE, 1, "steps to grow on every side", number(float, 0, 100), "R")
     sides_only: bool = setting(SIZE, False, "grow to the left and right only")
-    left: float | None = setting(SIZE, None, "steps to grow on the left; if any of --left, --right, --top and --bottom "
-                                 "is given, the other sides do not grow", number(float, 0, 100), "R")
-    right: float | None = setting(SIZE, None, "the same on the right", number(float, 0, 100), "R")
-    top: float | None = setting(SIZE, None, "the same at the top", number(float, 0, 100), "R")
-    bottom: float | None = setting(SIZE, None, "the same at the bottom", number(float, 0, 100), "R")
+    left: float | str | None = setting(SIZE, None, "steps to grow on the left, or pixels such as 300px; if any of "
+                                       "--left, --right, --top and --bottom is given, the other sides do not grow",
+                                       side_length, "R")
+    right: float | str | None = setting(SIZE, None, "the same on the right", side_length, "R")
+    top: float | str | None = setting(SIZE, None, "the same at the top", side_length, "R")
+    bottom: float | str | None = setting(SIZE, None, "the same at the bottom", side_length, "R")
+    size: str | None = setting(SIZE, None, "size of the result in pixels, with the picture in its middle",
+                               pair_of_numbers("x", "1920x1080"), "WIDTHxHEIGHT")
+    aspect: str | None = setting(SIZE, None, "the smallest result of this aspect, with the picture in its middle",
+                                 pair_of_numbers(":", "16:9"), "W:H")
     img_size: int = setting(SIZE, 128, "shorter side of the picture in low-resolution pixels; the 4x result is four "
                             "times as large", number(int, 32, 4096), "PX")
     outpaint_step: float | None = setting(SIZE, None, "part of the network's window that is new in each step (default: "
@@ -71,20 +98,44 @@ class Growth:
     def __post_init__(self) -> None:
         for each in fields(self):
             check(each, getattr(self, each.name))
+        given = [name for name in ("size", "aspect", *SIDES) if getattr(self, name) is not None]
+        if len(given) > 1 and not set(given) <= set(SIDES):
+            raise UserError(f"--{given[0]} and --{given[1]} cannot be combined.")
 
     def step(self, window: int, usual: int | None = None) -> float:
         """Length of a step in tokens. window: side of the network's window in tokens. usual: length of the network's
         usual step in tokens, or None for half the window."""
         return self.outpaint_step * window if self.outpaint_step else usual or window / 2
 
-    def margins(self, window: int, usual: int | None = None) -> tuple[int, int, int, int]:
-        """Tokens to add at (top, bottom, left, right). window, usual: as for `step`."""
-        step = self.step(window, usual)
+    def margins(self, shape: Sequence[int], unit: int, window: int,
+                usual: int | None = None) -> tuple[int, int, int, int]:
+        """Pixels of the 4x result to add at (top, bottom, left, right). Steps are rounded to whole tokens.
+
+        shape: (height, width) of the picture in the 4x result. unit: pixels of the 4x result along each token. window,
+        usual: as for `step`. Raises UserError if the picture is larger than `size`.
+        """
+        if self.size or self.aspect:
+            height, width = self._sides(*shape)
+            if height < shape[0] or width < shape[1]:
+                raise UserError(f"--size {self.size} is smaller than the picture, which has {shape[1]}x{shape[0]} "
+                                "pixels in the result: give a larger --size, or a smaller --img_size.")
+            rows, columns = height - shape[0], width - shape[1]
+            return rows // 2, rows - rows // 2, columns // 2, columns - columns // 2
         steps = [getattr(self, side) for side in SIDES]
         if all(each is None for each in steps):
             steps = [0 if self.sides_only else self.outpaint_range] * 2 + [self.outpaint_range] * 2
-        top, bottom, left, right = (round((each or 0) * step) for each in steps)
+        step = self.step(window, usual)
+        top, bottom, left, right = (int(each.removesuffix("px")) if isinstance(each, str) and each.endswith("px")
+                                    else round(float(each or 0) * step) * unit for each in steps)
         return top, bottom, left, right
+
+    def _sides(self, height: int, width: int) -> tuple[int, int]:
+        """(Height, width) of the result that `size` or `aspect` asks for, around a picture of height x width pixels."""
+        if self.size:
+            columns, rows = map(int, self.size.split("x"))
+            return rows, columns
+        across, down = map(int, str(self.aspect).split(":"))
+        return max(height, -(-width * down // across)), max(width, -(-height * across // down))
 
     def ring(self, window: int, usual: int | None = None) -> int:
         """Depth of a step in tokens, at least one. window, usual: as for `step`."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from decoding.canvas import SCALE, Canvas, known_tokens, place_picture
+from decoding.canvas import SCALE, Canvas, known_tokens, place_picture, scaled_size
 from decoding.canvas_decoding import decode_canvas, decode_canvas_blended, fill_jointly, fill_outwards
 from decoding.colours import UNCHANGED, colour_map
 from decoding.growth import Growth
@@ -40,19 +40,21 @@ def no_bar(stage: str) -> Progress:
 class Rows:
     """A picture of height x width pixels that is computed from top to bottom while it is read. It can be read once.
 
-    Iterates over uint8 [rows, width, 3]. bands: float32 [rows, W, 3] in [0, 1]; rows and columns beyond height and
-    width are cropped.
+    Iterates over uint8 [rows, width, 3]. bands: float32 [rows, W, 3] in [0, 1], of a larger picture in which this one
+    begins at (top, left).
     """
 
-    def __init__(self, height: int, width: int, bands: Iterator[NDArray[np.float32]]) -> None:
-        self.height, self.width, self.bands = height, width, bands
+    def __init__(self, height: int, width: int, bands: Iterator[NDArray[np.float32]], top: int = 0,
+                 left: int = 0) -> None:
+        self.height, self.width, self.bands, self.top, self.left = height, width, bands, top, left
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        missing = self.height
+        first = -self.top  # row of this picture at which the band begins
         for band in self.bands:
-            if missing > 0:
-                yield to_bytes(band[:missing, :self.width])
-            missing -= len(band)
+            rows = band[max(0, -first):max(0, self.height - first), self.left:self.left + self.width]
+            if len(rows):
+                yield to_bytes(rows)
+            first += len(band)
 
     def whole(self) -> NDArray[np.uint8]:
         """The whole picture, uint8 [height, width, 3]."""
@@ -134,15 +136,17 @@ class Outpainter:
             known = [side * self.downscale for side in canvas.known]
             low = seamless(colours.restored(self.pixels(tokens, growth, bar)), known, known_low / np.float32(255))
             results = self.enlarged(low, canvas.at_octave, growth, own_seed(seed, "pixels", attempt), bar)
-            low = to_bytes(next(results)[:-(-height // SCALE), :-(-width // SCALE)])
-            yield low, Rows(height, width, next(results)) if growth.generate_upsampled else None
+            first, left = canvas.cut[0] // SCALE, canvas.cut[2] // SCALE
+            low = to_bytes(next(results)[first:first - (-height // SCALE), left:left - (-width // SCALE)])
+            yield low, Rows(height, width, next(results), *canvas.cut[::2]) if growth.generate_upsampled else None
 
     def canvas(self, photograph: NDArray[np.uint8], growth: Growth) -> Canvas:
         """The photograph on the canvas of the result. Raises UserError if there is not enough memory for the result."""
-        sides = SCALE * growth.img_size * np.array(photograph.shape[:2]) / min(photograph.shape[:2])
-        margins = growth.margins(self.window, self.step)
-        top, bottom, left, right = (SCALE * self.downscale * margin for margin in margins)
-        height, width = (sides + [top + bottom, left + right]).astype(int).tolist()
+        *sides, octave = scaled_size(photograph, growth.img_size)
+        shape = [side << octave for side in sides]
+        unit = SCALE * self.downscale
+        margins = growth.margins(shape, unit, self.window, self.step)
+        height, width = shape[0] + sum(margins[:2]), shape[1] + sum(margins[2:])
         low = height * width // SCALE**2
         if not growth.generate_upsampled:
             height, width = height // SCALE, width // SCALE
@@ -151,7 +155,9 @@ class Outpainter:
             raise UserError(f"the result would be {width}x{height} pixels, which takes {needed / 1e9:.0f} GB of "
                             f"memory, and {free / 1e9:.0f} GB are free: a smaller --outpaint_range or --img_size, or "
                             "--no-generate_upsampled, needs less.")
-        return place_picture(photograph, growth.img_size, margins, self.downscale, self.window)
+        tokens = tuple(-(-margin // unit) for margin in margins)
+        cut = tuple(-margin % unit for margin in margins)
+        return place_picture(photograph, growth.img_size, tokens, self.downscale, self.window, cut)
 
     def fill(self, canvas: Canvas, encode: Callable, growth: Growth, seed: int, attempts: int, bar: Bar,
              watch: Callable[..., None] | None = None, halvings: int = 0) -> NDArray[np.int32]:

@@ -276,8 +276,8 @@ def measure_outpainting(pictures: NDArray[np.uint8], reference: NDArray[np.uint8
         """{ending of the metrics: pictures}."""
         return {"": at_size(large, size)} | ({"_4x": large} if growth.generate_upsampled else {})
 
-    window = outpainter.window
-    decided = window_numbers(tokens, *middle(tokens, grid), window, growth.ring(window, outpainter.step), growth.decoding)
+    ring = growth.ring(outpainter.window, outpainter.step)
+    decided = window_numbers(tokens, *middle(tokens, grid), outpainter.window, ring, growth.decoding)
     evaluations = {ending: Evaluation(each, grid, decided, features) for ending, each in sizes(reference).items()}
     statistics = ImageStatistics(at_size(reference, size), evaluations[""].hidden, outpainter.encode,
                             outpainter.downscale, outpainter.mask_token)

@@ -34,3 +34,11 @@ def test_the_installed_commands_exist():
     commands = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert set(commands) == {"sky-outpaint", "sky-inpaint", "sky-generate"}
     assert all(callable(resolve_name(target)) for target in commands.values())
+
+
+def test_benchmarks_find_the_project_before_they_import_it():
+    names = {name.split(".")[0] for name in module_files()}
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        before, _, _ = path.read_text().partition("sys.path")
+        imports = [node for node in ast.parse(before).body if isinstance(node, ast.ImportFrom)]
+        assert not {str(node.module).split(".")[0] for node in imports} & names, path

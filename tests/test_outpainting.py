@@ -195,6 +195,7 @@ def test_rows_are_cut_to_the_picture():
     rows = list(Rows(3, 2, bands))
     assert [len(part) for part in rows] == [2, 1]
     np.testing.assert_array_equal(np.concatenate(rows), to_bytes(np.concatenate(bands)[:3, :2]))
+    np.testing.assert_array_equal(Rows(2, 2, iter(bands), 3, 1).whole(), to_bytes(np.concatenate(bands)[3:, 1:3]))
 
 
 def test_attempts_differ_outside_and_nothing_is_left_empty(results):
@@ -233,11 +234,20 @@ def test_from_python_it_is_the_same_picture(folder, results, tmp_path):
         Image.fromarray(outpainters[1](photograph, growth)).save({str(tmp_path / 'large.png')!r})
         (low, _), _ = outpainters[0].grow(photograph, growth, attempts=2)
         Image.fromarray(low).save({str(tmp_path / 'low.png')!r})
+        wanted = Growth(img_size=64, size="500x400", maskgit_steps=1, diffusion_steps=1)
+        low, large = next(outpainters[0].grow(photograph, wanted))
+        Image.fromarray(low).save({str(tmp_path / 'low_size.png')!r})
+        Image.fromarray(large.whole()).save({str(tmp_path / 'size.png')!r})
         """)
     finished = forks.run([script])
     assert finished.returncode == 0, finished.stderr
     for name, part in (("large", "0_4x"), ("low", "0_low")):
         np.testing.assert_array_equal(load(tmp_path / f"{name}.png"), load(results[0] / f"exact_{part}.png"))
+    large, low = load(tmp_path / "size.png"), load(tmp_path / "low_size.png")
+    assert large.shape == (400, 500, 3)
+    np.testing.assert_array_equal(large[72:72 + 256, 100:100 + 300], sky(256, 300))
+    shrunk = large.reshape(100, 4, 125, 4, 3).mean(axis=(1, 3))
+    assert np.abs(shrunk - low).mean() < 3, "the low-resolution result shows the same part"
 
 
 def test_growth_takes_what_the_options_take():
@@ -245,10 +255,24 @@ def test_growth_takes_what_the_options_take():
     words = ["--left", "1", "--no-generate_upsampled", "--shrink", "2", "--label", "cumulus", "--temperature", "0"]
     assert growth_of(build_parser().parse_args(words)) == Growth(
         left=1, generate_upsampled=False, shrink=2, label="cumulus", temperature=0)
-    assert Growth(left=1, right=2).margins(16) == (0, 0, 8, 16)
-    assert Growth(sides_only=True).margins(16) == (0, 0, 8, 8)
+
+    def margins(**settings):
+        return Growth(**settings).margins((512, 768), 32, 16)
+
+    assert margins(left=1, right=2) == (0, 0, 256, 512)
+    assert margins(left="300px", top=0.5) == (128, 0, 300, 0)
+    assert margins(sides_only=True) == (0, 0, 256, 256)
+    assert margins(outpaint_step=0.25) == (128, 128, 128, 128)
+    assert Growth().margins((512, 768), 32, 24, 8) == (256, 256, 256, 256), "the network's usual step"
+    assert margins(size="1001x512") == (0, 0, 116, 117)
+    assert margins(aspect="21:9") == (0, 0, 213, 214)
+    assert margins(aspect="1:1") == (128, 128, 0, 0)
+    with pytest.raises(UserError, match="the picture, which has 768x512 pixels"):
+        margins(size="700x700")
     for wrong, hint in (({"outpaint_range": -1}, "outpaint_range: -1 is out of range"), ({"shrink": 3}, "2, 4, 8"),
-                        ({"img_size": 64.5}, "not a whole number"), ({"order": "any"}, "expected halton, confidence")):
+                        ({"img_size": 64.5}, "not a whole number"), ({"order": "any"}, "expected halton, confidence"),
+                        ({"left": "30p"}, "or pixels such as 300px"), ({"size": "16:9"}, "not like 1920x1080"),
+                        ({"aspect": "0:9"}, "not like 16:9"), ({"size": "9x9", "left": 1}, "cannot be combined")):
         with pytest.raises(UserError, match=hint):
             Growth(**wrong)
 

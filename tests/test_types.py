@@ -24,7 +24,7 @@ FAULTS = {
     "too_few_arguments": ("place_picture(picture, 128)", "Missing positional arguments"),
     "other_argument": ("own_seed(0.5, 'pixels')", 'Argument 1 to "own_seed"'),
     "no_such_setting": ("Growth(outpaint_rang=2)", "outpaint_rang"),
-    "other_result": ("margins: list[int] = Growth().margins(16)", "Incompatible types in assignment"),
+    "other_result": ("margins: list[int] = Growth().margins((512, 512), 32, 16)", "Incompatible types in assignment"),
     "no_such_attribute": ("place_picture(picture, 128, (8, 8, 8, 8), 8, 16).sizes", 'has no attribute "sizes"'),
     "no_types": ("def double(number):\n    return 2 * number", "missing a type annotation"),
 }
