@@ -40,9 +40,11 @@ from utilities import (
     ROOT,
     Progress,
     UserError,
+    add_shard_option,
     command_parser,
     explained,
     number,
+    part_of,
     run_command,
     run_name,
     save_picture,
@@ -73,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
                        help="folder of the results")
     group.add_argument("--example_count", type=number(int, 1), default=6, metavar="N",
                        help="largest number of pictures")
+    add_shard_option(group, "pictures")
     group.add_argument("--attempt_count", type=number(int, 1), default=1, metavar="N", help="results for each picture")
     add_iterations_option(group)
 
@@ -118,19 +121,21 @@ def pictures_to_grow(args: argparse.Namespace, left_out: "LeftOut") -> Iterator[
         yield from ((f"crop_{index}", crop) for index, crop in enumerate(crops.dev))
         return
     yield from ((name, picture) for name, picture, _ in read_pictures(
-        args.input or args.dataset_location, args.example_count, left_out))
+        args.input or args.dataset_location, args.example_count, left_out, args.shard))
 
 
-def read_pictures(location: Path, example_count: int, left_out: "LeftOut") -> Iterator[tuple[str, np.ndarray, Path]]:
-    """Yield (name of results, uint8 [H, W, 3], file) for at most example_count pictures of a file or folder. They are
-    read one at a time. Pictures that cannot be read are added to left_out."""
-    files = picture_files(location, recursive=False)
+def read_pictures(location: Path, example_count: int, left_out: "LeftOut",
+                  shard: tuple[int, int] | None = None) -> Iterator[tuple[str, np.ndarray, Path]]:
+    """Yield (name of results, uint8 [H, W, 3], file) for at most example_count pictures of this part of a file or
+    folder (see part_of). They are read one at a time. Pictures that cannot be read are added to left_out."""
+    all_files = picture_files(location, recursive=False)
+    files = part_of(list(zip(result_names(all_files), all_files, strict=True)), shard)
     if len(files) > example_count:
         print(f"{len(files) - example_count} more pictures of {location} are left out: use --example_count "
               f"{len(files)} to take all.", file=sys.stderr)
     files = files[:example_count]
     left_out.alone = len(files) == 1
-    for name, file in zip(result_names(files), files, strict=True):
+    for name, file in files:
         picture = None
         with left_out.if_this_fails():
             picture = read_picture(file)

@@ -58,8 +58,10 @@ from utilities import (
     DAMAGED,
     ROOT,
     UserError,
+    add_shard_option,
     command_parser,
     number,
+    part_of,
     replacing,
     run_command,
     save_picture,
@@ -293,33 +295,33 @@ def thresholds(text: str) -> Pair | None:
     return frames, percent
 
 
-def wanted(places: dict[str, Any], names: Sequence[str] | None, overrides: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The places {name: anything} in `names`, or all. Raises UserError for an unknown name; prints a line for unknown
-    places in the overrides."""
+def wanted(places: dict[str, Any], args: argparse.Namespace, overrides: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The places {name: anything} in args.places, or all, and of these the part args.shard. Raises UserError for an
+    unknown name; prints a line for unknown places in the overrides."""
     known = ", ".join(sorted(places)) or "none"
-    for name in names or ():
+    for name in args.places or ():
         if name not in places:
             raise UserError(f"--places {name} is not there: known are {known}.")
     for name in sorted(overrides.keys() - places.keys()):
         print(f"--overrides: the place {name} is not there: known are {known}.", file=sys.stderr)
-    return {name: places[name] for name in sorted(names or places)}
+    return {name: places[name] for name in part_of(sorted(args.places or places), args.shard)}
 
 
 def place_statistics(args: argparse.Namespace,
                      overrides: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Callable[..., Statistics]]]:
     """Yield (place, function that returns its Statistics) for the places of the options. overrides: see wanted."""
     if args.finalize:
-        stored = wanted({file.stem: file for file in RESULTS.glob("*.npz")}, args.places, overrides)
+        stored = wanted({file.stem: file for file in RESULTS.glob("*.npz")}, args, overrides)
         for place, file in stored.items():
             yield place, lambda file=file: stored_statistics(file)
     elif args.server:
         with connect(args) as server:
             folder = Path(args.dataset_location or DOWNLOADS)
-            for place in wanted({place: None for place in server.places()}, args.places, overrides):
+            for place in wanted({place: None for place in server.places()}, args, overrides):
                 yield place, lambda place=place: measured(
                     place, server.fetch_day(place, folder, args.iterations, args.seed), args)
     elif args.dataset_location:
-        for place, folder in wanted(find_places(args.dataset_location), args.places, overrides).items():
+        for place, folder in wanted(find_places(args.dataset_location), args, overrides).items():
             yield place, lambda place=place, folder=folder: measured(place, frame_paths(folder), args)
     else:
         raise UserError("Give --dataset_location, --server or --finalize: the frames to make masks from.")
@@ -380,6 +382,7 @@ def build_parser() -> argparse.ArgumentParser:
                        help=f"archive <place>/<day>/*.jpg, or one place of it; with --server, where downloads go "
                             f"(default then: {DOWNLOADS.relative_to(ROOT)})")
     group.add_argument("--places", nargs="+", metavar="PLACE", help="only these places (default: all)")
+    add_shard_option(group, "places")
     group.add_argument("--finalize", action="store_true",
                        help="read no frames: make the masks again from the statistics of earlier runs")
     group = parser.add_argument_group("masks")

@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -28,6 +28,7 @@ DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, R
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Seed = int | np.random.SeedSequence
 Progress = Callable[[Iterable], Iterable]  # wraps an iterable, e.g. in a progress bar
+Item = TypeVar("Item")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -149,6 +150,31 @@ def number(kind: Callable[[str], Any] = float, low: float = -math.inf, high: flo
         return value
 
     return parse
+
+
+def shard(text: str) -> tuple[int, int]:
+    """An argparse type: K/N, the Kth of N parts, as (K, N)."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    part, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= part <= count:
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/N with K from 1 to N, such as 3/16")
+    return part, count
+
+
+def add_shard_option(group: Any, what: str) -> None:
+    """Add --shard to a group of options. what: the things that are shared out."""
+    group.add_argument("--shard", type=shard, metavar="K/N",
+                       help=f"only the Kth of N parts of the {what}, for N computers or jobs of an array that share "
+                            "them out, each with another K from 1 to N (default: all)")
+
+
+def part_of(items: Sequence[Item], shard: tuple[int, int] | None) -> list[Item]:
+    """Every Nth item, from the Kth on, for shard = (K, N), or all items. Lengths of parts differ by one at most. Raises
+    UserError if a part has no items."""
+    part, count = shard or (1, 1)
+    if shard and part > len(items):
+        raise UserError(f"--shard {part}/{count} is empty: there are {len(items)} in all.")
+    return list(items[part - 1::count])
 
 
 def picture_size(text: str) -> tuple[int, int]:

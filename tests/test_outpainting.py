@@ -1,4 +1,5 @@
 """The command, run as a user runs it, with the shipped models and few steps."""
+import argparse
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from decoding.canvas import place_picture
 from decoding.growth import growth_of
 from decoding.outpainter import Rows, no_bar
 from outpainting import Growth, LeftOut, Outpainter, build_parser, pictures_to_grow
-from utilities import ROOT, UserError, to_bytes
+from utilities import ROOT, UserError, part_of, shard, to_bytes
 
 FAST = ["--img_size", "64", "--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2",
         "--wandb", "disabled"]
@@ -213,8 +214,10 @@ def test_options_are_written_with_each_result(results):
 
 
 def test_the_same_seed_gives_the_same_picture_whatever_else_is_computed(folder, results, tmp_path):
-    alone = run("--input", folder / "exact.png", "--output", tmp_path, *FAST, "--batch_size", 3)
+    assert sorted(path.name for path in folder.iterdir())[1] == "exact.png"
+    alone = run("--input", folder, "--shard", "2/5", "--output", tmp_path, *FAST, "--batch_size", 3)
     assert alone.returncode == 0, alone.stderr
+    assert {path.name.split("_")[0] for path in tmp_path.iterdir()} == {"exact"}
     for part in ("0_low.png", "0_4x.png"):
         np.testing.assert_array_equal(load(tmp_path / f"exact_{part}"), load(results[0] / f"exact_{part}"))
 
@@ -248,6 +251,18 @@ def test_from_python_it_is_the_same_picture(folder, results, tmp_path):
     np.testing.assert_array_equal(large[72:72 + 256, 100:100 + 300], sky(256, 300))
     shrunk = large.reshape(100, 4, 125, 4, 3).mean(axis=(1, 3))
     assert np.abs(shrunk - low).mean() < 3, "the low-resolution result shows the same part"
+
+
+def test_parts_of_all_jobs_are_everything_once():
+    items = list("abcdefg")
+    parts = [part_of(items, shard(f"{part}/3")) for part in (1, 2, 3)]
+    assert parts == [list("adg"), list("be"), list("cf")]
+    assert part_of(items, None) == items
+    with pytest.raises(UserError, match="--shard 8/9 is empty"):
+        part_of(items, (8, 9))
+    for wrong in ("0/3", "4/3", "1", "a/b"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            shard(wrong)
 
 
 def test_growth_takes_what_the_options_take():

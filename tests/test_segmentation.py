@@ -437,7 +437,8 @@ def test_all_places_get_masks_and_pictures(archive, results, capsys):
 
 
 def test_finalize_needs_no_frames_and_uses_thresholds_boxes_and_overrides(archive, results, capsys):
-    run("--dataset_location", archive / "north", "--masks", results / "masks")
+    run("--dataset_location", archive, "--shard", "1/2", "--masks", results / "masks")
+    assert [path.name for path in (results / "masks").glob("*_mask.png")] == ["north_mask.png"]
     first = (results / "masks" / "north_mask.png").read_bytes()
     run("--finalize", "--masks", results / "masks")
     assert (results / "masks" / "north_mask.png").read_bytes() == first
@@ -467,6 +468,7 @@ def test_frames_are_chosen_by_daylight_and_spread(archive):
     ([], "Give --dataset_location"),
     (["--dataset_location", "nowhere"], "nowhere is not a folder"),
     (["--dataset_location", "{archive}", "--places", "west"], "--places west is not there"),
+    (["--dataset_location", "{archive}", "--shard", "9/9"], "--shard 9/9 is empty"),
     (["--finalize"], "No mask was made"),
     (["--finalize", "--overrides", "nowhere.toml"], "cannot be read"),
 ])
