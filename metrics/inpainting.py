@@ -84,7 +84,8 @@ def hidden_log_probabilities(inpainter: Inpainter, picture: NDArray[np.uint8], h
     colours = colour_map(picture[~hole]) if inpainter.maskgit_config["colours"] == "normalised" else UNCHANGED
     true = np.asarray(inpainter.encode(colours.normalised(picture)[None]))
     seen = np.where(hidden, inpainter.mask_token, true).astype(np.int32)
-    rows, columns = around(hidden, inpainter.window)
+    # A picture may be smaller than the window; the default networks take windows of any even size.
+    rows, columns = around(hidden, min(inpainter.window, *hidden.shape) // 2 * 2)
     true, windows = true[:, rows, columns], seen[:, rows, columns]
     seeds = [own_seed(0, "log-loss")]
     found: list[NDArray[np.float32]] = []
