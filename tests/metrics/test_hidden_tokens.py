@@ -42,9 +42,10 @@ def test_baselines_change_holes_only(name):
     assert np.abs(filled[hole].astype(float) - picture[hole]).mean() < 40
 
 
-def stub(logits, begin=None):
+def stub(logits, begin=None, window=8):
     """Stands for an Inpainter whose tokens are the red channel of every second pixel."""
-    return SimpleNamespace(downscale=2, window=8, mask_token=CODES, maskgit_config={"colours": "original"}, begin=begin,
+    return SimpleNamespace(downscale=2, window=window, mask_token=CODES, begin=begin,
+                           maskgit_config={"colours": "original"},
                            encode=lambda pictures: pictures[:, ::2, ::2, 0].astype(np.int32),
                            network=lambda tokens, growth: lambda windows, guides: logits(windows))
 
@@ -74,6 +75,8 @@ def test_in_one_step_only_the_first_column_of_a_hole_is_known(picture_with_hole)
     assert np.sort(one_step).tolist() == pytest.approx([-np.log(CODES)] * 6 + [0] * 3, abs=1e-5)
     assert known.sum() > 3, "in more steps, tokens that were decided help"
     assert right[known].all()
+    larger, _ = hidden_log_probabilities(stub(rising, window=12), *picture_with_hole, FILLING)
+    assert np.array_equal(larger, losses), "a picture may be smaller than the window"
 
 
 def test_in_raster_order_all_true_tokens_before_are_known(picture_with_hole):
