@@ -20,6 +20,8 @@ BAND, LEAST_BAND = 384, 96  # rows of a band, at most and at least
 BAND_PIXELS = 600_000  # of the half, in a band that has more than LEAST_BAND rows
 MARGIN, CONDITION_MARGIN = 52, 32  # receptive fields of the network and of its conditions, in pixels of the half
 NEAR, HIGHEST_FACTOR = 8, 2  # of with_matched_strength: standard deviation in pixels of the half, limit of the factor
+# Above generated pictures, which are softer than photographs, the network's octaves have too little luminance.
+GAIN = np.tile(np.float32([1.2, 1, 1]), 4)
 MULTIPLE = 8  # height and width of a half are multiples of this
 
 Known = tuple[NDArray[np.floating], int, int]  # part of a larger picture: float32 [h, w, 3] in [0, 1], top, left
@@ -54,7 +56,8 @@ def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callab
         prepare, estimate: the methods of diffusion_model_upscale.OctaveSampler, as functions of arrays.
         steps, solver: as for diffusion.solver_step.
         progress: wraps the range of the steps of all bands.
-        match_strength: whether with_matched_strength is applied. This is for holes, which are known on all sides.
+        match_strength: whether with_matched_strength is applied, instead of GAIN. This is for holes, which are known on
+            all sides.
     """
     rows = cut(len(half), min(BAND, max(LEAST_BAND, BAND_PIXELS // half.shape[1])))
     done = iter(progress(range(steps * len(rows))))
@@ -74,7 +77,10 @@ def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callab
     for band in bands:
         wider, inside = with_margin(band.rows, MULTIPLE)
         base = np.asarray(octaves.enlarge(half_rows(half, known, wider)[0]))[:, 2 * inside.start:2 * inside.stop]
-        clean = band.clean if band.mask is None or not match_strength else with_matched_strength(band.clean, band.mask)
+        if match_strength and band.mask is not None:
+            clean = with_matched_strength(band.clean, band.mask)
+        else:
+            clean = band.clean * (GAIN if band.mask is None else np.where(band.mask > 0, np.float32(1), GAIN))
         added = np.asarray(octaves.from_squares(clean * np.tile(band.strength, (1, 1, 1, 4))))
         yield np.asarray(octaves.rgb(base + added))[0]
     next(done, None)  # so that the progress bar ends
