@@ -145,10 +145,9 @@ def fill_jointly(canvas: np.ndarray, conditions: Sequence[np.ndarray], network: 
         return canvas
     rank = halton_order(*canvas.shape) / canvas.size
     nothing_known = unknown.all()
-    width = canvas.shape[1]
-    copies = np.tile(np.uint8(unknown), (1, 3 if wrap else 1))
-    distance = np.zeros(canvas.shape) if nothing_known else cv2.distanceTransform(copies, cv2.DIST_L2, 5)
-    distance = distance[:, width:2 * width] if distance.shape[1] > width else distance
+    copies = np.pad(np.uint8(unknown), ((0, 0), (canvas.shape[1] * wrap,) * 2), mode="wrap")
+    distance = np.zeros(copies.shape) if nothing_known else cv2.distanceTransform(copies, cv2.DIST_L2, 5)
+    distance = columns_from(distance, canvas.shape[1] * wrap, canvas.shape[1])
     priority = -(rank + distance / max(distance.max(), 1))[None]
     masked_after = masked_after_steps(unknown.sum(), steps, schedule)
     windows = grid_windows(canvas.shape[0], canvas.shape[1], (window, window), window // 2, wrap)
