@@ -21,7 +21,7 @@ BAND_PIXELS = 600_000  # of the half, in a band that has more than LEAST_BAND ro
 MARGIN, CONDITION_MARGIN = 52, 32  # receptive fields of the network and of its conditions, in pixels of the half
 NEAR, HIGHEST_FACTOR = 8, 2  # of with_matched_strength: standard deviation in pixels of the half, limit of the factor
 # Above generated pictures, which are softer than photographs, the network's octaves have too little luminance.
-GAIN = np.tile(np.float32([1.2, 1, 1]), 4)
+GAIN = np.tile(np.array([1.2, 1, 1], np.float32), 4)
 MULTIPLE = 8  # height and width of a half are multiples of this
 
 Known = tuple[NDArray[np.floating], int, int]  # part of a larger picture: float32 [h, w, 3] in [0, 1], top, left
