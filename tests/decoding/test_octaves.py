@@ -120,6 +120,19 @@ def test_a_picture_that_closes_is_the_middle_of_its_repetitions(model, monkeypat
     assert np.abs(once - apart).max() > 0.01
 
 
+def test_new_octaves_get_more_luminance(model, monkeypatch):
+    half, picture = pictures(1, 32, 48)[0], pictures(1, 64, 96, seed=1)[0]
+    trained_enough(model)
+    results = []
+    for gain in (super_sampling.GAIN, np.ones(12, np.float32), np.zeros(12, np.float32)):
+        monkeypatch.setattr(super_sampling, "GAIN", gain)
+        results.append(add_octave(half, (picture[:, :32], 0, 0), model.prepare, model.estimate, 2, 0))
+    louder, plain, without = (np.asarray(octaves.yuv(result)) for result in results)
+    np.testing.assert_array_equal(louder[:, :32], plain[:, :32])
+    np.testing.assert_allclose(louder - without, (plain - without) * np.float32([1.2, 1, 1]), atol=1e-5)
+    assert np.abs(plain - without)[:, 32:].max() > 0.01
+
+
 def test_a_seed_gives_one_picture(model):
     half = pictures(1, 96, 128)[0]
     trained_enough(model)
