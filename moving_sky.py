@@ -11,9 +11,11 @@ measured, because too much time lies between them, the sky is painted again. Res
 for each frame, preview.webp, and options.json.
 """
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +23,17 @@ from tqdm import tqdm
 
 from archive.pictures import picture_files, picture_shape, read_picture
 from decoding.canvas import SCALE
-from decoding.growth import Growth, add_growth_options, growth_of
-from decoding.inpainter import Inpainter
+from decoding.growth import SIDES, Growth, add_growth_options, growth_of
 from decoding.moving import Paint, moving_skies
+from decoding.outpainter import Outpainter
 from log_and_save import write_json
 from networks.machine import add_machine_options
 from outpainting import add_model_options, load_outpainter, result_names
 from utilities import UserError, command_parser, number, replacing, run_command, save_picture, writable_folder
 
-WITHOUT = "img_size", "generate_upsampled", "decoding", "batch_size"  # settings of outpainting.py without an option
+WITHOUT = "img_size", "generate_upsampled"  # settings of outpainting.py without an option
 SPARE = 128  # pixels around the result that are painted too
+SMALLEST = 128  # pixels; shorter side of a frame
 PREVIEW_WIDTH, PREVIEW_QUALITY = 640, 70  # pixels; of WebP
 
 
@@ -58,24 +61,31 @@ def frames_of(folder: Path) -> list[Path]:
     for file, size in sizes.items():
         if size != sizes[files[0]]:
             raise UserError(f"{file} has not the size of {files[0]}: all frames must have one size.")
+    if min(sizes[files[0]] or [0]) < SMALLEST:
+        raise UserError(f"{files[0]} is no picture with at least {SMALLEST} pixels along each side.")
     return files
 
 
-def painter(inpainter: Inpainter, growth: Growth, seed: int) -> Paint:
-    """The function `paint` of moving_skies. Its noise is the same whenever it is called."""
-    return lambda picture, hole: inpainter.filled(picture, hole, SCALE, growth, seed)
+def painter(outpainter: Outpainter, growth: Growth, seed: int) -> Paint:
+    """The function `paint` of moving_skies."""
+    def paint(picture: NDArray[np.uint8], margins: Sequence[int]) -> NDArray[np.uint8]:
+        sides: dict[str, Any] = {side: f"{margin}px" for side, margin in zip(SIDES, margins, strict=True)}
+        whole = {"size": None, "aspect": None, "img_size": min(picture.shape[:2]) // SCALE}
+        return outpainter(picture, replace(growth, **sides, **whole), seed)
+
+    return paint
 
 
-def margins_of(inpainter: Inpainter, growth: Growth, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def margins_of(outpainter: Outpainter, growth: Growth, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Pixels to add at (top, bottom, left, right) of frames of this shape."""
-    return growth.margins(shape[:2], SCALE * inpainter.downscale, inpainter.window, inpainter.step)
+    return growth.margins(shape[:2], SCALE * outpainter.downscale, outpainter.window, outpainter.step)
 
 
-def moving_frames(files: list[Path], inpainter: Inpainter, growth: Growth, seed: int) -> Iterator[NDArray[np.uint8]]:
+def moving_frames(files: list[Path], outpainter: Outpainter, growth: Growth, seed: int) -> Iterator[NDArray[np.uint8]]:
     """Yield the larger sky of each frame, uint8 [H, W, 3]. At most a few frames are in memory."""
     read = lru_cache(4)(lambda time: read_picture(files[time]))
-    margins = margins_of(inpainter, growth, read(0).shape)
-    return moving_skies(len(files), read, margins, SPARE, painter(inpainter, growth, seed))
+    margins = margins_of(outpainter, growth, read(0).shape)
+    return moving_skies(len(files), read, margins, SPARE, painter(outpainter, growth, seed))
 
 
 def save_preview(path: Path, files: list[Path], duration: int) -> None:
@@ -98,9 +108,9 @@ def main(args: argparse.Namespace) -> None:
     files = frames_of(args.input)
     growth = growth_of(args)
     output = writable_folder(args.output)
-    inpainter = load_outpainter(args, Inpainter)
-    inpainter.class_number(growth.label)
-    skies = moving_frames(files, inpainter, growth, args.seed)
+    outpainter = load_outpainter(args, Outpainter)
+    outpainter.class_number(growth.label)
+    skies = moving_frames(files, outpainter, growth, args.seed)
     written = []
     for name, sky in zip(result_names(files), tqdm(skies, total=len(files), desc="frames", unit="frame"), strict=True):
         save_picture(output / f"{name}.png", sky)
@@ -108,7 +118,7 @@ def main(args: argparse.Namespace) -> None:
     save_preview(output / "preview.webp", written, args.duration)
     options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     write_json(output / "options.json", {"options": options, "frames": [file.name for file in files],
-                                         "precision": inpainter.precision, "models": inpainter.fingerprints})
+                                         "precision": outpainter.precision, "models": outpainter.fingerprints})
     print(*written, output / "preview.webp", output / "options.json", sep="\n")
 
 

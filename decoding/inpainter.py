@@ -77,15 +77,6 @@ class Inpainter(Outpainter):
                 target[part_hole] = next(attempt)[:part_hole.shape[0], :part_hole.shape[1]][part_hole]
             yield result
 
-    def filled(self, picture: np.ndarray, hole: np.ndarray, scale: int, growth: Growth = FILLING, seed: int = 0,
-               bar: Bar = no_bar) -> np.ndarray:
-        """A picture uint8 [H, W, 3] with its hole, bool [H, W], filled, seen as a whole at 1 / scale of its size. As
-        inpaint, which chooses parts and scales by the holes."""
-        whole = Part(slice(None), slice(None), scale)
-        parts = self.fill_part(self.padded(picture, scale), self.padded(hole, scale), whole, growth,
-                               own_seed(seed, "part", 0), 1, None, bar, None)
-        return np.where(hole[..., None], next(parts)[:len(hole), :hole.shape[1]], picture)
-
     def padded(self, picture: np.ndarray, scale: int) -> np.ndarray:
         """Extend an array [H, W, ...] at the bottom and on the right, by mirroring, so that its sides are multiples of
         MULTIPLE tokens and at least one window long."""

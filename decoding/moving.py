@@ -17,7 +17,11 @@ MOST_STRETCHED = 2.0  # sky whose area has changed by this factor since it was p
 INVERSIONS = 12  # iterations of the inverse of a displacement
 COARSE = 4  # pixels along each pixel in which the border is made seamless
 
-Paint = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]  # (picture, hole) -> filled picture
+BLENDED = 32  # pixels over which known sky fades into painted sky
+RESERVE = 32  # pixels around the result; sky is painted before unknown sky comes nearer than this
+
+# (picture uint8 [h, w, 3], (top, bottom, left, right) in pixels) -> a picture that is larger by these margins
+Paint = Callable[[NDArray[np.uint8], Sequence[int]], NDArray[np.uint8]]
 
 
 class Sheet:
@@ -115,13 +119,56 @@ def seen_later(time: int, count: int, read: Callable[[int], NDArray[np.uint8]],
     return picture, found
 
 
+def known_rectangle(known: NDArray[np.bool_], start: Sequence[int]) -> tuple[int, int, int, int]:
+    """Widen a rectangle (top, bottom, left, right) by COARSE pixels at a time, while all of it is known, bool [H, W].
+
+    The sides of the result are multiples of COARSE, for which `start` may lose up to COARSE - 1 pixels.
+    """
+    top, bottom, left, right = start
+    bottom, right = bottom - (bottom - top) % COARSE, right - (right - left) % COARSE
+    height, width = known.shape
+    while True:
+        before = top, bottom, left, right
+        if top >= COARSE and known[top - COARSE:top, left:right].all():
+            top -= COARSE
+        if bottom + COARSE <= height and known[bottom:bottom + COARSE, left:right].all():
+            bottom += COARSE
+        if left >= COARSE and known[top:bottom, left - COARSE:left].all():
+            left -= COARSE
+        if right + COARSE <= width and known[top:bottom, right:right + COARSE].all():
+            right += COARSE
+        if (top, bottom, left, right) == before:
+            return before
+
+
+def painted(picture: NDArray[np.floating], known: NDArray[np.bool_], start: Sequence[int], paint: Paint
+            ) -> NDArray[np.floating]:
+    """Paint the unknown part of a picture float32 [H, W, 3], around a known rectangle that contains `start`.
+
+    Known sky outside this rectangle fades into painted sky. known: bool [H, W]. Returns float32 [H, W, 3].
+    """
+    if known.all():
+        return picture
+    top, bottom, left, right = known_rectangle(known, start)
+    height, width = known.shape
+    larger = paint(to_levels(picture[top:bottom, left:right]), (top, height - bottom, left, width - right))
+    weight = np.minimum(cv2.distanceTransform(known.astype(np.uint8), cv2.DIST_L2, 5) / BLENDED, 1)
+    weight[top:bottom, left:right] = 1
+    return larger + weight[..., None] * (picture - larger)
+
+
+def to_levels(picture: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Float levels of 255 to uint8, rounded."""
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
 def moving_skies(count: int, read: Callable[[int], NDArray[np.uint8]], margins: Sequence[int], spare: int, paint: Paint
                  ) -> Iterator[NDArray[np.uint8]]:
     """Yield for each frame a larger sky uint8 [top + h + bottom, left + w + right, 3] that moves with the clouds.
 
     count: number of frames. read: function (number of a frame) -> uint8 [h, w, 3]. margins: (top, bottom, left, right)
-    in pixels. spare: pixels around the result that are painted too, so that they are there when they come into view.
-    paint: fills the unknown part of a picture.
+    in pixels. spare: pixels around the result that are painted too, so that they are there when they come into view;
+    more than RESERVE. paint: makes a picture larger, always with the same noise.
 
     The sky beside a frame is what has left the photograph, what will enter it, and painted sky; all of it moves with
     the flow of the photographs. Where the motion between two frames is not trustworthy, the sky is painted again.
@@ -132,26 +179,24 @@ def moving_skies(count: int, read: Callable[[int], NDArray[np.uint8]], margins: 
     for time in range(count):
         photograph = read(time)
         height, width = photograph.shape[:2]
-        place = slice(around[0], around[0] + height), slice(around[2], around[2] + width)
+        rectangle = around[0], around[0] + height, around[2], around[2] + width
+        place = slice(*rectangle[:2]), slice(*rectangle[2:])
         shape = height + sum(around[:2]), width + sum(around[2:])
         picture, area = np.zeros((*shape, 3), np.float32), np.zeros(shape, np.float32)
         moved = motion(time - 1) if sheet else None
         if sheet and moved:
             sheet.move(extended(moved.back, moved.trusted, around), moved.change)
             picture, area = sheet.present()
-            picture = edge_corrected(picture, photograph, around[0], around[2])
         picture[place], area[place] = photograph, 1
         known = (area > 1 / MOST_STRETCHED) & (area < MOST_STRETCHED)
-        view = tuple(slice(spare, side - spare) for side in shape)
-        if sheet and moved and known[view].all():
+        near = tuple(slice(spare - RESERVE, side - spare + RESERVE) for side in shape)
+        if sheet and moved and known[near].all():
             sheet.write(photograph, around[0], around[2])
         else:
             later, seen = seen_later(time, count, read, motion, around)
-            picture, seen = np.where((known | ~seen)[..., None], picture, later), seen | known
-            painted = picture if seen.all() else paint(np.clip(np.rint(picture), 0, 255).astype(np.uint8), ~seen)
-            picture = np.where(seen[..., None], picture, painted)
+            picture = painted(np.where(known[..., None], picture, later), known | seen, rectangle, paint)
             sheet = Sheet(picture, np.ones(shape, bool))
             sheet.area = np.where(known, area, 1).astype(np.float32)
-            picture = edge_corrected(picture, photograph, around[0], around[2])
+        picture = edge_corrected(picture, photograph, around[0], around[2])
         picture[place] = photograph
-        yield np.clip(np.rint(picture[view]), 0, 255).astype(np.uint8)
+        yield to_levels(picture[spare:shape[0] - spare, spare:shape[1] - spare])
