@@ -71,18 +71,23 @@ def edge_corrected(picture: NDArray[np.floating], photograph: NDArray[np.floatin
     """
     height, width = picture.shape[:2]
     bottom, right = top + photograph.shape[0], left + photograph.shape[1]
-    outside = np.ones((height, width), bool)
-    outside[top:bottom, left:right] = False
-    continued = smooth_fill(picture.astype(np.float32), ~outside)
-    own = np.zeros_like(continued)
-    own[top:bottom, left:right] = photograph
-    inner = cv2.erode(np.pad(~outside, 1, mode="edge").astype(np.uint8), np.ones((3, 3)))[1:-1, 1:-1] > 0
-    own = smooth_fill(own - continued, outside | inner)
+    difference, unknown = np.zeros((height, width, 3), np.float32), np.ones((height, width), bool)
+    rows, columns = slice(top, bottom), slice(left, right)
+    for row, outside in ((top, top - 1), (bottom - 1, bottom)):
+        if 0 <= outside < height:
+            difference[row, columns] = photograph[row - top] - picture[outside, columns]
+            unknown[row, columns] = False
+    for column, outside in ((left, left - 1), (right - 1, right)):
+        if 0 <= outside < width:
+            difference[rows, column] = photograph[:, column - left] - picture[rows, outside]
+            unknown[rows, column] = False
     size = max(1, width // COARSE), max(1, height // COARSE)
-    low, wanted = (cv2.resize(each, size, interpolation=cv2.INTER_AREA) / 255 for each in (continued, continued + own))
-    place = [-(-each // COARSE) for each in (top, left)] + [each // COARSE for each in (bottom, right)]
-    first, start, last, end = place
-    added = seamless(low, (first, last, start, end), wanted[first:last, start:end]) - low
+    low, missing = (cv2.resize(each, size, interpolation=cv2.INTER_AREA) / np.float32(255)
+                    for each in (picture, smooth_fill(difference, unknown)))
+    first, start = -(-top // COARSE), -(-left // COARSE)
+    last, end = bottom // COARSE, right // COARSE
+    place = slice(first, last), slice(start, end)
+    added = seamless(low, (first, last, start, end), low[place] + missing[place]) - low
     return picture + 255 * cv2.resize(added, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
