@@ -13,7 +13,8 @@ from decoding.flow import Motion, area_growth, displaced, extended, grid, is_ins
 from decoding.holes import smooth_fill
 from decoding.membrane import seamless
 
-MOST_STRETCHED = 2.0  # sky whose area has changed by this factor since it was painted is painted again
+MOST_STRETCHED = 2.0  # factor by which the area of a piece of sky has changed since it was painted
+STRETCHED_SHARE = 0.05  # of the result; if more is stretched, it is painted again
 INVERSIONS = 12  # iterations of the inverse of a displacement
 COARSE = 4  # pixels along each pixel in which the border is made seamless
 
@@ -195,7 +196,8 @@ def moving_skies(count: int, read: Callable[[int], NDArray[np.uint8]], margins: 
         picture[place], area[place] = photograph, 1
         known = (area > 1 / MOST_STRETCHED) & (area < MOST_STRETCHED)
         near = tuple(slice(spare - RESERVE, side - spare + RESERVE) for side in shape)
-        if sheet and moved and known[near].all():
+        is_complete = (area[near] > 0).all() and known[near].mean() > 1 - STRETCHED_SHARE
+        if sheet and moved and is_complete:
             sheet.write(photograph, around[0], around[2])
         else:
             later, seen = seen_later(time, count, read, motion, around)
