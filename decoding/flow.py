@@ -51,10 +51,10 @@ def dense_flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[n
     Dense inverse search (Kroeger et al., Fast optical flow using dense inverse search, ECCV 2016).
     """
     height, width = first.shape[:2]
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setFinestScale(0)
-    half = search.calc(*map(halved_luminance, (first, second)), None)
-    return cv2.resize(half, (width, height)) * np.float32([width / half.shape[1], height / half.shape[0]])
+    half = search.calc(halved_luminance(first), halved_luminance(second), None)
+    return cv2.resize(half, (width, height)) * np.array([width / half.shape[1], height / half.shape[0]], np.float32)
 
 
 def halved_luminance(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -66,7 +66,7 @@ def halved_luminance(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def is_inside(at: NDArray[np.floating], height: int, width: int) -> NDArray[np.bool_]:
     """Whether points [..., 2], as (column, row), lie in a picture of this size: bool [...]."""
-    return ((at >= 0) & (at <= [width - 1, height - 1])).all(axis=-1)
+    return np.all((at >= 0) & (at <= [width - 1, height - 1]), axis=-1)
 
 
 def area_growth(displacement: NDArray[np.floating]) -> NDArray[np.float32]:

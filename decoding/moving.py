@@ -54,7 +54,7 @@ class Sheet:
         inverse = -self.displacement
         for _ in range(INVERSIONS):
             inverse = -displaced(self.displacement, inverse)
-        at = grid(*self.area.shape) + inverse - np.float32([left, top])
+        at = grid(*self.area.shape) + inverse - np.array([left, top], np.float32)
         inside = is_inside(at, *photograph.shape[:2])
         written = cv2.remap(photograph.astype(np.float32), at, None, cv2.INTER_LANCZOS4,
                             borderMode=cv2.BORDER_REPLICATE)
@@ -62,7 +62,7 @@ class Sheet:
         self.area = np.where(inside, area_growth(inverse), self.area)
 
 
-def edge_corrected(picture: NDArray[np.floating], photograph: NDArray[np.floating], top: int, left: int
+def edge_corrected(picture: NDArray[np.floating], photograph: NDArray[np.integer], top: int, left: int
                    ) -> NDArray[np.floating]:
     """Correct a sky around a photograph, so that no step of colour shows at the border of the photograph.
 
@@ -114,8 +114,8 @@ def seen_later(time: int, count: int, read: Callable[[int], NDArray[np.uint8]],
         points = points + cv2.remap(flow, points, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         change = change + moved.change
         growth = area_growth(points - start)
-        at = points - np.float32([left, top])
-        new = (~found & is_inside(at, height, width) & (growth > 1 / MOST_STRETCHED) & (growth < MOST_STRETCHED))
+        at = points - np.array([left, top], np.float32)
+        new = ~found & is_inside(at, height, width) & (growth > 1 / MOST_STRETCHED) & (growth < MOST_STRETCHED)
         if now > time and not new.any():
             break
         shown = cv2.remap(read(now + 1).astype(np.float32), at, None, cv2.INTER_LANCZOS4,

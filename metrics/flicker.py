@@ -20,7 +20,7 @@ def flicker(before: NDArray[np.uint8], after: NDArray[np.uint8], back: NDArray[n
     at = grid(height, width) + back
     photograph = np.zeros((height, width), bool)
     photograph[place] = True
-    corner = np.float32([place[1].start, place[0].start])
+    corner = np.array([place[1].start, place[0].start], np.float32)
     from_photograph = is_inside(at - corner, place[0].stop - place[0].start, place[1].stop - place[1].start)
     painted = ~photograph & is_inside(at, height, width)
     return float(difference[painted].mean()), float(difference[photograph & from_photograph].mean())
