@@ -337,7 +337,8 @@ def main(args: argparse.Namespace) -> None:
     options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()
                if key != "ray"}
     written, grown = (grow_on_machines if args.ray else grow_here)(args, options, left_out)
-    print(*written, sep="\n")
+    for path in written:
+        print(path)
     if not grown:
         raise UserError("no picture was grown.")
     if left_out.count:

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import platform
+import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from utilities import UserError, explained, quiet_stderr, why
 
 LOCAL = "local"
+ANSWER_SECONDS = 20  # timeout for the cluster
 RETRIES = 3  # how often an item is taken again after its worker was killed
 PASSED_ON = ("KERAS_BACKEND",)  # environment variables that workers take from the command
 QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -48,7 +50,7 @@ def work_on(address: str, prepare: Prepare, items: Sequence[Any], cpus: int, use
     """
     outcomes = [Outcome(None, f"its worker was killed {1 + RETRIES} times, perhaps because its machine has too little "
                               "memory.")] * len(items)
-    with connected(address) as ray, tqdm(total=len(items), unit=unit, dynamic_ncols=True) as bar:
+    with connected(address) as ray:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         on_gpus = use_gpu and any(machine.get("GPU", 0) >= 1 for machine in machines)
         size = min(len(items), sum(workers_of(machine, cpus, on_gpus) for machine in machines))
@@ -61,12 +63,11 @@ def work_on(address: str, prepare: Prepare, items: Sequence[Any], cpus: int, use
             Worker, batch_size=1, num_cpus=cpus, num_gpus=int(on_gpus), max_task_retries=RETRIES,
             fn_constructor_args=(prepare, list(items), cpus, on_gpus, environment),
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1))
-        for row in results.iter_rows():
+        for row in tqdm(results.iter_rows(), total=len(items), unit=unit, dynamic_ncols=True):
             number, *outcome = pickle.loads(row["result"])
             if number is None:
                 raise UserError(str(outcome[1]))
             outcomes[number] = Outcome(*outcome)
-            bar.update()
     return outcomes
 
 
@@ -125,7 +126,10 @@ def connected(address: str) -> Iterator[Any]:
     except ImportError:
         raise UserError("--ray needs another package: python -m pip install -r requirements-ray.txt") from None
     local = {"include_dashboard": False} if address == LOCAL else {}
+    host, _, port = address.rpartition("/")[2].rpartition(":")
     try:
+        if host and port.isdecimal():  # Ray itself would wait for minutes if nobody listens there
+            socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
         with quiet_stderr():
             ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **local)
     except Exception as error:  # which one depends on the kind of address
