@@ -38,8 +38,8 @@ class Outcome(NamedTuple):
 def add_ray_option(group: Any, text: str) -> None:
     """Add --ray to a group of options. text: what is done with it."""
     group.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS",
-                       help=f"{text}. ADDRESS is that of a Ray cluster: auto = that to which this machine belongs, or "
-                            "ray://HOST:10001. Without ADDRESS, the processors of this machine share the work")
+                       help=f"{text}. ADDRESS is that of the Ray cluster to which this machine belongs: auto or HOST:PORT. "
+                            "Without ADDRESS, the processors of this machine share the work")
 
 
 def work_on(address: str, prepare: Prepare, items: Sequence[Any], cpus: int, use_gpu: bool, unit: str) -> list[Outcome]:
@@ -138,9 +138,9 @@ def connected(address: str) -> Iterator[Any]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1  # an item whose worker was killed again and again does not stop the others
-    try:
-        with open(os.devnull, "w") as sink, redirect_stdout(sink), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with open(os.devnull, "w") as sink, redirect_stdout(sink), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
             yield ray
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
