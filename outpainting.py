@@ -334,6 +334,8 @@ def prepare_to_grow(args: argparse.Namespace, options: dict[str, Any], cpus: int
 
 def main(args: argparse.Namespace) -> None:
     left_out = LeftOut()
+    if not args.ray:
+        args.example_count = args.example_count or MOST_PICTURES
     options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()
                if key != "ray"}
     written, grown = (grow_on_machines if args.ray else grow_here)(args, options, left_out)

@@ -38,8 +38,8 @@ class Outcome(NamedTuple):
 def add_ray_option(group: Any, text: str) -> None:
     """Add --ray to a group of options. text: what is done with it."""
     group.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS",
-                       help=f"{text}. ADDRESS is that of the Ray cluster to which this machine belongs: auto or HOST:PORT. "
-                            "Without ADDRESS, the processors of this machine share the work")
+                       help=f"{text}. ADDRESS is that of the Ray cluster of this machine: auto or HOST:PORT. Without "
+                            "ADDRESS, the processors of this machine share the work")
 
 
 def work_on(address: str, prepare: Prepare, items: Sequence[Any], cpus: int, use_gpu: bool, unit: str) -> list[Outcome]:
