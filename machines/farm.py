@@ -125,7 +125,7 @@ def connected(address: str) -> Iterator[Any]:
             import ray.data
     except ImportError:
         raise UserError("--ray needs another package: python -m pip install -r requirements-ray.txt") from None
-    local = {"include_dashboard": False} if address == LOCAL else {}
+    local: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     host, _, port = address.rpartition("/")[2].rpartition(":")
     try:
         if host and port.isdecimal():  # Ray itself would wait for minutes if nobody listens there
