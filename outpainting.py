@@ -3,6 +3,7 @@
   python outpainting.py --outpaint_range 2
   python outpainting.py --input sky.jpg --sides_only --outpaint_range 4 --attempt_count 3
   python outpainting.py --input photographs/ --top 2 --left 1 --right 1 --seed 7
+  python outpainting.py --input photographs/ --ray auto
 
 Each picture is scaled so that its shorter side has --img_size pixels, and encoded as tokens. The tokens around it are
 generated and decoded to the low-resolution picture. Then the super sampler adds detail octave by octave, up to four
@@ -12,6 +13,9 @@ options.
 
 If a picture cannot be grown, the command says why and continues with the others. The exit status is 0 if all pictures
 were grown, 1 if some were left out, and 2 if none was grown or the input is wrong.
+
+With --ray, many machines share the work. They see the same folders at the same paths. Started again, the same command
+continues: pictures that are complete, with the same options, models and photograph, are not grown again.
 """
 import argparse
 import os
@@ -19,7 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -33,10 +37,20 @@ from archive.pictures import picture_files, read_picture
 from decoding.canvas import SCALE
 from decoding.growth import Growth, add_growth_options, growth_of
 from decoding.iterations import Iterations, iterations_files
-from decoding.outpainter import Outpainter
-from log_and_save import add_logging_options, start_wandb, wandb_image, write_json
+from decoding.outpainter import Bar, Outpainter, no_bar
+from log_and_save import (
+    add_logging_options,
+    load_config,
+    model_folder,
+    read_json,
+    start_wandb,
+    wandb_image,
+    write_json,
+)
+from machines.farm import Work, add_ray_option, work_on
 from networks.machine import add_machine_options
 from utilities import (
+    DAMAGED,
     ROOT,
     Progress,
     UserError,
@@ -59,6 +73,9 @@ Front = TypeVar("Front", bound=Outpainter)
 
 LARGEST_PNG = 2**26  # pixels; larger results are TIFF files, which are written while they are computed
 LONGEST_NAME = 200  # bytes of a name; file systems allow 255 with what is added to it
+MOST_PICTURES = 6  # default of --example_count
+MODELS = "tokenizer", "maskgit", "sharpen"
+WITHOUT_EFFECT = {"output", "example_count", "shard", "batch_size", "wandb", "use_gpu", "threads"}  # on a result
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,8 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
                             "of its sky are grown")
     group.add_argument("--output", type=Path, default=Path("outpaint_results"), metavar="FOLDER",
                        help="folder of the results")
-    group.add_argument("--example_count", type=number(int, 1), default=6, metavar="N",
-                       help="largest number of pictures")
+    group.add_argument("--example_count", type=number(int, 1), metavar="N",
+                       help=f"largest number of pictures (default: {MOST_PICTURES}, but with --ray all of the folder)")
     add_shard_option(group, "pictures")
     group.add_argument("--attempt_count", type=number(int, 1), default=1, metavar="N", help="results for each picture")
     add_iterations_option(group)
@@ -83,6 +100,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_model_options(parser)
     add_logging_options(parser, auto="offline")
     add_machine_options(parser)
+    group = parser.add_argument_group("many machines")
+    add_ray_option(group, "share out the pictures among workers. Each has --threads processors (0 = 1) and, unless "
+                          "--use_gpu is -1, one GPU if the cluster has any; nothing is logged to wandb")
     return parser
 
 
@@ -93,8 +113,7 @@ def add_iterations_option(group: Any) -> None:
                             "and the picture decoded so far, in <name>_iterations.png and animated in .webp")
 
 
-def add_model_options(parser: argparse.ArgumentParser, kinds: Sequence[str] = ("tokenizer", "maskgit", "sharpen")
-                      ) -> None:
+def add_model_options(parser: argparse.ArgumentParser, kinds: Sequence[str] = MODELS) -> None:
     """Add an option for the run of each kind of model."""
     group = parser.add_argument_group("models (default: the shipped ones)")
     for kind in kinds:
@@ -112,28 +131,41 @@ def pictures_to_grow(args: argparse.Namespace, left_out: "LeftOut") -> Iterator[
 
     Pictures that cannot be read are added to left_out.
     """
+    most = args.example_count or MOST_PICTURES
     if not args.dataset_outpaint_only:
-        from dataset import load_crops
-
-        data = argparse.Namespace(dataset_location=args.dataset_location, pack=None, masks=ROOT / "masks", scale_down=1,
-                                  zoom_out=1.0, least_zoom=1.0, exclude=[], dev_share=0.05)
-        crops = load_crops(data, SCALE * args.img_size, dev_count=args.example_count)
-        yield from ((f"crop_{index}", crop) for index, crop in enumerate(crops.dev))
+        yield from crops_to_grow(args, most)
         return
     yield from ((name, picture) for name, picture, _ in read_pictures(
-        args.input or args.dataset_location, args.example_count, left_out, args.shard))
+        args.input or args.dataset_location, most, left_out, args.shard))
+
+
+def crops_to_grow(args: argparse.Namespace, most: int) -> list[tuple[str, NDArray[np.uint8]]]:
+    """(Name of results, uint8 [S, S, 3]) for at most this number of crops of an archive, in this part of them."""
+    from dataset import load_crops
+
+    data = argparse.Namespace(dataset_location=args.dataset_location, pack=None, masks=ROOT / "masks", scale_down=1,
+                              zoom_out=1.0, least_zoom=1.0, exclude=[], dev_share=0.05)
+    parts = args.shard[1] if args.shard else 1
+    crops = load_crops(data, SCALE * args.img_size, dev_count=most * parts)
+    return part_of([(f"crop_{index}", crop) for index, crop in enumerate(crops.dev)], args.shard)
+
+
+def named_files(location: Path, example_count: int | None, shard: tuple[int, int] | None) -> list[tuple[str, Path]]:
+    """(Name of results, file) for at most example_count pictures, None for all, of this part of a file or folder (see
+    part_of)."""
+    all_files = picture_files(location, recursive=False)
+    files = part_of(list(zip(result_names(all_files), all_files, strict=True)), shard)
+    if example_count and len(files) > example_count:
+        print(f"{len(files) - example_count} more pictures of {location} are left out: use --example_count "
+              f"{len(files)} to take all.", file=sys.stderr)
+    return files[:example_count]
 
 
 def read_pictures(location: Path, example_count: int, left_out: "LeftOut",
                   shard: tuple[int, int] | None = None) -> Iterator[tuple[str, np.ndarray, Path]]:
-    """Yield (name of results, uint8 [H, W, 3], file) for at most example_count pictures of this part of a file or
-    folder (see part_of). They are read one at a time. Pictures that cannot be read are added to left_out."""
-    all_files = picture_files(location, recursive=False)
-    files = part_of(list(zip(result_names(all_files), all_files, strict=True)), shard)
-    if len(files) > example_count:
-        print(f"{len(files) - example_count} more pictures of {location} are left out: use --example_count "
-              f"{len(files)} to take all.", file=sys.stderr)
-    files = files[:example_count]
+    """Yield (name of results, uint8 [H, W, 3], file) for the named_files. They are read one at a time. Pictures that
+    cannot be read are added to left_out."""
+    files = named_files(location, example_count, shard)
     left_out.alone = len(files) == 1
     for name, file in files:
         picture = None
@@ -165,10 +197,14 @@ class LeftOut:
             expected = isinstance(error, (UserError, OSError, MemoryError))
             unexpected = f"it cannot be {self.done} ({type(error).__name__}: {why(error)})."
             reason = explained(error) if expected else unexpected
-            if self.alone:
-                raise UserError(name + reason) from None
-            print(f"Left out: {name}{reason}", file=sys.stderr)
-            self.count += 1
+            self.add(name + reason)
+
+    def add(self, reason: str) -> None:
+        """Print the reason and count a picture, or raise UserError if the picture is alone."""
+        if self.alone:
+            raise UserError(reason) from None
+        print(f"Left out: {reason}", file=sys.stderr)
+        self.count += 1
 
 
 def result_names(files: Sequence[Path]) -> list[str]:
@@ -187,54 +223,124 @@ def shortened(name: str) -> str:
     return name if len(encoded) <= LONGEST_NAME else encoded[:LONGEST_NAME].decode(errors="ignore")
 
 
-def main(args: argparse.Namespace) -> None:
-    left_out = LeftOut()
+def grow_picture(outpainter: Outpainter, name: str, picture: NDArray[np.uint8], args: argparse.Namespace,
+                 options: dict[str, Any], bar: Bar = no_bar) -> Iterator[tuple[Path, dict[str, NDArray[np.uint8]]]]:
+    """Grow a picture uint8 [H, W, 3] and write its results. Yields (path, {name: pixels to log}) of each file that is
+    written. The JSON file of an attempt is its last."""
+    def write(file: str, value: Any, save: Callable[[Path, Any], None] = save_picture) -> Path:
+        save(args.output / file, value)
+        return args.output / file
+
+    iterations = Iterations(outpainter.mask_token) if args.show_iterations else None
+    results = outpainter.grow(picture, growth_of(args), args.seed, args.attempt_count, bar, iterations)
+    for attempt, (low, large) in enumerate(results):
+        if attempt == 0:
+            yield write(f"{name}_source.png", picture), {"source": picture}
+            for each in iterations_files(iterations, name):
+                yield write(*each), {}
+        yield write(f"{name}_{attempt}_low.png", low), {f"low_{attempt}": low}
+        if large and large.height * large.width > LARGEST_PNG:
+            yield write(f"{name}_{attempt}_4x.tif", large, save_tiff), {}
+        elif large:
+            pixels = large.whole()
+            yield write(f"{name}_{attempt}_4x.png", pixels), {f"4x_{attempt}": pixels}
+        yield write(f"{name}_{attempt}.json", {"picture": name, "attempt": attempt, "options": options,
+                                               "precision": outpainter.precision, "models": outpainter.fingerprints},
+                    write_json), {}
+
+
+def grow_here(args: argparse.Namespace, options: dict[str, Any], left_out: LeftOut) -> tuple[list[Path], int]:
+    """Grow the pictures one after another. Returns the paths of the results and the number of pictures grown."""
     pictures = pictures_to_grow(args, left_out)
     first = next(pictures, None)
     if first is None and left_out.count:
         raise UserError("no picture can be read.")
     if first is None:
         raise UserError("the archive has no held-back pictures, which are those that are grown.")
-    output = writable_folder(args.output)
+    writable_folder(args.output)
     growth = growth_of(args)
     outpainter = load_outpainter(args, Outpainter)
     outpainter.class_number(growth.label)
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     run = start_wandb("outpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb, auto="offline")
     written, grown = [], 0
-
-    def write(name: str, value: Any, save: Callable[[Path, Any], None] = save_picture) -> None:
-        save(output / name, value)
-        written.append(output / name)
-
     for name, picture in chain([first], pictures):
         def bar(stage: str, name: str = name) -> Progress:
             return partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
 
-        logged = {"source": picture}
+        logged: dict[str, NDArray[np.uint8]] = {}
         with left_out.if_this_fails(f"{name}: "):
-            iterations = Iterations(outpainter.mask_token) if args.show_iterations else None
-            results = outpainter.grow(picture, growth, args.seed, args.attempt_count, bar, iterations)
-            for attempt, (low, large) in enumerate(results):
-                if attempt == 0:
-                    write(f"{name}_source.png", picture)
-                    for each in iterations_files(iterations, name):
-                        write(*each)
-                write(f"{name}_{attempt}_low.png", low)
-                logged[f"low_{attempt}"] = low
-                if large and large.height * large.width > LARGEST_PNG:
-                    write(f"{name}_{attempt}_4x.tif", large, save_tiff)
-                elif large:
-                    logged[f"4x_{attempt}"] = large.whole()
-                    write(f"{name}_{attempt}_4x.png", logged[f"4x_{attempt}"])
-                write(f"{name}_{attempt}.json", {"picture": name, "attempt": attempt, "options": options,
-                                                 "precision": outpainter.precision, "models": outpainter.fingerprints},
-                      write_json)
+            for path, pictures_of_file in grow_picture(outpainter, name, picture, args, options, bar):
+                written.append(path)
+                logged |= pictures_of_file
             grown += 1
         if len(logged) > 1 and args.wandb != "disabled":
             run.log({key: wandb_image(pixels, name) for key, pixels in logged.items()})
     run.finish()
-    print(*written, sep="\n")
+    return written, grown
+
+
+def grow_on_machines(args: argparse.Namespace, options: dict[str, Any], left_out: LeftOut) -> tuple[list[Path], int]:
+    """Grow the pictures that are not complete yet on the machines of --ray. Returns the paths of the new results and
+    the number of pictures that are complete now."""
+    if args.wandb in ("online", "offline"):
+        raise UserError(f"--wandb {args.wandb} is not possible with --ray, which logs nothing to wandb.")
+    growth_of(args)
+    runs = {kind: getattr(args, f"{kind}_run") for kind in MODELS}
+    models = {kind: load_config(model_folder(kind, run), kind)["fingerprint"] for kind, run in runs.items()}
+    output = writable_folder(args.output)
+    args.output = output.absolute()
+    location = (args.input or args.dataset_location).absolute()
+    items: list[tuple[str, Any]] = (named_files(location, args.example_count, args.shard) if args.dataset_outpaint_only
+                                    else crops_to_grow(args, args.example_count or MOST_PICTURES))
+    left_out.alone = len(items) == 1
+    waiting = [item for item in items if not is_complete(*item, args, options, models)]
+    if len(waiting) < len(items):
+        print(f"{len(items) - len(waiting)} of {len(items)} pictures are complete already.", file=sys.stderr)
+    outcomes = work_on(args.ray, partial(prepare_to_grow, args, options), waiting, args.threads or 1,
+                       args.use_gpu != -1, "picture") if waiting else []
+    for (name, _), outcome in zip(waiting, outcomes, strict=True):
+        if outcome.reason:
+            left_out.add(f"{name}: {outcome.reason}")
+    written = [output / file for outcome in outcomes for file in outcome.value or ()]
+    return written, len(items) - left_out.count
+
+
+def is_complete(name: str, source: Any, args: argparse.Namespace, options: dict[str, Any],
+                models: dict[str, str]) -> bool:
+    """Whether the results of a picture were all written, after its file, with these options and models."""
+    report = args.output / f"{name}_{args.attempt_count - 1}.json"
+    with suppress(UserError, *DAMAGED):
+        found = read_json(report)
+        same = all(found["options"][key] == value for key, value in options.items() if key not in WITHOUT_EFFECT)
+        newer = not isinstance(source, Path) or report.stat().st_mtime >= source.stat().st_mtime
+        return same and newer and found["models"] == models
+    return False
+
+
+def prepare_to_grow(args: argparse.Namespace, options: dict[str, Any], cpus: int, has_gpu: bool) -> Work:
+    """Load the models in a worker of --ray. Returns the function that grows an item (name of results, file or uint8
+    [H, W, 3]) and returns the names of its results."""
+    own = argparse.Namespace(**{**vars(args), "threads": cpus, "use_gpu": 0 if has_gpu else -1})
+    outpainter = load_outpainter(own, Outpainter)
+    outpainter.class_number(growth_of(args).label)
+
+    def grow(item: tuple[str, Any]) -> list[str]:
+        name, source = item
+        picture = read_picture(source) if isinstance(source, Path) else source
+        return [path.name for path, _ in grow_picture(outpainter, name, picture, args, options)]
+
+    return grow
+
+
+def main(args: argparse.Namespace) -> None:
+    left_out = LeftOut()
+    if not args.ray:
+        args.example_count = args.example_count or MOST_PICTURES
+    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()
+               if key != "ray"}
+    written, grown = (grow_on_machines if args.ray else grow_here)(args, options, left_out)
+    for path in written:
+        print(path)
     if not grown:
         raise UserError("no picture was grown.")
     if left_out.count:

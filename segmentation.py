@@ -11,6 +11,9 @@ frames, spread over all days, give statistics of static edges; from these the ma
 train. runs/segmentation/<place>.npz stores the statistics: --finalize quickly makes the mask again from them, with
 other thresholds or boxes.
 
+With --ray, many machines share the places. They see the same folders at the same paths. Started again, the same command
+continues: a mask that an earlier one with --ray made from the same frames with the same options is kept.
+
 The exit status is 0 if all places got a mask, 1 if some got none, 2 for wrong input.
 
 Settings of single places can be given in a file, --overrides places.toml:
@@ -19,6 +22,7 @@ Settings of single places can be given in a file, --overrides places.toml:
   thresholds = [3, 10]
 """
 import argparse
+import json
 import os
 import sys
 import tomllib
@@ -26,6 +30,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +58,8 @@ from archive.sky_masks import (
     thesis_mask,
 )
 from archive.sky_sources import MASK_ENDING, day_folders, frame_names
-from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image
+from log_and_save import add_logging_options, picture_grid, read_json, start_wandb, wandb_image, write_json
+from machines.farm import Work, add_ray_option, work_on
 from utilities import (
     DAMAGED,
     ROOT,
@@ -225,6 +231,7 @@ def save_mask(path: Path, masked: NDArray[np.bool]) -> None:
 def finish(place: str, statistics: Statistics, settings: dict[str, Any], method: str,
            masks: Path) -> tuple[NDArray[np.uint8], str]:
     """Make and write the mask and the overview of a place; returns the overview and a line of text about the mask."""
+    record_file(place).unlink(missing_ok=True)
     shape = statistics.masked.shape
     boxes = [each for box in settings["boxes"] for each in (thesis_boxes(shape) if box == "thesis" else [box])]
     mask = sky_mask(statistics, boxes, settings["thresholds"], settings["overlays"])
@@ -335,10 +342,16 @@ def stored_statistics(file: Path) -> Statistics:
         raise UserError(f"{file} is damaged ({why(error)}): make it again from the frames.") from None
 
 
-def measured(place: str, paths: Sequence[Path], args: argparse.Namespace) -> Statistics:
-    """Statistics of the frames of a place, stored for --finalize. Raises UserError when there are too few."""
+def measured(place: str, paths: Sequence[Path], args: argparse.Namespace,
+             say: Callable[[str], None] | None = None) -> Statistics:
+    """Statistics of the frames of a place, stored for --finalize. Raises UserError when there are too few.
+
+    say: takes a line about each frame that is left out (default: prints it).
+    """
+    say = say or (lambda line: tqdm.write(line, file=sys.stderr))
+
     def skipped(path: Path, reason: str) -> None:
-        tqdm.write(f"Skipped {path}: {reason}.", file=sys.stderr)
+        say(f"Skipped {path}: {reason}.")
 
     with ThreadPoolExecutor(args.threads or os.cpu_count()) as pool:
         shape, chosen = choose_frames(paths, args.iterations, pool, skipped)
@@ -348,30 +361,104 @@ def measured(place: str, paths: Sequence[Path], args: argparse.Namespace) -> Sta
     return statistics
 
 
-def main(args: argparse.Namespace) -> None:
-    overrides = read_overrides(args.overrides) if args.overrides else {}
+def settings_of(place: str, args: argparse.Namespace, overrides: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Boxes, thresholds and overlays for a place."""
     common = {"boxes": args.boxes, "thresholds": args.thresholds, "overlays": args.overlays}
-    masks, _ = writable_folder(args.masks), writable_folder(RESULTS)
-    log, made, left_out = None, 0, 0
+    return {**common, **overrides.get(place, {})}
+
+
+def masks_from_here(args: argparse.Namespace, overrides: dict[str, dict[str, Any]]) -> Iterator[bool]:
+    """Make the masks of the places one after another. Yields for each whether it was made, after a line about it."""
+    log = None
     for place, statistics in place_statistics(args, overrides):
         try:
-            settings = {**common, **overrides.get(place, {})}
-            picture, text = finish(place, statistics(), settings, args.method, masks)
+            picture, text = finish(place, statistics(), settings_of(place, args, overrides), args.method, args.masks)
         except Exception as error:  # one bad camera does not stop the others
             print(f"Left out {place}: {why(error)}", file=sys.stderr)
-            left_out += 1
+            yield False
             continue
         print(text)
-        made += 1
+        yield True
         if args.wandb != "disabled":
             log = log or start_wandb("segmentation", "masks", {"method": args.method}, args.wandb)
             log.log({place: wandb_image(picture, text)})
     if log:
         log.finish()
-    if not made:
+
+
+def masks_from_machines(args: argparse.Namespace, overrides: dict[str, dict[str, Any]]) -> Iterator[bool]:
+    """The same on the machines of --ray, for the places that have no mask of these frames and options yet."""
+    if args.server or args.finalize or not args.dataset_location:
+        raise UserError("--ray needs --dataset_location, without --server and --finalize.")
+    if args.wandb in ("online", "offline"):
+        raise UserError(f"--wandb {args.wandb} is not possible with --ray, which logs nothing to wandb.")
+    args.masks = args.masks.absolute()
+    places = {place: folder.absolute() for place, folder in wanted(find_places(args.dataset_location), args,
+                                                                   overrides).items()}
+    items = []
+    for place, folder in places.items():
+        record = record_of(place, folder, args, overrides)
+        if is_recorded(place, record):
+            print(f"{place}: the mask is kept.")
+            yield True
+        else:
+            items.append((place, folder, record))
+    outcomes = work_on(args.ray, partial(prepare_masks, args, overrides), items, args.threads or 1, False, "place"
+                       ) if items else []
+    for (place, *_), outcome in zip(items, outcomes, strict=True):
+        lines, text = outcome.value or ([], None)
+        print(*lines, sep="\n", end="\n" * bool(lines), file=sys.stderr)
+        print(text or f"Left out {place}: {outcome.reason}", file=sys.stdout if text else sys.stderr)
+        yield text is not None
+
+
+def record_file(place: str) -> Path:
+    """File that names the frames and options of a mask that was made with --ray."""
+    return RESULTS / f"{place}.json"
+
+
+def record_of(place: str, folder: Path, args: argparse.Namespace, overrides: dict[str, dict[str, Any]]
+              ) -> dict[str, Any]:
+    """Frames and options on which the mask of a place depends, as JSON gives them back."""
+    frames = frame_paths(folder)
+    record = {"mask": str(args.masks / f"{place}{MASK_ENDING}"), "frames": len(frames), "first": str(frames[0]),
+              "last": str(frames[-1]), "iterations": args.iterations, "method": args.method,
+              **settings_of(place, args, overrides)}
+    return json.loads(json.dumps(record))
+
+
+def is_recorded(place: str, record: dict[str, Any]) -> bool:
+    """Whether the mask of a place exists and was made from these frames with these options."""
+    with suppress(UserError):
+        return read_json(record_file(place)) == record and Path(record["mask"]).exists()
+    return False
+
+
+def prepare_masks(args: argparse.Namespace, overrides: dict[str, dict[str, Any]], cpus: int, has_gpu: bool) -> Work:
+    """The function of a worker of --ray that makes the mask of (place, folder, record). It returns lines about frames
+    that are left out, and a line about the mask."""
+    own = argparse.Namespace(**{**vars(args), "threads": cpus})
+
+    def make(item: tuple[str, Path, dict[str, Any]]) -> tuple[list[str], str]:
+        place, folder, record = item
+        lines: list[str] = []
+        statistics = measured(place, frame_paths(folder), own, lines.append)
+        _, text = finish(place, statistics, settings_of(place, args, overrides), args.method, args.masks)
+        write_json(record_file(place), record)
+        return lines, text
+
+    return make
+
+
+def main(args: argparse.Namespace) -> None:
+    overrides = read_overrides(args.overrides) if args.overrides else {}
+    writable_folder(args.masks)
+    writable_folder(RESULTS)
+    made = list((masks_from_machines if args.ray else masks_from_here)(args, overrides))
+    if not any(made):
         raise UserError("No mask was made: there are no places with enough frames <place>/<day>/*.jpg.")
-    print(f"{made} masks in {masks}; check them in the pictures in {RESULTS}.")
-    if left_out:
+    print(f"{sum(made)} masks in {args.masks}; check them in the pictures in {RESULTS}.")
+    if not all(made):
         sys.exit(1)
 
 
@@ -405,6 +492,9 @@ def build_parser() -> argparse.ArgumentParser:
                        help="frames read in parallel, 0 = as many as there are cores")
     group.add_argument("--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
                        help="seed for the choice of days on a server")
+    group = parser.add_argument_group("many machines")
+    add_ray_option(group, "share out the places among workers. Each has --threads processors (0 = 1); nothing is "
+                          "logged to wandb")
     add_logging_options(parser)
     return parser
 

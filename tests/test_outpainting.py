@@ -346,6 +346,12 @@ def test_crops_of_pictures_that_are_held_back_can_be_grown(tmp_path):
     assert found
     assert [name for name, _ in found] == [f"crop_{number}" for number in range(len(found))]
     assert {picture.shape for _, picture in found} == {(128, 128, 3)}
+    half = ["--example_count", str(len(found) // 2), "--shard"]
+    parts = [list(pictures_to_grow(build_parser().parse_args([*options, *half, part]), LeftOut()))
+             for part in ("1/2", "2/2")]
+    assert [[name for name, _ in part] for part in parts] == [[name for name, _ in found[k::2]] for k in (0, 1)]
+    for k in (0, 1):
+        np.testing.assert_array_equal([crop for _, crop in parts[k]], [crop for _, crop in found[k::2]])
 
 
 def test_whatever_goes_wrong_with_a_picture_is_one_sentence(capsys):
