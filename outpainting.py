@@ -99,12 +99,16 @@ def add_model_options(parser: argparse.ArgumentParser, kinds: Sequence[str] = ("
     group = parser.add_argument_group("models (default: the shipped ones)")
     for kind in kinds:
         group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")
+    group.add_argument("--models", metavar="FOLDER_OR_NAME",
+                       help="folder or repository of the Hugging Face hub, such as user/name, whose tokenizer, MaskGIT "
+                            "and super sampler are used instead of the shipped ones")
 
 
 def load_outpainter(args: argparse.Namespace, front: type[Front]) -> Front:
     """An Outpainter, or an object of a class derived from it, with the models of a command line."""
-    return front.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
-                      threads=args.threads, precision=args.precision)
+    return front.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run,
+                      models=args.models if "models" in args else None, use_gpu=args.use_gpu, threads=args.threads,
+                      precision=args.precision)
 
 
 def pictures_to_grow(args: argparse.Namespace, left_out: "LeftOut") -> Iterator[tuple[str, NDArray[np.uint8]]]:
