@@ -20,8 +20,10 @@ from tqdm import tqdm
 
 from decoding import octaves
 from decoding.colours import HIGHEST_GAIN, LOWEST_GAIN, NOISE, TARGET_COVARIANCE, TARGET_MEAN
-from decoding.diffusion import SCHEDULES
+from decoding.diffusion import solver_step
+from decoding.growth import Growth
 from decoding.outpainter import CONTEXT_TOKENS
+from decoding.token_decoding import halton_order
 from log_and_save import SAVED, check_pair, finish_save, load_config, model_folders, weight_files, write_json
 from networks.machine import prepare_machine
 from outpainting import add_model_options
@@ -240,16 +242,29 @@ def steps_of(folders: list[Path]) -> tuple[dict[str, Step], dict[str, Any]]:
         "finish": Step(finish, {"half": octaves.yuv(half).numpy(), "octave": uniform(2, 16, 24, 12), "strength":
                                 0.1 * uniform(2, 16, 24, 3)}, ("picture",)),
     }
+    growth, few = Growth(), -(-Growth().diffusion_steps // 3)
+    schedule = sampler.config["schedule"]
     config = {
         "models": {"tokenizer": tokenizer_config["fingerprint"], "maskgit": maskgit_config["fingerprint"],
                    "sharpen": sampler_config["fingerprint"]},
         "downscale": tokenizer.config["downscale"], "mask_token": codes, "window": window,
         "step": maskgit.config.get("step") or window // 2, "context_tokens": CONTEXT_TOKENS,
-        "labels": maskgit.config["classes"], "signal_rates": list(SCHEDULES[sampler.config["schedule"]]),
-        "colours": {"mean": TARGET_MEAN.tolist(), "covariance": TARGET_COVARIANCE.tolist(), "noise": NOISE,
-                    "gains": [LOWEST_GAIN, HIGHEST_GAIN]},
+        "labels": maskgit.config["classes"], "temperature": growth.temperature, "maskgit_steps": growth.maskgit_steps,
+        "halton": halton_order(window, window).tolist(),
+        "colour_mean": TARGET_MEAN.tolist(), "colour_covariance": TARGET_COVARIANCE.tolist(), "colour_noise": NOISE,
+        "colour_gains": [LOWEST_GAIN, HIGHEST_GAIN],
+        "solvers": [solver_weights(growth.diffusion_steps, schedule, "ancestral"),
+                    *[solver_weights(few, schedule, "dpm")] * 3],
     }
     return steps, config
+
+
+def solver_weights(steps: int, schedule: str, solver: str) -> list[list[float]]:
+    """For each step of a solver: the time, and the weights with which the noisy array, its clean estimate, the clean
+    estimate before and fresh noise are added for the next noisy array. The last step has weights of 0."""
+    rows = [[solver_step(noisy, clean, before if index else None, index, steps, schedule, solver, fresh)
+             for noisy, clean, before, fresh in np.eye(4).tolist()] for index in range(steps - 1)]
+    return [[1 - index / steps, *row] for index, row in enumerate([*rows, [0.0] * 4])]
 
 
 def as_onnx(step: Step) -> bytes:
