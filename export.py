@@ -77,8 +77,8 @@ float16.
 
 ## Licence
 
-The weights may be subject to the terms of the photographs on which they were trained. `config.json` names the data sets.
-The weights that the project ships were trained on photographs of which some are for research only.
+The weights may be subject to the terms of the photographs on which they were trained. `config.json` names the data
+sets. The weights that the project ships were trained on photographs of which some are for research only.
 
 ## Limits
 
@@ -158,8 +158,8 @@ def export_onnx(folders: list[Path], output: Path, threads: int) -> None:
         import onnxruntime  # noqa: F401
         import tf2onnx  # noqa: F401
     except ImportError as error:
-        raise UserError(f"--format onnx needs {error.name}: `python -m pip install -r requirements-export.txt` installs "
-                        "it.") from None
+        raise UserError(f"--format onnx needs {error.name}: `python -m pip install -r requirements-export.txt` "
+                        "installs it.") from None
     prepare_machine(argparse.Namespace(use_gpu=-1, threads=threads, precision="float32", seed=0))
     from networks.backend import keras
 
@@ -236,9 +236,9 @@ def steps_of(folders: list[Path]) -> tuple[dict[str, Step], dict[str, Any]]:
         "decode": Step(tokenizer.decode, {"tokens": tokens(2, 8, 12) % codes}, ("picture",)),
         "prepare": Step(prepare, {"half": half, "picture": uniform(2, 32, 48, 3), "known": known},
                         ("exact_half", "octave", "condition", "strength")),
-        "estimate": Step(sampler.estimate, {"condition": 2 * uniform(2, 16, 24, octaves.CONDITION) - 1, "noisy":
-                                            rng.standard_normal((2, 16, 24, 12), np.float32), "time": np.array(0.7, np.float32)},
-                         ("octave",)),
+        "estimate": Step(sampler.estimate, {"condition": 2 * uniform(2, 16, 24, octaves.CONDITION) - 1,
+                                            "noisy": rng.standard_normal((2, 16, 24, 12), np.float32),
+                                            "time": np.array(0.7, np.float32)}, ("octave",)),
         "finish": Step(finish, {"half": octaves.yuv(half).numpy(), "octave": uniform(2, 16, 24, 12), "strength":
                                 0.1 * uniform(2, 16, 24, 3)}, ("picture",)),
     }

@@ -132,8 +132,8 @@ class VectorQuantizer(layers.Layer):
         return ops.take(self.codebook, tokens, axis=0)
 
     def distances(self, flat: Tensor) -> Tensor:
-        """Squared distances of vectors [N, code_size] to all codes, minus the squared length of the vector, which is the
-        same for all codes: float32 [N, codes]."""
+        """Squared distances of vectors [N, code_size] to all codes, minus the squared length of the vector, which is
+        the same for all codes: float32 [N, codes]."""
         codebook = ops.convert_to_tensor(self.codebook)
         return ops.sum(codebook**2, axis=-1) - 2 * ops.matmul(flat, ops.transpose(codebook))
 

@@ -134,8 +134,9 @@ def grow(photograph, networks, config, seed=0):
     restored = np.clip((decoded - target) @ np.linalg.inv(matrix) + mean, 0, 1)
     picture = shrunk(seamless(restored, low / 255, config["step"] * size), 4)
     for octave, solver in zip((3, 2, 1, 0), config["solvers"], strict=True):
-        picture = add_octave(picture, shrunk(photograph / np.float32(255), 2**octave), 4 * config["step"] * size >> octave,
-                             networks, solver, (seed, "pixels", 0, "octave", octave))
+        picture = add_octave(picture, shrunk(photograph / np.float32(255), 2**octave),
+                             4 * config["step"] * size >> octave, networks, solver,
+                             (seed, "pixels", 0, "octave", octave))
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 
