@@ -9,6 +9,7 @@ hub: a folder for the Hugging Face hub, with the models and a model card README.
 it, from this folder or from the hub. docs/export.md explains both.
 """
 import argparse
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -275,6 +276,7 @@ def as_onnx(step: Step) -> bytes:
     signature = [tf.TensorSpec([None] * (array.ndim - 1) + list(array.shape[-1:]) if array.dtype == np.float32
                                else [None] * array.ndim, array.dtype, name) for name, array in step.inputs.items()]
     graph = tf.function(step.function, input_signature=signature)
+    os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"  # otherwise it copies the graph before each pass: twice the time
     with quiet_stderr():
         model, _ = tf2onnx.convert.from_function(graph, signature, opset=OPSET)
     rename_outputs(model.graph, step.outputs)
