@@ -246,6 +246,32 @@ def model_folder(kind: str, run: str | None = None, root: Path = ROOT / "models"
     raise UserError(f"there is no {kind} run named {run}: known are {', '.join(known) or 'none'}.")
 
 
+def model_folders(runs: Mapping[str, str | None], models: str | Path | None = None) -> list[Path]:
+    """The folder of each kind of model, for {kind: name of its run, or None}. A model without a run is that of
+    shared_models(models), or the shipped one if `models` is None. Raises UserError."""
+    root = shared_models(models) if models else ROOT / "models"
+    return [model_folder(kind, run) if run else model_folder(kind, root=root) for kind, run in runs.items()]
+
+
+def shared_models(place: str | Path) -> Path:
+    """The folder of models that `place` names: a folder, or else a repository user/name of the Hugging Face hub, which
+    is downloaded once. Raises UserError."""
+    if Path(place).is_dir():
+        return Path(place)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(place)):
+        raise UserError(f"{place} is not a folder, nor a name such as user/name of the Hugging Face hub.")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(f"{place} is not a folder, and huggingface_hub, which downloads models, is not installed: "
+                        "`python -m pip install huggingface_hub` installs it.") from None
+    try:
+        return Path(snapshot_download(str(place), allow_patterns=["*/config.json", "*/model*.weights.*"]))
+    except Exception as error:  # the errors of the hub and of the network have no common class
+        raise UserError(f"{place} is not a folder, and it cannot be downloaded from the Hugging Face hub "
+                        f"({why(error)}).") from None
+
+
 def save_model(folder: str | Path, model: Any, config: dict[str, Any]) -> None:
     """Write config.json and the model's weights in float16: one file, or Keras' shards for a large model.
 

@@ -41,7 +41,7 @@ from decoding.outpainter import Bar, Outpainter, no_bar
 from log_and_save import (
     add_logging_options,
     load_config,
-    model_folder,
+    model_folders,
     read_json,
     start_wandb,
     wandb_image,
@@ -118,12 +118,16 @@ def add_model_options(parser: argparse.ArgumentParser, kinds: Sequence[str] = MO
     group = parser.add_argument_group("models (default: the shipped ones)")
     for kind in kinds:
         group.add_argument(f"--{kind}_run", type=run_name, metavar="NAME", help=f"use models/{kind}_NAME")
+    group.add_argument("--models", metavar="FOLDER_OR_NAME",
+                       help="folder or repository of the Hugging Face hub, such as user/name, whose tokenizer, MaskGIT "
+                            "and super sampler are used instead of the shipped ones")
 
 
 def load_outpainter(args: argparse.Namespace, front: type[Front]) -> Front:
     """An Outpainter, or an object of a class derived from it, with the models of a command line."""
-    return front.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run, use_gpu=args.use_gpu,
-                      threads=args.threads, precision=args.precision)
+    return front.load(args.tokenizer_run, args.maskgit_run, args.sharpen_run,
+                      models=args.models if "models" in args else None, use_gpu=args.use_gpu, threads=args.threads,
+                      precision=args.precision)
 
 
 def pictures_to_grow(args: argparse.Namespace, left_out: "LeftOut") -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -286,7 +290,8 @@ def grow_on_machines(args: argparse.Namespace, options: dict[str, Any], left_out
         raise UserError(f"--wandb {args.wandb} is not possible with --ray, which logs nothing to wandb.")
     growth_of(args)
     runs = {kind: getattr(args, f"{kind}_run") for kind in MODELS}
-    models = {kind: load_config(model_folder(kind, run), kind)["fingerprint"] for kind, run in runs.items()}
+    models = {kind: load_config(folder, kind)["fingerprint"]
+              for kind, folder in zip(MODELS, model_folders(runs, args.models), strict=True)}
     output = writable_folder(args.output)
     args.output = output.absolute()
     location = (args.input or args.dataset_location).absolute()

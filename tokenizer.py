@@ -125,21 +125,22 @@ class VectorQuantizer(layers.Layer):
     def tokens(self, z: Tensor) -> Tensor:
         """Index of the nearest code: float [..., code_size] -> int32 [...]."""
         flat = ops.reshape(ops.cast(z, "float32"), (-1, self.code_size))
-        return ops.reshape(ops.argmin(self._distances(flat), axis=-1), ops.shape(z)[:-1])
+        return ops.reshape(ops.argmin(self.distances(flat), axis=-1), ops.shape(z)[:-1])
 
     def vectors(self, tokens: Tensor) -> Tensor:
         """Codes of tokens: int [...] -> float32 [..., code_size]."""
         return ops.take(self.codebook, tokens, axis=0)
 
-    def _distances(self, flat: Tensor) -> Tensor:
-        """Squared distances to all codes minus the squared length of the vector, which is the same for all codes."""
+    def distances(self, flat: Tensor) -> Tensor:
+        """Squared distances of vectors [N, code_size] to all codes, minus the squared length of the vector, which is
+        the same for all codes: float32 [N, codes]."""
         codebook = ops.convert_to_tensor(self.codebook)
         return ops.sum(codebook**2, axis=-1) - 2 * ops.matmul(flat, ops.transpose(codebook))
 
     def call(self, z: Tensor, training: bool = False) -> Tensor:
         z = ops.cast(z, "float32")
         flat = ops.reshape(z, (-1, self.code_size))
-        distances = self._distances(ops.stop_gradient(flat))
+        distances = self.distances(ops.stop_gradient(flat))
         tokens = ops.argmin(distances, axis=-1)
         quantized = ops.reshape(self.vectors(tokens), ops.shape(z))
         if not training:

@@ -19,7 +19,7 @@ from decoding.membrane import seamless
 from decoding.super_sampling import MULTIPLE, octave_bands
 from decoding.token_decoding import classifier_free_guidance
 from decoding.windows import columns_from
-from log_and_save import model_folder
+from log_and_save import model_folders
 from networks.machine import prepare_machine
 from utilities import Progress, UserError, available_memory, evenly_spaced, own_seed, to_bytes
 
@@ -78,11 +78,16 @@ class Outpainter:
 
     @classmethod
     def load(cls, tokenizer: str | None = None, maskgit: str | None = None, sharpen: str | None = None, *,
-             use_gpu: int = 0, threads: int = 0, precision: str = "auto") -> Self:
-        """Load models by the names of their runs; None stands for the shipped model. use_gpu, threads and precision are
-        as the options of the command. Raises UserError."""
-        folders = [model_folder(kind, run) for kind, run in (
-            ("tokenizer", tokenizer), ("maskgit", maskgit), ("sharpen", sharpen))]
+             models: str | Path | None = None, use_gpu: int = 0, threads: int = 0, precision: str = "auto") -> Self:
+        """Load models by the names of their runs; None stands for the shipped model.
+
+        models: folder or repository of the Hugging Face hub that holds the models instead of the shipped ones. A first
+        argument with a slash is `models`, too: Outpainter.load("user/name"). use_gpu, threads and precision are as the
+        options of the command. Raises UserError.
+        """
+        if tokenizer and "/" in tokenizer:
+            models, tokenizer = tokenizer, None
+        folders = model_folders({"tokenizer": tokenizer, "maskgit": maskgit, "sharpen": sharpen}, models)
         machine = argparse.Namespace(use_gpu=use_gpu, threads=threads, precision=precision, seed=0)
         return cls(folders, prepare_machine(machine))
 
