@@ -29,11 +29,14 @@ def test_three_models_are_trained_in_the_time_and_go_on_when_there_is_more(small
     (small.folder / "runs").mkdir()
     for kind in ("tokenizer", "sharpen"):  # the trial of one of the three is enough
         (small.folder / "runs" / f"{kind}_quick.speed").write_text("20")
+
+    def speed_of(kind):
+        return float((small.folder / "runs" / f"{kind}_quick.speed").read_text())
+
     small.run(*command, 3, WANDB_MODE="disabled")
     first = images_of(small)
     for kind, images, share in zip(("tokenizer", "maskgit", "sharpen"), first, (0.2, 0.6, 0.2), strict=True):
-        speed = float((small.folder / "runs" / f"{kind}_quick.speed").read_text())
-        assert images == pytest.approx(60 * 0.01 * 3 * share * speed, abs=3)
+        assert images == pytest.approx(60 * 0.01 * 3 * share * speed_of(kind), abs=3)
         assert not (small.folder / "models" / f"{kind}_quick_trial").exists()
     (small.folder / "sky.npy").rename(small.folder / "other.npy")
     assert small.run(*command, 3, status=2).count("Traceback") == 0
@@ -43,7 +46,9 @@ def test_three_models_are_trained_in_the_time_and_go_on_when_there_is_more(small
     assert "Resuming maskgit_quick" in output
     more = images_of(small)
     assert more[0] == first[0]
-    assert more[1] > 2 * first[1]
+    minutes = (0.01 * 9 - more[0] / (60 * 20)) / 0.8  # without those of the tokenizer, which is finished
+    assert more[1] == pytest.approx(60 * minutes * 0.6 * speed_of("maskgit"), abs=3)
+    assert more[2] == pytest.approx(60 * minutes * 0.2 * 20, abs=3)
     assert more[2] > 2 * first[2]
 
 
