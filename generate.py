@@ -3,6 +3,7 @@
   python generate.py --label cumulus --count 4
   python generate.py --size 1536x512 --seed 7 --show_iterations
   python generate.py --all_labels --size 512x512
+  python generate.py --size 2048x512 --wrap
 
 MaskGIT generates all tokens of the sky. A sky that is larger than the network's window is generated at half its size
 first. Then the tokens are decoded and enlarged as in outpainting.py. The colours are those of a training photograph of
@@ -46,6 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser(__doc__)
     group = parser.add_argument_group("skies")
     group.add_argument("--size", default="768x512", metavar="WIDTHxHEIGHT", help="size of the 4x result in pixels")
+    group.add_argument("--wrap", action="store_true",
+                       help="the left and right ends meet; the width must be a multiple of 128 (256 with --shrink 8)")
     group.add_argument("--all_labels", action="store_true",
                        help="one sky of each kind that the model knows, and all of them on <seed>_labels.png")
     group.add_argument("--count", type=number(int, 1), default=1, metavar="N",

@@ -17,14 +17,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import train_all  # noqa: E402
+from decoding import octaves  # noqa: E402
 from networks.backend import Tensor  # noqa: E402
 from utilities import ROOT, UserError, command_parser, number, run_command  # noqa: E402
 
 SCRIPTS = {kind: script.removesuffix(".py") for kind, script in train_all.SCRIPTS.items()}
-# What differs from the default preset: entries of its "model", a loss (of losses()), options of the script.
+# What differs from the default preset: entries of its "model", a loss (of losses()), a change (of CHANGES), options of
+# the script.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "tokenizer": {
         "default": {},
@@ -61,6 +65,8 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "no noise on the half": {"model": {"noise": 0.0}},
         "narrower": {"model": {"filters": [48, 96, 144]}},
         "two blocks in the first level": {"model": {"blocks": [2, 2, 2]}},
+        "strength from one octave": {"change": "one octave"},
+        "strengths not told": {"change": "not told"},
     },
 }
 COLUMNS = {
@@ -89,6 +95,21 @@ def losses() -> dict[str, Callable[[Tensor], Tensor]]:
             "absolute": lambda difference: 4 * ops.mean(ops.abs(difference)), "frequencies": frequencies}
 
 
+def strength_from_one_octave() -> None:
+    """The prior of an octave's strength uses only the octave below it."""
+    octaves.ABOVE = octaves.ABOVE * np.array([1, 1e-6, 1e-6], np.float32)
+
+
+def strengths_not_told() -> None:
+    """The network does not see the strengths, only what is divided by them."""
+    condition, told = octaves.condition, np.ones(octaves.CONDITION, np.float32)
+    told[6:18] = 0  # strengths found and expected
+    octaves.condition = lambda *parts: condition(*parts) * told
+
+
+CHANGES = {"one octave": strength_from_one_octave, "not told": strengths_not_told}
+
+
 def run_name(variant: str) -> str:
     return "recipe_" + variant.replace(" ", "_")
 
@@ -102,6 +123,8 @@ def train_variant(kind: str, variant: str, options: Sequence[str]) -> None:
     script: Any = importlib.import_module(SCRIPTS[kind])
     changes = VARIANTS[kind][variant]
     script.PRESETS["default"]["model"].update(changes.get("model", {}))
+    if "change" in changes:
+        CHANGES[changes["change"]]()
     if "loss" in changes:
         script.reconstruction_loss = losses()[changes["loss"]]
     run_command(script.main, script.build_parser(), ["--run_name", run_name(variant), "--wandb", "disabled", *options,

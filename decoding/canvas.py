@@ -19,6 +19,8 @@ class Canvas:
     unit: pixels of the result along each token; low-resolution (decoded) pixels are unit / SCALE.
     smallest: smallest side of the canvas in tokens.
     cut: pixels of the margins at (top, bottom, left, right) that are not part of the result.
+    around: columns of tokens if the left and right ends of the result meet, otherwise 0. The picture then begins at
+        column 0, and the canvas is turned to its place in the result at the end.
     """
 
     picture: NDArray[np.uint8]
@@ -27,6 +29,7 @@ class Canvas:
     unit: int
     smallest: int
     cut: tuple[int, ...] = (0, 0, 0, 0)
+    around: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -39,7 +42,18 @@ class Canvas:
 
     @property
     def width_tokens(self) -> int:
-        return max(self.margins[2] + -(-self.shape[1] // self.unit) + self.margins[3], self.smallest)
+        return self.around or max(self.margins[2] + -(-self.shape[1] // self.unit) + self.margins[3], self.smallest)
+
+    @property
+    def left(self) -> int:
+        """Column of tokens at which the picture begins."""
+        return 0 if self.around else self.margins[2]
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """(row, column) of the canvas in pixels at which the result begins. The column is negative if the canvas is
+        turned."""
+        return self.cut[0], self.cut[2] - (self.margins[2] - self.left) * self.unit
 
     @property
     def known(self) -> tuple[int, int, int, int]:
@@ -48,14 +62,20 @@ class Canvas:
         A partly covered token counts as known only where no margin follows it; the rest of it is cropped.
         """
         height, width = self.shape
-        top, bottom, left, right = self.margins
+        top, bottom, _, right = self.margins
         rows = height // self.unit if bottom else -(-height // self.unit)
-        columns = width // self.unit if right else -(-width // self.unit)
-        return top, top + rows, left, left + columns
+        columns = width // self.unit if right or self.around else -(-width // self.unit)
+        return top, top + rows, self.left, self.left + columns
 
     def at_half_size(self) -> "Canvas":
         """The same picture on a canvas with half as many tokens, rounded up, on each side of it."""
-        return replace(self, margins=tuple(-(-margin // 2) for margin in self.margins), unit=2 * self.unit)
+        return replace(self, margins=tuple(-(-margin // 2) for margin in self.margins), unit=2 * self.unit,
+                       around=self.around // 2)
+
+    @property
+    def can_be_halved(self) -> bool:
+        """Whether both ends still meet at half the size, and are not nearer than the smallest canvas is wide."""
+        return self.around == 0 or (self.around % 2 == 0 and self.around // 2 >= self.smallest)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,7 +105,7 @@ class Canvas:
         for _ in range(self.octave, octave):
             height, width = (side // 2 * 2 for side in part.shape[:2])
             part = part[:height, :width].reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3))
-        return part, self.margins[0] * self.unit >> octave, self.margins[2] * self.unit >> octave
+        return part, self.margins[0] * self.unit >> octave, self.left * self.unit >> octave
 
 
 def scaled_size(picture: NDArray[np.uint8], img_size: int) -> tuple[int, int, int]:
@@ -102,7 +122,7 @@ def scaled_size(picture: NDArray[np.uint8], img_size: int) -> tuple[int, int, in
 
 
 def place_picture(picture: NDArray[np.uint8], img_size: int, margins: tuple[int, ...], downscale: int,
-                  window: int, cut: tuple[int, ...] = (0, 0, 0, 0)) -> Canvas:
+                  window: int, cut: tuple[int, ...] = (0, 0, 0, 0), around: int = 0) -> Canvas:
     """Scale a picture by scaled_size and place it on a canvas.
 
     Args:
@@ -112,12 +132,13 @@ def place_picture(picture: NDArray[np.uint8], img_size: int, margins: tuple[int,
         downscale: low-resolution pixels along each token.
         window: the network's window in tokens, the smallest canvas.
         cut: pixels of the margins that are not part of the result.
+        around: columns of tokens if the left and right ends of the result meet, otherwise 0.
     """
     height, width, octave = scaled_size(picture, img_size)
     interpolation = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_CUBIC
     scaled = picture if (height, width) == picture.shape[:2] else cv2.resize(picture, (width, height),
                                                                              interpolation=interpolation)
-    return Canvas(scaled, octave, tuple(margins), SCALE * downscale, window, cut)
+    return Canvas(scaled, octave, tuple(margins), SCALE * downscale, window, cut, around)
 
 
 def known_tokens(canvas: Canvas, encode: Callable[[NDArray[np.uint8]], Any], mask_token: int,

@@ -16,7 +16,15 @@ from decoding.token_decoding import (
     masked_after_steps,
     sample_tokens,
 )
-from decoding.windows import blend, grid_windows, hole_windows, in_batches, independent_batches, ring_windows
+from decoding.windows import (
+    blend,
+    columns_from,
+    grid_windows,
+    hole_windows,
+    in_batches,
+    independent_batches,
+    ring_windows,
+)
 from utilities import Progress, Seed, own_seed
 
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the receptive field of the default decoder
@@ -25,7 +33,7 @@ DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the re
 def fill_outwards(canvases: np.ndarray, conditions: Sequence[np.ndarray], network: Callable[..., Any], mask_token: int,
                   known: Sequence[int], window: int, step: int, seeds: Sequence[Seed], batch_size: int,
                   progress: Progress = iter, steps: int = 12, watch: Callable[..., None] | None = None,
-                  **options: Any) -> NDArray[np.int32]:
+                  wrap: bool = False, **options: Any) -> NDArray[np.int32]:
     """Fill ring by ring, in the order of the thesis: each window is decoded after the windows before it.
 
     Args:
@@ -42,18 +50,19 @@ def fill_outwards(canvases: np.ndarray, conditions: Sequence[np.ndarray], networ
             proportion.
         watch: None, or a function that is called in every step: (canvases so far, the same canvases with the most
             probable tokens at the undecided positions of the windows).
+        wrap: whether the left and right ends of the canvas meet.
         options: of decode_tokens (schedule, order, temperature, order_temperature).
 
     Returns: int32 [A, H, W] without mask tokens.
     """
     canvases = np.array(canvases, np.int32)
     _, height, width = canvases.shape
-    windows = ring_windows(known, height, width, window, step)
+    windows = ring_windows(known, height, width, window, step, wrap)
     number = {place: index for index, place in enumerate(windows)}
-    batches = [part for places in independent_batches(windows, window) for part in in_batches(
+    batches = [part for places in independent_batches(windows, window, width if wrap else None) for part in in_batches(
         [(attempt, place) for place in places for attempt in range(len(canvases))], batch_size)]
     for batch in progress(batches):
-        tokens, *inputs = (np.stack([grids[attempt, row:row + window, column:column + window]
+        tokens, *inputs = (np.stack([columns_from(grids[attempt, row:row + window], column, window)
                                      for attempt, (row, column) in batch]) for grids in (canvases, *conditions))
         unknown = (tokens == mask_token).sum(axis=(1, 2))
         filled = decode_tokens(tokens, lambda grid, inputs=inputs: network(grid, *inputs), mask_token,
@@ -95,10 +104,12 @@ def watched(watch: Callable[..., None] | None, canvases: np.ndarray,
 
 
 def placed(canvases: np.ndarray, batch: Sequence[tuple], windows: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """Canvases int32 [A, H, W] with windows int32 [B, h, w] at B positions: (attempt, (top, left)) each."""
+    """Canvases int32 [A, H, W] with windows int32 [B, h, w] at B positions: (attempt, (top, left)) each. A window that
+    reaches over the right end continues at the left end."""
     result = canvases.copy()
     for (attempt, (row, column)), window in zip(batch, windows, strict=True):
-        result[attempt, row:row + len(window), column:column + window.shape[1]] = window
+        columns = np.arange(column, column + window.shape[1]) % canvases.shape[2]
+        result[attempt][row:row + len(window), columns] = window
     return result
 
 
@@ -113,7 +124,7 @@ def steps_for(unknown: np.ndarray, steps: int, reference: int) -> np.ndarray:
 def fill_jointly(canvas: np.ndarray, conditions: Sequence[np.ndarray], network: Callable[..., Any], mask_token: int,
                  window: int, seed: Seed, batch_size: int, steps: int, schedule: str = "arccos",
                  temperature: float = 1.0, progress: Progress = iter,
-                 watch: Callable[..., None] | None = None) -> NDArray[np.int32]:
+                 watch: Callable[..., None] | None = None, wrap: bool = False) -> NDArray[np.int32]:
     """Fill the whole canvas at once: each step averages the log-probabilities of all overlapping windows.
 
     This is MultiDiffusion (arXiv 2302.08113) for tokens. Positions are decided in one Halton order over the canvas.
@@ -123,6 +134,7 @@ def fill_jointly(canvas: np.ndarray, conditions: Sequence[np.ndarray], network: 
         canvas: int32 [H, W].
         conditions: arrays [H, W].
         watch: None, or function (canvas so far, the same canvas with the most probable tokens at undecided positions).
+        wrap: whether the left and right ends of the canvas meet.
         The others are as for fill_outwards and decode_tokens.
 
     Returns: int32 [H, W] without mask tokens.
@@ -133,18 +145,21 @@ def fill_jointly(canvas: np.ndarray, conditions: Sequence[np.ndarray], network: 
         return canvas
     rank = halton_order(*canvas.shape) / canvas.size
     nothing_known = unknown.all()
-    distance = np.zeros(canvas.shape) if nothing_known else cv2.distanceTransform(np.uint8(unknown), cv2.DIST_L2, 5)
+    copies = np.pad(np.uint8(unknown), ((0, 0), (canvas.shape[1] * wrap,) * 2), mode="wrap")
+    distance = np.zeros(copies.shape) if nothing_known else cv2.distanceTransform(copies, cv2.DIST_L2, 5)
+    distance = columns_from(distance, canvas.shape[1] * wrap, canvas.shape[1])
     priority = -(rank + distance / max(distance.max(), 1))[None]
     masked_after = masked_after_steps(unknown.sum(), steps, schedule)
-    windows = grid_windows(canvas.shape[0], canvas.shape[1], (window, window), window // 2)
+    windows = grid_windows(canvas.shape[0], canvas.shape[1], (window, window), window // 2, wrap)
     for step in progress(range(steps)):
         if not unknown.any():
             break
-        needed = [(row, column) for row, column in windows if unknown[row:row + window, column:column + window].any()]
+        needed = [(row, column) for row, column in windows
+                  if columns_from(unknown[row:row + window], column, window).any()]
 
         def predicted(needed: list[tuple[int, int]] = needed) -> Iterator[tuple[tuple[int, int], NDArray[np.float32]]]:
             for batch in in_batches(needed, batch_size):
-                inputs = (np.stack([grid[row:row + window, column:column + window] for row, column in batch])
+                inputs = (np.stack([columns_from(grid[row:row + window], column, window) for row, column in batch])
                           for grid in (canvas, *conditions))
                 yield from zip(batch, log_softmax(network(*inputs)), strict=True)
 
@@ -162,12 +177,16 @@ def fill_jointly(canvas: np.ndarray, conditions: Sequence[np.ndarray], network: 
 
 
 def decode_canvas(tokens: np.ndarray, decode: Callable[[np.ndarray], Any], downscale: int,
-                  progress: Progress = iter) -> NDArray[np.float32]:
+                  progress: Progress = iter, wrap: bool = False) -> NDArray[np.float32]:
     """Tokens int32 [H, W] -> picture float32 [H * downscale, W * downscale, 3] in [0, 1], tile by tile.
 
     This is for decoders with a small receptive field: each tile is decoded with a margin, which is cut off afterwards.
-    So the result is that of decoding the whole canvas.
+    So the result is that of decoding the whole canvas. wrap: whether its left and right ends meet.
     """
+    if wrap:
+        wider = np.pad(tokens, ((0, 0), (DECODER_MARGIN, DECODER_MARGIN)), mode="wrap")
+        cut = DECODER_MARGIN * downscale
+        return decode_canvas(wider, decode, downscale, progress)[:, cut:-cut]
     height, width = tokens.shape
     picture = np.empty((height * downscale, width * downscale, 3), np.float32)
     tiles = [(row, column) for row in range(0, height, DECODER_TILE) for column in range(0, width, DECODER_TILE)]

@@ -19,13 +19,16 @@ ALONG, ACROSS = 0.15, 0.01
 TARGET_COVARIANCE = ACROSS**2 * np.eye(3) + (ALONG**2 - ACROSS**2) * np.outer(TARGET_AXIS, TARGET_AXIS)
 NOISE = 0.01  # standard deviation of the noise in a photograph's colours
 HIGHEST_GAIN, LOWEST_GAIN = 2.0, 1 / 3.0  # limits of the factor between standard deviations
+HIGHLIGHTS = 0.01  # share of a photograph's pixels that are its highlights
 
 
 class ColourMap(NamedTuple):
-    """x -> (x - mean) @ matrix + TARGET_MEAN, of colours in [0, 1]."""
+    """x -> (x - mean) @ matrix + TARGET_MEAN, of colours in [0, 1]. bright: brightness (mean of the channels) at which
+    the highlights of the photograph begin."""
 
     mean: NDArray[np.float64]
     matrix: NDArray[np.float64]
+    bright: float = 1.0
 
     def normalised(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture with normalised colours: uint8 [H, W, 3] -> uint8 [H, W, 3]."""
@@ -33,8 +36,16 @@ class ColourMap(NamedTuple):
                        ).astype(np.uint8)
 
     def restored(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The inverse of `normalised`: float32 [H, W, 3] in [0, 1] -> float32 [H, W, 3] in [0, 1]."""
-        return np.clip(self._applied(picture, np.linalg.inv(self.matrix), TARGET_MEAN, self.mean), 0, 1)
+        """The inverse of `normalised`: float32 [H, W, 3] in [0, 1] -> float32 [H, W, 3] in [0, 1].
+
+        If the result is brighter than white somewhere, what is brighter than `bright` is darkened in proportion, so
+        that clouds keep their shading.
+        """
+        colours = self._applied(picture, np.linalg.inv(self.matrix), TARGET_MEAN, self.mean)
+        brightness = colours.mean(axis=-1, keepdims=True)
+        if (highest := brightness.max()) > 1:
+            colours -= (highest - 1) / (highest - self.bright) * np.maximum(brightness - self.bright, 0)
+        return in_range(colours)
 
     def numbers(self) -> list[float]:
         """The three numbers of the mean and the nine of the matrix, row by row, with four decimals."""
@@ -71,7 +82,17 @@ def colour_map(pixels: NDArray[np.uint8]) -> ColourMap:
     inverse = np.linalg.inv(root)
     target = TARGET_COVARIANCE + NOISE**2 * np.eye(3)
     gains, axes = np.linalg.eigh(inverse @ square_root(root @ target @ root) @ inverse)
-    return ColourMap(pixels.mean(axis=0), (axes * np.clip(gains, LOWEST_GAIN, HIGHEST_GAIN)) @ axes.T)
+    return ColourMap(pixels.mean(axis=0), (axes * np.clip(gains, LOWEST_GAIN, HIGHEST_GAIN)) @ axes.T,
+                     float(np.quantile(pixels.mean(axis=1), 1 - HIGHLIGHTS)))
+
+
+def in_range(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colours float32 [..., 3] with all channels in [0, 1]. Where a channel is outside, the saturation is reduced; the
+    mean of the channels stays, as far as it is in [0, 1]. To clip each channel would turn white clouds cream."""
+    grey = np.clip(colours.mean(axis=-1, keepdims=True), 0, 1)
+    room = np.where(colours > grey, 1 - grey, grey)
+    excess = (np.abs(colours - grey) / np.maximum(room, 1e-6)).max(axis=-1, keepdims=True)
+    return np.clip(grey + (colours - grey) / np.maximum(excess, 1), 0, 1).astype(np.float32)
 
 
 def square_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import numpy as np
 from decoding.canvas import SCALE
 from decoding.canvas_decoding import fill_jointly
 from decoding.colours import UNCHANGED, ColourMap
-from decoding.growth import Growth
+from decoding.growth import Growth, width_around
 from decoding.guides import guide_tokens, no_guide
 from decoding.iterations import Iterations
 from decoding.outpainter import Bar, Outpainter, Rows, no_bar
@@ -27,8 +27,9 @@ class Generator(Outpainter):
         """Generate a sky of height x width pixels: (low-resolution picture uint8 [h, w, 3], 4x picture or None).
 
         h and w are a quarter of height and width. The 4x picture is None if generate_upsampled is False. The colours
-        are those of a training photograph of the same kind, drawn by the seed. growth: its size and `decoding` have no
-        effect; the whole canvas is filled at once. watch: as for Outpainter.grow.
+        are those of a training photograph of the same kind, drawn by the seed. growth: of its size only `wrap` has an
+        effect, and `decoding` has none: the whole canvas is filled at once. watch: as for Outpainter.grow. Raises
+        UserError if the ends of a sky of this width cannot meet.
         """
         maps = self.maskgit_config["class_colours"].get((growth.label or "").lower())
         rng = np.random.default_rng(own_seed(seed, "colours"))
@@ -38,6 +39,8 @@ class Generator(Outpainter):
             return colours.restored(self.pixels(tokens, growth, bar))
 
         watch = watch and watch.decoded_by(decoded)
+        if growth.wrap:
+            width_around(width, self.closing_width(growth), SCALE * self.downscale * self.window, exactly=True)
         low_sides = [-(-side // SCALE) for side in (height, width)]
         tokens = self.fill_canvas([-(-side // self.downscale) for side in low_sides], growth, seed, bar, watch)
         results = self.enlarged(decoded(tokens, bar), lambda octave: None, growth, own_seed(seed, "pixels"), bar)
@@ -51,11 +54,13 @@ class Generator(Outpainter):
         height, width = (max(side, self.window) for side in shape)
         tokens = np.full((height, width), self.mask_token, np.int32)
         guide = no_guide((height, width), self.mask_token)
-        is_guided = self.coarse and max(height, width) > self.window
+        halves = width % 2 == 0 and width // 2 >= self.window
+        is_guided = self.coarse and max(height, width) > self.window and (halves or not growth.wrap)
         if is_guided:
             half = self.fill_canvas([-(-side // 2) for side in shape], growth, seed, bar, None, halvings + 1)
             guide = guide_tokens(half)[:height, :width]
         return fill_jointly(tokens, (guide,), self.network(tokens, growth), self.mask_token, self.window,
                             own_seed(seed, "tokens", halvings), growth.batch_size, growth.maskgit_steps,
                             growth.schedule, growth.temperature, progress=bar("tokens"),
-                            watch=watch and (lambda *grids: watch(*(grid[None] for grid in grids))))
+                            watch=watch and (lambda *grids: watch(*(grid[None] for grid in grids))),
+                            wrap=growth.wrap)

@@ -62,6 +62,8 @@ class Growth:
                                pair_of_numbers("x", "1920x1080"), "WIDTHxHEIGHT")
     aspect: str | None = setting(SIZE, None, "the smallest result of this aspect, with the picture in its middle",
                                  pair_of_numbers(":", "16:9"), "W:H")
+    wrap: bool = setting(SIZE, False, "the left and right ends of the result meet, as in a panorama of the whole "
+                         "horizon; its width is rounded up to a multiple of 128 pixels (256 with --shrink 8)")
     img_size: int = setting(SIZE, 128, "shorter side of the picture in low-resolution pixels; the 4x result is four "
                             "times as large", number(int, 32, 4096), "PX")
     outpaint_step: float | None = setting(SIZE, None, "part of the network's window that is new in each step (default: "
@@ -129,6 +131,14 @@ class Growth:
                                     else round(float(each or 0) * step) * unit for each in steps)
         return top, bottom, left, right
 
+    def closed(self, margins: Sequence[int], width: int, multiple: int, least: int) -> tuple[int, int, int, int]:
+        """The margins of a result whose left and right ends meet, widened to the next width_around; with `size`, the
+        width must be one already. All in pixels of the 4x result; width: of the picture. Raises UserError."""
+        top, bottom, left, right = margins
+        given = width + left + right
+        added = width_around(given, multiple, max(least, width + multiple // 2), bool(self.size)) - given
+        return top, bottom, left + added // 2, right + added - added // 2
+
     def _sides(self, height: int, width: int) -> tuple[int, int]:
         """(Height, width) of the result that `size` or `aspect` asks for, around a picture of height x width pixels."""
         if self.size:
@@ -140,6 +150,20 @@ class Growth:
     def ring(self, window: int, usual: int | None = None) -> int:
         """Depth of a step in tokens, at least one. window, usual: as for `step`."""
         return max(1, round(self.step(window, usual)))
+
+
+def width_around(width: int, multiple: int, least: int, exactly: bool) -> int:
+    """The next multiple of `multiple` that is at least `width` and `least`: a width of a result whose ends meet.
+
+    Raises UserError if this is not `width` itself and exactly is true.
+    """
+    wanted = max(width, least)
+    wanted += -wanted % multiple
+    if exactly and wanted != width:
+        below = wanted - multiple
+        nearest = f"{below} or {wanted}" if below >= least else str(wanted)
+        raise UserError(f"--wrap: a width of {width} pixels does not close; the nearest widths that do: {nearest}.")
+    return wanted
 
 
 def check(each: Field, value: Any) -> None:

@@ -1,5 +1,6 @@
 """Inpainting: fills the holes of one photograph."""
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -63,6 +64,7 @@ class Inpainter(Outpainter):
                             f"{photograph.shape[1]}x{photograph.shape[0]}: they must have the same size.")
         if not hole.any() or hole.all():
             raise UserError("the picture has no hole." if not hole.any() else "the hole covers the whole picture.")
+        growth = replace(growth, wrap=False)
         parts = parts_with_holes(hole, self.downscale, self.window)
         filled_parts = []
         for number, (part, _) in enumerate(parts):

@@ -1,5 +1,6 @@
 """Outpainting of one photograph: loads the three networks and applies them in turn."""
 import argparse
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from decoding.iterations import Iterations
 from decoding.membrane import seamless
 from decoding.super_sampling import MULTIPLE, octave_bands
 from decoding.token_decoding import classifier_free_guidance
+from decoding.windows import columns_from
 from log_and_save import model_folder
 from networks.machine import prepare_machine
 from utilities import Progress, UserError, available_memory, evenly_spaced, own_seed, to_bytes
@@ -41,7 +43,7 @@ class Rows:
     """A picture of height x width pixels that is computed from top to bottom while it is read. It can be read once.
 
     Iterates over uint8 [rows, width, 3]. bands: float32 [rows, W, 3] in [0, 1], of a larger picture in which this one
-    begins at (top, left).
+    begins at (top, left). A negative left counts from the right end; the picture continues at the left end.
     """
 
     def __init__(self, height: int, width: int, bands: Iterator[NDArray[np.float32]], top: int = 0,
@@ -51,9 +53,9 @@ class Rows:
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         first = -self.top  # row of this picture at which the band begins
         for band in self.bands:
-            rows = band[max(0, -first):max(0, self.height - first), self.left:self.left + self.width]
+            rows = band[max(0, -first):max(0, self.height - first)]
             if len(rows):
-                yield to_bytes(rows)
+                yield to_bytes(columns_from(rows, self.left, self.width, axis=1))
             first += len(band)
 
     def whole(self) -> NDArray[np.uint8]:
@@ -134,11 +136,13 @@ class Outpainter:
         height, width = canvas.size
         for attempt, tokens in enumerate(grids):
             known = [side * self.downscale for side in canvas.known]
-            low = seamless(colours.restored(self.pixels(tokens, growth, bar)), known, known_low / np.float32(255))
+            low = seamless(colours.restored(self.pixels(tokens, growth, bar)), known, known_low / np.float32(255),
+                           growth.wrap)
             results = self.enlarged(low, canvas.at_octave, growth, own_seed(seed, "pixels", attempt), bar)
-            first, left = canvas.cut[0] // SCALE, canvas.cut[2] // SCALE
-            low = to_bytes(next(results)[first:first - (-height // SCALE), left:left - (-width // SCALE)])
-            yield low, Rows(height, width, next(results), *canvas.cut[::2]) if growth.generate_upsampled else None
+            first, left = (side // SCALE for side in canvas.origin)
+            low = columns_from(next(results)[first:first - (-height // SCALE)], left, -(-width // SCALE), axis=1)
+            yield to_bytes(low), (
+                Rows(height, width, next(results), *canvas.origin) if growth.generate_upsampled else None)
 
     def canvas(self, photograph: NDArray[np.uint8], growth: Growth) -> Canvas:
         """The photograph on the canvas of the result. Raises UserError if there is not enough memory for the result."""
@@ -146,6 +150,8 @@ class Outpainter:
         shape = [side << octave for side in sides]
         unit = SCALE * self.downscale
         margins = growth.margins(shape, unit, self.window, self.step)
+        if growth.wrap:
+            margins = growth.closed(margins, shape[1], self.closing_width(growth), unit * self.window)
         height, width = shape[0] + sum(margins[:2]), shape[1] + sum(margins[2:])
         low = height * width // SCALE**2
         if not growth.generate_upsampled:
@@ -157,7 +163,15 @@ class Outpainter:
                             "--no-generate_upsampled, needs less.")
         tokens = tuple(-(-margin // unit) for margin in margins)
         cut = tuple(-margin % unit for margin in margins)
-        return place_picture(photograph, growth.img_size, tokens, self.downscale, self.window, cut)
+        around = (shape[1] + sum(margins[2:])) // unit if growth.wrap else 0
+        return place_picture(photograph, growth.img_size, tokens, self.downscale, self.window, cut, around)
+
+    def closing_width(self, growth: Growth) -> int:
+        """Pixels of which the width of a 4x result whose ends meet is a multiple. Raises UserError if the models cannot
+        paint one."""
+        if not (self.octaves and self.position_local):
+            raise UserError("--wrap needs a tokenizer and a super sampler of --preset default.")
+        return SCALE * math.lcm(MULTIPLE * growth.shrink, 2 * self.downscale)
 
     def fill(self, canvas: Canvas, encode: Callable, growth: Growth, seed: int, attempts: int, bar: Bar,
              watch: Callable[..., None] | None = None, halvings: int = 0) -> NDArray[np.int32]:
@@ -173,10 +187,11 @@ class Outpainter:
         guides = no_guide((attempts, *tokens.shape), self.mask_token)
         step, half = growth.ring(self.window, self.step), canvas.at_half_size()
         top, bottom, left, right = half.known
-        if self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN:
+        if (self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN
+                and canvas.can_be_halved):
             coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar,
                                halvings=halvings + 1)
-            guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.margins[2] % 2:]
+            guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.left % 2:]
             guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
         network = self.network(tokens, growth)
         seeds = [own_seed(seed, "tokens", attempt, halvings) for attempt in range(attempts)]
@@ -185,14 +200,15 @@ class Outpainter:
             return np.stack([
                 fill_jointly(tokens, (guide,), network, self.mask_token, self.window, one, growth.batch_size,
                              growth.maskgit_steps * rings, growth.schedule, growth.temperature, progress=bar("tokens"),
-                             watch=watch and (lambda *grids: watch(*(grid[None] for grid in grids))))
+                             watch=watch and (lambda *grids: watch(*(grid[None] for grid in grids))),
+                             wrap=growth.wrap)
                 for guide, one in zip(guides, seeds, strict=True)])
         simple = growth.decoding == "simple"
         return fill_outwards(
             np.stack([tokens] * attempts), (guides,), network, self.mask_token, canvas.known, self.window, step, seeds,
             growth.batch_size, bar("tokens"), steps=1 if simple else growth.maskgit_steps, schedule=growth.schedule,
             order=growth.order, order_temperature=growth.generation_temp,
-            temperature=0.0 if simple else growth.temperature, watch=watch)
+            temperature=0.0 if simple else growth.temperature, watch=watch, wrap=growth.wrap)
 
     def network(self, tokens: NDArray[np.int32], growth: Growth) -> Callable:
         """MaskGIT for the windows of one canvas of tokens int [H, W], as function (windows, their guides) -> logits.
@@ -228,7 +244,7 @@ class Outpainter:
     def pixels(self, tokens: NDArray[np.int32], growth: Growth, bar: Bar) -> NDArray[np.floating]:
         """Decode tokens int32 [H, W] to a picture float32 [H * downscale, W * downscale, 3] in [0, 1]."""
         if self.position_local:
-            return decode_canvas(tokens, self.decode, self.downscale, bar("decoding"))
+            return decode_canvas(tokens, self.decode, self.downscale, bar("decoding"), growth.wrap)
         return decode_canvas_blended(tokens, self.decode, self.downscale, self.window, growth.samples, bar("decoding"))
 
     def enlarged(self, low: NDArray[np.floating], known_at: Callable, growth: Growth, seed: np.random.SeedSequence,
@@ -273,7 +289,8 @@ class Outpainter:
         for octave in range(count)[::-1]:
             steps, solver = (growth.diffusion_steps, "ancestral") if octave == count - 1 else (few, "dpm")
             bands = octave_bands(picture, known_at(octave), self.prepare, self.estimate, steps,
-                                 own_seed(seed, "octave", octave), solver, bar(f"octave 1/{2**octave}"), match_strength)
+                                 own_seed(seed, "octave", octave), solver, bar(f"octave 1/{2**octave}"), match_strength,
+                                 growth.wrap)
             if octave == 0:
                 yield bands
                 return

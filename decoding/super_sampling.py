@@ -20,6 +20,8 @@ BAND, LEAST_BAND = 384, 96  # rows of a band, at most and at least
 BAND_PIXELS = 600_000  # of the half, in a band that has more than LEAST_BAND rows
 MARGIN, CONDITION_MARGIN = 52, 32  # receptive fields of the network and of its conditions, in pixels of the half
 NEAR, HIGHEST_FACTOR = 8, 2  # of with_matched_strength: standard deviation in pixels of the half, limit of the factor
+# Above generated pictures, which are softer than photographs, the network's octaves have too little luminance.
+GAIN = np.tile(np.array([1.2, 1, 1], np.float32), 4)
 MULTIPLE = 8  # height and width of a half are multiples of this
 
 Known = tuple[NDArray[np.floating], int, int]  # part of a larger picture: float32 [h, w, 3] in [0, 1], top, left
@@ -44,7 +46,8 @@ def add_octave(*args: Any, **options: Any) -> NDArray[np.float32]:
 
 def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callable[..., Any],
                  estimate: Callable[..., Any], steps: int, seed: Seed, solver: str = "ancestral",
-                 progress: Progress = iter, match_strength: bool = False) -> Iterator[NDArray[np.float32]]:
+                 progress: Progress = iter, match_strength: bool = False,
+                 wrap: bool = False) -> Iterator[NDArray[np.float32]]:
     """Yield bands of a picture twice as large as `half`, from top to bottom: float32 [rows, 2w, 3], nearly in [0, 1].
 
     Args:
@@ -54,11 +57,13 @@ def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callab
         prepare, estimate: the methods of diffusion_model_upscale.OctaveSampler, as functions of arrays.
         steps, solver: as for diffusion.solver_step.
         progress: wraps the range of the steps of all bands.
-        match_strength: whether with_matched_strength is applied. This is for holes, which are known on all sides.
+        match_strength: whether with_matched_strength is applied, instead of GAIN. This is for holes, which are known on
+            all sides.
+        wrap: whether the left and right ends of the picture meet.
     """
     rows = cut(len(half), min(BAND, max(LEAST_BAND, BAND_PIXELS // half.shape[1])))
     done = iter(progress(range(steps * len(rows))))
-    bands = noise_bands(half, known, rows, prepare, np.random.default_rng(own_seed(seed, "start")))
+    bands = noise_bands(half, known, rows, prepare, np.random.default_rng(own_seed(seed, "start")), wrap)
     for index in range(steps):
         rng = np.random.default_rng(own_seed(seed, "step", index))
 
@@ -70,11 +75,16 @@ def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callab
             drawn = rng.standard_normal(clean.shape, np.float32) if solver == "ancestral" else None
             return solver_step(band.noisy, clean, band.clean, index, steps, "wide", solver, drawn)
 
-        bands = denoised(bands, estimate, np.float32(1 - index / steps), towards_clean)
+        bands = denoised(bands, estimate, np.float32(1 - index / steps), towards_clean, wrap)
     for band in bands:
         wider, inside = with_margin(band.rows, MULTIPLE)
-        base = np.asarray(octaves.enlarge(half_rows(half, known, wider)[0]))[:, 2 * inside.start:2 * inside.stop]
-        clean = band.clean if band.mask is None or not match_strength else with_matched_strength(band.clean, band.mask)
+        columns, across = with_margin(slice(0, half.shape[1]), MULTIPLE, wrap and half.shape[1])
+        base = np.asarray(octaves.enlarge(half_rows(half, known, wider)[0][:, :, columns]))
+        base = base[:, 2 * inside.start:2 * inside.stop, 2 * across.start:2 * across.stop]
+        if match_strength and band.mask is not None:
+            clean = with_matched_strength(band.clean, band.mask)
+        else:
+            clean = band.clean * (GAIN if band.mask is None else np.where(band.mask > 0, np.float32(1), GAIN))
         added = np.asarray(octaves.from_squares(clean * np.tile(band.strength, (1, 1, 1, 4))))
         yield np.asarray(octaves.rgb(base + added))[0]
     next(done, None)  # so that the progress bar ends
@@ -103,24 +113,30 @@ def with_matched_strength(octave: NDArray[np.float32], mask: NDArray[np.float32]
 
 
 def noise_bands(half: NDArray[np.float32], known: Known | None, rows: list[slice], prepare: Callable[..., Any],
-                rng: np.random.Generator) -> Iterator[Band]:
-    """Yield a Band of noise for each slice of rows."""
+                rng: np.random.Generator, wrap: bool = False) -> Iterator[Band]:
+    """Yield a Band of noise for each slice of rows. wrap: as for octave_bands."""
+    margin = CONDITION_MARGIN if wrap else 0
     for part in rows:
         wider, inside = with_margin(part, CONDITION_MARGIN)
         smaller, picture, mask = half_rows(half, known, wider)
+        if wrap:
+            smaller, picture, mask = (np.pad(each, ((0, 0), (0, 0), (scale * margin, scale * margin), (0, 0)), "wrap")
+                                      for each, scale in ((smaller, 1), (picture, 2), (mask, 1)))
         target, condition, strength, mask = (
-            np.asarray(each)[:, inside] for each in (*prepare(smaller, picture, mask), mask))
+            np.asarray(each)[:, inside, margin:margin + half.shape[1]]
+            for each in (*prepare(smaller, picture, mask), mask))
         noise = rng.standard_normal(target.shape, np.float32)
         mask, target = (mask.copy(), target.copy()) if mask.any() else (None, None)
         yield Band(part, mask, target, strength.copy(), condition.astype(np.float16), noise, None)
 
 
 def denoised(bands: Iterator[Band], estimate: Callable[..., Any], time: np.float32,
-             towards_clean: Callable[[Band, NDArray[np.float32]], NDArray[np.float32]]) -> Iterator[Band]:
+             towards_clean: Callable[[Band, NDArray[np.float32]], NDArray[np.float32]],
+             wrap: bool = False) -> Iterator[Band]:
     """Yield the bands after one more denoising step.
 
     time: diffusion time of the noisy octaves. towards_clean: function (band, estimate of its clean octave) -> its next
-    noisy octave.
+    noisy octave. wrap: as for octave_bands.
     """
     above, band = None, next(bands)
     while band is not None:
@@ -132,7 +148,7 @@ def denoised(bands: Iterator[Band], estimate: Callable[..., Any], time: np.float
         clean = np.empty_like(band.noisy)
         for columns in cut(clean.shape[2], TILE):
             if band.mask is None or not band.mask[:, :, columns].all():
-                wider, inside = with_margin(columns, MARGIN)
+                wider, inside = with_margin(columns, MARGIN, wrap and clean.shape[2])
                 found = np.asarray(estimate(condition[:, :, wider].astype(np.float32), noisy[:, :, wider], time))
                 clean[:, :, columns] = found[:, down, inside]
         if band.mask is not None and band.target is not None:
@@ -147,8 +163,14 @@ def first_rows(band: Band) -> tuple[np.ndarray, np.ndarray]:
     return band.condition[:, :MARGIN], band.noisy[:, :MARGIN]
 
 
-def with_margin(part: slice, margin: int) -> tuple[slice, slice]:
-    """(The slice with this margin on both sides, from 0 at the lowest; the position of the slice inside that)."""
+def with_margin(part: slice, margin: int, around: int = 0) -> tuple[Any, slice]:
+    """(The slice with this margin on both sides, from 0 at the lowest; the position of the slice inside that).
+
+    If the ends of a picture meet, `around` is its length. The first item is then an array of positions.
+    """
+    if around:
+        positions = np.arange(part.start - margin, part.stop + margin) % around
+        return positions, slice(margin, len(positions) - margin)
     wider = slice(max(0, part.start - margin), part.stop + margin)
     return wider, slice(part.start - wider.start, part.stop - wider.start)
 

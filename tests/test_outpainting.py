@@ -241,6 +241,10 @@ def test_from_python_it_is_the_same_picture(folder, results, tmp_path):
         low, large = next(outpainters[0].grow(photograph, wanted))
         Image.fromarray(low).save({str(tmp_path / 'low_size.png')!r})
         Image.fromarray(large.whole()).save({str(tmp_path / 'size.png')!r})
+        around = Growth(img_size=64, size="768x256", wrap=True, maskgit_steps=1, diffusion_steps=1)
+        low, large = next(outpainters[0].grow(photograph, around))
+        Image.fromarray(low).save({str(tmp_path / 'low_around.png')!r})
+        Image.fromarray(large.whole()).save({str(tmp_path / 'around.png')!r})
         """)
     finished = forks.run([script])
     assert finished.returncode == 0, finished.stderr
@@ -251,6 +255,11 @@ def test_from_python_it_is_the_same_picture(folder, results, tmp_path):
     np.testing.assert_array_equal(large[72:72 + 256, 100:100 + 300], sky(256, 300))
     shrunk = large.reshape(100, 4, 125, 4, 3).mean(axis=(1, 3))
     assert np.abs(shrunk - low).mean() < 3, "the low-resolution result shows the same part"
+    around, low = load(tmp_path / "around.png"), load(tmp_path / "low_around.png")
+    np.testing.assert_array_equal(around[:, 234:534], sky(256, 300))
+    assert np.abs(around.reshape(64, 4, 192, 4, 3).mean(axis=(1, 3)) - low).mean() < 3
+    steps = np.abs(np.diff(around.astype(float), axis=1, append=around[:, :1])).mean(axis=(0, 2))
+    assert steps[-1] < 1.5 * np.concatenate([steps[:224], steps[544:]]).mean(), "both ends meet"
 
 
 def test_parts_of_all_jobs_are_everything_once():
@@ -282,6 +291,13 @@ def test_growth_takes_what_the_options_take():
     assert margins(size="1001x512") == (0, 0, 116, 117)
     assert margins(aspect="21:9") == (0, 0, 213, 214)
     assert margins(aspect="1:1") == (128, 128, 0, 0)
+    assert Growth(sides_only=True).closed((0, 0, 256, 256), 768, 128, 512) == (0, 0, 256, 256)
+    assert Growth().closed((9, 5, 0, 101), 768, 128, 512) == (9, 5, 13, 115)
+    assert Growth().closed((0, 0, 0, 0), 300, 128, 768) == (0, 0, 234, 234), "as wide as a window"
+    assert Growth(size="1024x512").closed((0, 0, 128, 128), 768, 128, 512) == (0, 0, 128, 128)
+    for size, nearest in ((1000, ": 896 or 1024"), (800, ": 896")):
+        with pytest.raises(UserError, match=f"{nearest}.$"):
+            Growth(size=f"{size}x512").closed((0, 0, size - 768, 0), 768, 128, 512)
     with pytest.raises(UserError, match="the picture, which has 768x512 pixels"):
         margins(size="700x700")
     for wrong, hint in (({"outpaint_range": -1}, "outpaint_range: -1 is out of range"), ({"shrink": 3}, "2, 4, 8"),

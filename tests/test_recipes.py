@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from conftest import QUIET, REPOSITORY, Workshop
 
+from decoding import octaves
+
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
-from recipes import COLUMNS, SCRIPTS, VARIANTS, losses  # noqa: E402
+from recipes import CHANGES, COLUMNS, SCRIPTS, VARIANTS, losses  # noqa: E402
 
 
 @pytest.mark.parametrize("kind", SCRIPTS)
@@ -17,9 +19,10 @@ def test_variants_change_what_presets_hold(kind):
     preset = importlib.import_module(SCRIPTS[kind]).PRESETS["default"]["model"]
     assert VARIANTS[kind]["default"] == {}
     for changes in VARIANTS[kind].values():
-        assert set(changes) <= {"model", "loss", "options"}
+        assert set(changes) <= {"model", "loss", "change", "options"}
         assert set(changes.get("model", {})) <= {*preset, "levels", "mask_ratio", "edge_scale"}
         assert changes.get("loss", "squared") in losses()
+        assert changes.get("change", "one octave") in CHANGES
         assert any(preset.get(key) != value for key, value in changes.get("model", {"": 0}).items())
 
 
@@ -49,3 +52,18 @@ def test_variants_are_trained_once_and_make_a_table(tmp_path, skies):
     assert (config["model"]["downscale"], config["model"]["filters"]) == (4, [64, 128])
     assert again.splitlines()[-3:] == table
     assert "known are default" in workshop.run(*command[:-2], "none", status=2)
+
+
+def test_changes_of_the_octaves(monkeypatch):
+    for name in ("ABOVE", "condition"):
+        monkeypatch.setattr(octaves, name, getattr(octaves, name))
+    rng = np.random.default_rng(0)
+    half, found, octave, known = (rng.random((1, 8, 8, count), np.float32) for count in (3, 9, 12, 1))
+    strength = np.exp(octaves.expected_strength(found))
+    before = np.asarray(octaves.condition(half, found, strength, octave, known))
+    CHANGES["one octave"]()
+    assert np.allclose(octaves.expected_strength(found), found[..., :3] + np.log(0.8))
+    CHANGES["not told"]()
+    after = np.asarray(octaves.condition(half, found, strength, octave, known))
+    assert not after[..., 6:18].any() and np.array_equal(np.delete(after, range(6, 18), -1),
+                                                         np.delete(before, range(6, 18), -1))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from decoding.canvas import known_tokens, place_picture
+from decoding.membrane import seamless
 
 MASK = 99
 
@@ -96,3 +97,22 @@ def test_the_low_resolution_is_a_quarter_of_the_result(size):
         part, _, _ = canvas.at_octave(2)
         height, width = part.shape[:2]
         np.testing.assert_allclose(low[:height, :width], 255 * part, atol=0.51)
+
+
+def test_a_canvas_that_closes_is_halved_exactly():
+    canvas = place_picture(picture(512, 910), 128, (0, 0, 18, 18), 8, 16, (0, 0, 7, 11), around=64)
+    assert (canvas.known, canvas.width_tokens) == ((0, 16, 0, 28), 64)
+    assert canvas.origin == (0, 7 - 18 * 32)
+    half = canvas.at_half_size()
+    assert (half.known, half.width_tokens, half.can_be_halved) == ((0, 8, 0, 14), 32, True)
+    assert not half.at_half_size().can_be_halved, "the window would be wider than the canvas"
+    assert canvas.at_octave(2)[1:] == (0, 0)
+
+
+def test_colours_at_the_border_of_a_photograph_are_corrected_over_the_join():
+    rng = np.random.default_rng(0)
+    low, photograph = rng.random((40, 128, 3), np.float32), rng.random((16, 50, 3), np.float32)
+    at_the_end, within = (seamless(np.roll(low, turn, axis=1), (8, 24, turn, turn + 50), photograph, wrap=True)
+                          for turn in (0, 40))
+    np.testing.assert_allclose(np.roll(at_the_end, 40, axis=1), within, atol=1e-3)
+    assert np.abs(at_the_end - seamless(low, (8, 24, 0, 50), photograph))[8:24, 110:].max() > 0.01

@@ -97,6 +97,29 @@ def test_bands_and_tiles_give_what_the_whole_gives(model, monkeypatch, solver, k
         np.testing.assert_allclose(whole[100:300, 20:80], picture[100:300, 20:80], atol=2e-6)
 
 
+def test_a_picture_that_closes_is_the_middle_of_its_repetitions(model, monkeypatch):
+    """The noise is repeated like the picture."""
+    class Repeated(np.random.Generator):
+        def __init__(self, seed):
+            super().__init__(np.random.PCG64(seed))
+
+        def standard_normal(self, shape, dtype):
+            noise = super().standard_normal((*shape[:2], 48, shape[3]), dtype)
+            return np.tile(noise, (1, 1, shape[2] // 48, 1))
+
+    monkeypatch.setattr(np.random, "default_rng", Repeated)
+    for name in ("BAND", "LEAST_BAND", "TILE"):
+        monkeypatch.setattr(super_sampling, name, 24)
+    half, picture = pictures(1, 32, 48)[0], np.full((64, 96, 3), np.nan, np.float32)
+    picture[20:50, :36] = pictures(1, 64, 96, seed=1)[0, 20:50, :36]
+    trained_enough(model)
+    once, often = (add_octave(np.tile(half, (1, count, 1)), (np.tile(picture, (1, count, 1)), 0, 0), model.prepare,
+                               model.estimate, 2, 0, wrap=count == 1) for count in (1, 5))
+    np.testing.assert_allclose(once, often[:, 2 * 96:3 * 96], atol=1e-5)
+    apart = add_octave(half, (picture, 0, 0), model.prepare, model.estimate, 2, 0)
+    assert np.abs(once - apart).max() > 0.01
+
+
 def test_a_seed_gives_one_picture(model):
     half = pictures(1, 96, 128)[0]
     trained_enough(model)

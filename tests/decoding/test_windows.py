@@ -2,8 +2,9 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from decoding.canvas_decoding import fill_jointly, fill_outwards, steps_for
+from decoding.canvas_decoding import decode_canvas, fill_jointly, fill_outwards, steps_for
 from decoding.windows import blend, even_starts, grid_windows, independent_batches, ring_windows, tile_weights
 
 MASK = 7
@@ -58,11 +59,68 @@ def test_first_ring_takes_the_sides_before_the_corners():
     assert set(windows[4:]) == {(8, 8), (8, 24), (24, 8), (24, 24)}
 
 
+@pytest.mark.parametrize(("height", "width", "known"), [
+    (48, 64, (16, 32, 20, 36)), (16, 80, (0, 16, 0, 27)), (40, 24, (0, 20, 2, 18)), (31, 45, (3, 20, 40, 45))])
+@pytest.mark.parametrize("step", [4, 8, 12])
+def test_windows_around_close_and_see_known_tokens_on_both_sides(height, width, known, step):
+    filled = np.zeros((height, width), bool)
+    filled[known[0]:known[1], known[2]:known[3]] = True
+    windows = ring_windows(known, height, width, 16, step, wrap=True)
+    for row, column in windows:
+        assert 0 <= row <= height - 16
+        assert 0 <= column < width
+        columns = np.arange(column, column + 16) % width
+        window = filled[row:row + 16, columns]
+        unknown = np.flatnonzero(~window.any(axis=0))
+        if filled[row:row + 16].any(axis=0).all(where=np.isin(np.arange(width), columns, invert=True)):
+            assert unknown.size == 0 or (unknown[0] > 0 and unknown[-1] < 15), "it closes the gap from both sides"
+        filled[row:row + 16, columns] = True
+    assert filled.all()
+    batch_of = {place: index for index, batch in enumerate(independent_batches(windows, 16, width)) for place in batch}
+    for first, second in itertools.combinations(windows, 2):
+        across = abs(first[1] - second[1])
+        if abs(first[0] - second[0]) < 16 and min(across, width - across) < 16:
+            assert batch_of[first] < batch_of[second]
+
+
+@pytest.mark.parametrize("jointly", [False, True])
+def test_a_canvas_that_closes_has_no_special_column(jointly):
+    """Turning the canvas turns the result. Decided jointly, tokens depend on the place by their order only, so there a
+    network that repeats its guides is used."""
+    canvas, guide = unfilled(40, 52, (8, 24, 16, 32)), np.random.default_rng(1).integers(0, MASK, (40, 52))
+    turned, turned_guide = np.roll(canvas, -25, axis=1), np.roll(guide, -25, axis=1)
+
+    def repeating(tokens, guides):
+        return 100.0 * np.eye(MASK)[guides]
+
+    if jointly:
+        result, other = (fill_jointly(grid, [guides], repeating, MASK, 16, 0, 4, steps=3, wrap=True)
+                         for grid, guides in ((canvas, guide), (turned, turned_guide)))
+        np.testing.assert_array_equal(result, np.where(canvas == MASK, guide, canvas))
+    else:
+        result, other = (fill_outwards(grid[None], [guides[None]], neighbour_network, MASK, known, 16, 8, [0], 4,
+                                       steps=3, wrap=True)[0]
+                         for grid, guides, known in ((canvas, guide, (8, 24, 16, 32)),
+                                                     (turned, turned_guide, (8, 24, -9, 7))))
+    np.testing.assert_array_equal(np.roll(result, -25, axis=1), other)
+    assert (result < MASK).all()
+
+
+def test_decoding_a_canvas_that_closes_is_decoding_its_repetition():
+    def decode(tokens):
+        return ndimage.uniform_filter(tokens.astype(np.float32), (0, 19, 19))[..., None].repeat(2, 1).repeat(2, 2)
+
+    tokens = np.random.default_rng(0).integers(0, 99, (12, 60))
+    whole = decode_canvas(np.tile(tokens, (1, 3)), decode, 2)
+    np.testing.assert_allclose(decode_canvas(tokens, decode, 2, wrap=True), whole[:, 120:240], atol=1e-4)
+
+
 def test_blending_weights_sum_to_one():
     places = grid_windows(40, 57, (16, 20), 9)
     assert (tile_weights(16, 20) > 0).all()
-    ones = blend((40, 57, 2), (((row, column), np.ones((16, 20, 2))) for row, column in places))
-    np.testing.assert_allclose(ones, 1, atol=1e-6)
+    for each in (places, grid_windows(40, 57, (16, 20), 9, wrap=True)):
+        ones = blend((40, 57, 2), (((row, column), np.ones((16, 20, 2))) for row, column in each))
+        np.testing.assert_allclose(ones, 1, atol=1e-6)
 
 
 def test_blending_returns_a_canvas_cut_into_tiles():
