@@ -35,16 +35,15 @@ def main(args: argparse.Namespace) -> None:
         # Gradio reads these when it is imported.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_TEMP_DIR": folder}
         try:
-            import gradio
+            import gradio  # noqa: F401
         except ImportError:
             raise UserError("the page needs Gradio: pip install -r requirements-app.txt") from None
-        from page.layout import CSS, build_page
+        from page.layout import CSS, THEME, build_page
 
         page = build_page(load_outpainter(args, Inpainter), args.seed, Path(folder))
         page.launch(server_name="0.0.0.0" if args.share_on_network else "127.0.0.1", server_port=args.port,
                     prevent_thread_lock=True, quiet=True, share=False, show_error=True, run_history=False,
-                    ssr_mode=False, footer_links=[], max_file_size=LARGEST_UPLOAD, css=CSS,
-                    theme=gradio.themes.Soft(primary_hue="sky"))
+                    ssr_mode=False, footer_links=[], max_file_size=LARGEST_UPLOAD, css=CSS, theme=THEME)
         print(f"Open http://127.0.0.1:{args.port} in a browser on this computer. Ctrl+C ends the page.", flush=True)
         try:
             page.block_thread()

@@ -277,7 +277,7 @@ def save_tiff(path: Path, picture: Any, description: str | None = None) -> None:
     with replacing(path) as temporary:
         imwrite(temporary, tiles(), shape=(picture.height, picture.width, 3), dtype=np.uint8, bigtiff=True,
                 photometric="rgb", tile=(TIFF_TILE, TIFF_TILE), compression="zlib", predictor=True,
-                description=description)
+                description=description, metadata=None)
 
 
 def own_seed(seed: Seed, *key: str | int) -> np.random.SeedSequence:

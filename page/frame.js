@@ -1,14 +1,27 @@
 // The frame that shows where the new sky ends. props.value: new pixels of the result at each side.
 // props.photograph: URL of the picture; props.width, props.height: its pixels in the result.
 const STEP = 8, MOST = 4096, ROOM = 1.3;
-const [stage, frame, photograph, size] = [".stage", ".frame", ".photograph", ".size"].map((name) => element.querySelector(name));
+const DIVISOR = 4; // of the sides of the result, so that it can grow further without being resampled
+const part = (name) => element.querySelector(`.${name}`);
+const [stage, frame, photograph, size] = ["stage", "frame", "photograph", "size"].map(part);
 const inputs = Object.fromEntries([...element.querySelectorAll("input")].map((input) => [input.dataset.side, input]));
 let margins, scale, left, top; // of the frame: pixels at each side, scale, place on the stage
 
 const limited = (pixels) => Math.min(MOST, Math.max(0, STEP * Math.round(pixels / STEP)));
+const halves = (pixels) => [limited(pixels / 2), Math.max(0, Math.round(pixels) - limited(pixels / 2))];
+
+// The size of the result. Margins at the right and bottom are widened by a few pixels for DIVISOR.
+function resultSize() {
+  const divisible = (known, before, after) => {
+    const length = known + margins[before] + margins[after], lack = margins[after] ? -length & (DIVISOR - 1) : 0;
+    margins[after] += lack;
+    return length + lack;
+  };
+  return [divisible(props.width, "left", "right"), divisible(props.height, "top", "bottom")];
+}
 
 function fit() {
-  const width = margins.left + props.width + margins.right, height = margins.top + props.height + margins.bottom;
+  const [width, height] = resultSize();
   scale = Math.min(stage.clientWidth / width, stage.clientHeight / height) / ROOM;
   left = (stage.clientWidth - width * scale) / 2 + margins.left * scale;
   top = (stage.clientHeight - height * scale) / 2 + margins.top * scale;
@@ -20,7 +33,7 @@ function place(box, x, y, width, height) {
 }
 
 function draw() {
-  const width = margins.left + props.width + margins.right, height = margins.top + props.height + margins.bottom;
+  const [width, height] = resultSize();
   place(photograph, left, top, props.width * scale, props.height * scale);
   place(frame, left - margins.left * scale, top - margins.top * scale, width * scale, height * scale);
   size.textContent = `${width} × ${height} pixels`;
@@ -29,8 +42,8 @@ function draw() {
 
 function change(changed) {
   margins = { ...margins, ...changed };
-  props.value = { ...margins };
   fit();
+  props.value = { ...margins };
 }
 
 function show() {
@@ -72,8 +85,8 @@ for (const button of element.querySelectorAll("[data-aspect]")) {
     const [across, down] = button.dataset.aspect.split(":").map(Number);
     let width = Math.max(props.width, (props.height * across) / down);
     if (width * ((width * down) / across) < 1.2 * props.width * props.height) width *= 1.5; // it has this aspect already
-    const [x, y] = [(width - props.width) / 2, ((width * down) / across - props.height) / 2];
-    change({ left: limited(x), right: limited(x), top: limited(y), bottom: limited(y) });
+    const [left, right] = halves(width - props.width), [top, bottom] = halves((width * down) / across - props.height);
+    change({ left, right, top, bottom });
   });
 }
 

@@ -100,7 +100,7 @@ class Preview(Iterations):
         known, (height, width) = self.canvas.low_resolution(), self.canvas.size
         top, _, left, _ = (side * self.downscale for side in self.canvas.known)
         picture[top:top + len(known), left:left + known.shape[1]] = known
-        top, left = self.canvas.cut[0] // SCALE, self.canvas.cut[2] // SCALE
+        top, left = (side // SCALE for side in self.canvas.origin)
         self.job.picture = picture[top:top - (-height // SCALE), left:left - (-width // SCALE)]
 
 
@@ -192,7 +192,7 @@ def as_tiff(path: Path) -> Path:
 
 def shown(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture uint8 [H, W, 3] at a size for the page: at most LONGEST_SHOWN pixels along each side."""
-    scale = LONGEST_SHOWN / max(picture.shape)
+    scale = LONGEST_SHOWN / max(picture.shape[:2])
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
 
 

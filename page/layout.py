@@ -23,12 +23,17 @@ Everything happens on this computer: your pictures are sent nowhere."""
 SHORTER_SIDE = 512  # pixels of a photograph in the result, at first
 AROUND = 256  # new pixels at each side, at first
 ANY = "as in the photograph"
+EMPTY = "<p>The new sky will appear here.</p>"
 NO_MARGINS = dict.fromkeys(("top", "bottom", "left", "right"), 0)
 HERE = Path(__file__).parent
+FONT = gr.themes.LocalFont("Source Sans Pro", weights=(400, 700)), gr.themes.Font("sans-serif")
+THEME = gr.themes.Default(primary_hue="sky", font=FONT)
 CSS = """
 .gradio-container { max-width: 1360px !important; }
-.progress img { display: block; width: 100%; max-height: 520px; object-fit: contain; border-radius: 8px; }
-.progress progress { width: 100%; height: 14px; accent-color: #0284c7; }
+.progress img { display: block; width: 100%; max-height: 560px; object-fit: contain; border-radius: 8px; }
+.progress p { margin: 10px 0 6px; }
+.progress .bar { height: 10px; border-radius: 5px; background: #e2e8f0; overflow: hidden; }
+.progress .bar div { height: 100%; background: #0284c7; transition: width 0.3s; }
 """
 
 
@@ -44,12 +49,24 @@ def progress(job: jobs.Job) -> str:
     picture = "" if job.picture is None else f'<img src="{data_url(jobs.shown(job.picture))}" alt="The sky so far">'
     done = f"Attempt {len(job.results) + 1}. " if job.results else ""
     return (f'<div class="progress">{picture}<p>{done}{escape(job.stage)} …</p>'
-            f'<progress max="1" value="{job.share:.3f}"></progress></div>')
+            f'<div class="bar"><div style="width: {job.share:.1%}"></div></div></div>')
 
 
 def refused(error: Exception) -> gr.Error:
     """What the browser shows about wrong input."""
     return gr.Error(explained(error), print_exception=False)
+
+
+def results(files: list[str], visible: bool = True) -> tuple[gr.Gallery, list[str], gr.Row]:
+    """The results of a job: gallery, files, and what can be done with the chosen one."""
+    gallery = gr.Gallery(files, columns=min(max(len(files), 1), 2), selected_index=0 if len(files) == 1 else None,
+                         visible=visible and bool(files))
+    return gallery, files, gr.Row(visible=visible and bool(files))
+
+
+def at_rest(files: list[str]) -> tuple:
+    """The right side of the page when no job is running: status, results, button to cancel."""
+    return gr.HTML("" if files else EMPTY), *results(files), gr.Button(visible=False)
 
 
 def frame_of(photograph: np.ndarray, shorter_side: float, around: int | None = None) -> gr.HTML:
@@ -72,20 +89,19 @@ def take(path: str | None, shorter_side: int | None = None) -> tuple:
 
 def build_page(inpainter: Inpainter, seed: int, folder: Path) -> gr.Blocks:
     """The page. seed: at first. folder: for results; Gradio may send files from it."""
-    def watched(work: Callable[[jobs.Job], None]) -> Iterator[tuple]:
-        """Do the work of a job; yield values for `outputs`."""
+    def watched(work: Callable[[jobs.Job], None], before: list[str]) -> Iterator[tuple]:
+        """Do the work of a job; yield values for `outputs`. before: the results that are there already."""
         job = jobs.Job()
-        yield progress(job), gr.skip(), gr.skip(), gr.Group(visible=False)
+        yield gr.HTML(progress(job)), *results(before, visible=False), gr.Button(visible=True)
         try:
             for _ in job.run(work):
-                yield progress(job), gr.skip(), gr.skip(), gr.skip()
+                yield gr.HTML(progress(job)), *[gr.skip()] * 4
         except (UserError, MemoryError, OSError) as error:
+            yield at_rest(before)
             raise refused(error) from None
-        files = [str(path) for path in job.results]
-        yield ("", gr.Gallery(files, columns=min(len(files), 2), selected_index=0, visible=True), files,
-               gr.Group(visible=True))
+        yield at_rest([str(path) for path in job.results])
 
-    def grow(photograph: tuple, margins: dict[str, int], label: str, seed: int, attempts: int,
+    def grow(before: list[str], photograph: tuple, label: str, seed: int, attempts: int, margins: dict[str, int],
              shorter_side: float) -> Iterator[tuple]:
         picture, name = photograph
         img_size = round(shorter_side) // SCALE
@@ -94,13 +110,14 @@ def build_page(inpainter: Inpainter, seed: int, folder: Path) -> gr.Blocks:
                                           None if label == ANY else label)
         except UserError as error:
             raise refused(error) from None
-        yield from watched(jobs.grow(inpainter, picture, name, growth, int(seed), int(attempts), folder))
+        yield from watched(jobs.grow(inpainter, picture, name, growth, int(seed), int(attempts), folder), before)
 
-    def fill(photograph: tuple, drawn: dict[str, Any], label: str, seed: int, attempts: int) -> Iterator[tuple]:
+    def fill(before: list[str], photograph: tuple, label: str, seed: int, attempts: int,
+             drawn: dict[str, Any]) -> Iterator[tuple]:
         picture, name = photograph
         hole = jobs.hole_of_layers(drawn["layers"], picture.shape)
         yield from watched(jobs.fill(inpainter, picture, hole, name, None if label == ANY else label, int(seed),
-                                     int(attempts), folder))
+                                     int(attempts), folder), before)
 
     def download(files: list[str], chosen: int, kind: str) -> gr.DownloadButton:
         if not files:
@@ -118,9 +135,9 @@ def build_page(inpainter: Inpainter, seed: int, folder: Path) -> gr.Blocks:
         gr.Markdown(TITLE)
         with gr.Row():
             with gr.Column(scale=5):
-                upload = gr.File(label="Photograph", height=110, elem_id="upload")
+                upload = gr.File(label="Photograph", show_label=False, height=130, elem_id="upload")
                 with gr.Tab("Grow"):
-                    frame = gr.HTML(NO_MARGINS, photograph="", width=0, height=0, elem_id="frame",
+                    frame = gr.HTML(NO_MARGINS, photograph="", width=0, height=0, elem_id="frame", apply_default_css=False,
                                     html_template=(HERE / "frame.html").read_text(),
                                     css_template=(HERE / "frame.css").read_text(),
                                     js_on_load=(HERE / "frame.js").read_text())
@@ -140,27 +157,32 @@ def build_page(inpainter: Inpainter, seed: int, folder: Path) -> gr.Blocks:
                     shorter_side = gr.Slider(256, 4096, SHORTER_SIDE, step=SCALE, label="Photograph's shorter side in "
                                              "the result (pixels)", info="more keeps more detail and takes longer")
             with gr.Column(scale=6):
-                status = gr.HTML("<p>The new sky appears here.</p>", elem_id="status", min_height=60)
-                cancel = gr.Button("Cancel", elem_id="cancel")
-                gallery = gr.Gallery(label="Attempts", visible=False, object_fit="contain", height=520, buttons=[
-                    "fullscreen"], interactive=False, elem_id="gallery")
-                with gr.Group(visible=False) as actions:
-                    with gr.Row():
-                        kind = gr.Radio(["PNG", "TIFF"], value="PNG", label="File", scale=1)
-                        save = gr.DownloadButton("Download", variant="primary", elem_id="download", scale=2)
-                        further = gr.Button("Grow this further", elem_id="further", scale=2)
+                status = gr.HTML(EMPTY, elem_id="status")
+                cancel = gr.Button("Cancel", visible=False, elem_id="cancel")
+                gallery = gr.Gallery(label="Attempts", visible=False, object_fit="contain", height=560,
+                                     buttons=["fullscreen"], interactive=False, elem_id="gallery")
+                with gr.Row(visible=False, equal_height=True) as actions:
+                    kind = gr.Radio(["PNG", "TIFF"], value="PNG", show_label=False, container=False, scale=2)
+                    save = gr.DownloadButton("Download", variant="primary", elem_id="download", scale=2)
+                    further = gr.Button("Grow this further", elem_id="further", scale=2)
 
-        taken, outputs = [photograph, frame, shorter_side, editor], [status, gallery, files, actions]
+        taken, outputs = [photograph, frame, shorter_side, editor], [status, gallery, files, actions, cancel]
         page.load(lambda: take(str(SAMPLE)), None, taken)
-        upload.upload(take, upload, taken)
+        upload.upload(take, upload, taken).then(lambda: None, None, upload, queue=False)
         shorter_side.release(lambda taken, side: frame_of(taken[0], side), [photograph, shorter_side], frame)
-        common: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1, "show_progress": "minimal",
+        common: dict[str, Any] = {"concurrency_id": "networks", "concurrency_limit": 1, "show_progress": "full",
                                   "show_progress_on": status}
-        runs = [grow_button.click(grow, [photograph, frame, label, seed_box, attempts, shorter_side], outputs, **common),
-                fill_button.click(fill, [photograph, editor, label, seed_box, attempts], outputs, **common)]
+        settings = [files, photograph, label, seed_box, attempts]
+
+        def on_click(button: gr.Button, work: Callable[..., Iterator[tuple]], inputs: list) -> Any:
+            begun = button.click(lambda: gr.Button(visible=True), None, cancel, queue=False)
+            return begun.then(work, inputs, outputs, **common)
+
+        runs = [on_click(grow_button, grow, [*settings, frame, shorter_side]),
+                on_click(fill_button, fill, [*settings, editor])]
         for run in runs:
             run.success(lambda: 0, None, chosen).then(download, [files, chosen, kind], save)
-        cancel.click(lambda: "<p>Cancelled.</p>", None, status, cancels=runs, queue=False)
+        cancel.click(at_rest, files, outputs, cancels=runs, queue=False)
 
         def choose(event: gr.SelectData) -> int:
             return event.index
