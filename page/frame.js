@@ -73,7 +73,9 @@ for (const handle of element.querySelectorAll("[data-sides]")) {
   });
 }
 
-for (const side in inputs) inputs[side].addEventListener("change", () => change({ [side]: limited(inputs[side].value) }));
+for (const side in inputs) {
+  inputs[side].addEventListener("change", () => change({ [side]: limited(inputs[side].value) }));
+}
 
 element.querySelector("[data-around]").addEventListener("click", (event) => {
   const around = Number(event.currentTarget.dataset.around);
@@ -84,7 +86,8 @@ for (const button of element.querySelectorAll("[data-aspect]")) {
   button.addEventListener("click", () => {
     const [across, down] = button.dataset.aspect.split(":").map(Number);
     let width = Math.max(props.width, (props.height * across) / down);
-    if (width * ((width * down) / across) < 1.2 * props.width * props.height) width *= 1.5; // it has this aspect already
+    const isNew = width * ((width * down) / across) > 1.2 * props.width * props.height;
+    width *= isNew ? 1 : 1.5; // a photograph that has this aspect grows on all sides
     const [left, right] = halves(width - props.width), [top, bottom] = halves((width * down) / across - props.height);
     change({ left, right, top, bottom });
   });

@@ -16,7 +16,7 @@ from PIL import Image
 
 from archive.pictures import picture_shape, read_picture
 from decoding.canvas import SCALE, Canvas, scaled_size
-from decoding.growth import Growth
+from decoding.growth import SIDES, Growth
 from decoding.inpainter import FILLING, Inpainter
 from decoding.iterations import GREY, Iterations
 from decoding.outpainter import Rows
@@ -24,7 +24,7 @@ from utilities import Progress, UserError, save_picture, save_tiff
 
 MOST_PIXELS = 200 * 10**6  # of an upload
 MOST_GROWN = 2**26  # pixels of a result, which is in memory as a whole
-LONGEST_SHOWN = 1400  # pixels along the longer side of pictures that the page shows instead of large ones
+LONGEST_SHOWN = 900  # pixels along the longer side of previews
 POLL, PREVIEW = 0.3, 1.0  # seconds between looks at a job, and between previews
 STAGES = {"tokens": "Placing the clouds", "decoding": "Painting them", "octave": "Adding detail"}
 
@@ -129,7 +129,7 @@ def growth_of_frame(margins: dict[str, int], shape: tuple[int, int], img_size: i
     margins: pixels at "top", "bottom", "left" and "right". The right and bottom margins are rounded up to results whose
     sides are multiples of SCALE, so that a result that grows further is not resampled. Raises UserError.
     """
-    sides = {side: max(0, round(margins[side])) for side in ("top", "bottom", "left", "right")}
+    sides = {side: max(0, round(margins[side])) for side in SIDES}
     if not any(sides.values()):
         raise UserError("The frame is the photograph itself: drag it outwards.")
     height, width = shape[0] + sides["top"] + sides["bottom"], shape[1] + sides["left"] + sides["right"]
@@ -138,35 +138,30 @@ def growth_of_frame(margins: dict[str, int], shape: tuple[int, int], img_size: i
                         "most, and outpainting.py can do more.")
     sides["bottom"] += -height % SCALE if sides["bottom"] else 0
     sides["right"] += -width % SCALE if sides["right"] else 0
-    return Growth(**{side: f"{pixels}px" for side, pixels in sides.items()}, img_size=img_size, label=label)
+    lengths: dict[str, Any] = {side: f"{pixels}px" for side, pixels in sides.items()}
+    return Growth(**lengths, img_size=img_size, label=label)
 
 
-def grow(inpainter: Inpainter, photograph: NDArray[np.uint8], name: str, growth: Growth, seed: int, attempts: int,
-         folder: Path) -> Callable[[Job], None]:
-    """The work of a job that grows a photograph uint8 [H, W, 3] and writes a PNG file for each attempt."""
-    def work(job: Job) -> None:
-        preview = Preview(job, inpainter.canvas(photograph, growth), inpainter)
-        settings = {"growth": asdict(growth), **description(inpainter, name, seed)}
-        for attempt, (low, large) in enumerate(
-                inpainter.grow(photograph, growth, seed, attempts, job.bar, preview)):
-            job.picture = low
-            write(job, large.whole(), folder, name, settings | {"attempt": attempt})
-
-    return work
+def grow(job: Job, inpainter: Inpainter, photograph: NDArray[np.uint8], name: str, growth: Growth, seed: int,
+         attempts: int, folder: Path) -> None:
+    """Grow a photograph uint8 [H, W, 3] as the work of a job, and write a PNG file for each attempt."""
+    preview = Preview(job, inpainter.canvas(photograph, growth), inpainter)
+    settings = {"growth": asdict(growth), **description(inpainter, name, seed)}
+    for attempt, (low, large) in enumerate(inpainter.grow(photograph, growth, seed, attempts, job.bar, preview)):
+        job.picture = low
+        write(job, large.whole() if large else low, folder, settings | {"attempt": attempt})
 
 
-def fill(inpainter: Inpainter, photograph: NDArray[np.uint8], hole: NDArray[np.bool], name: str, label: str | None,
-         seed: int, attempts: int, folder: Path) -> Callable[[Job], None]:
-    """The work of a job that fills the hole, bool [H, W], of a photograph and writes a PNG file for each attempt."""
-    def work(job: Job) -> None:
-        growth = replace(FILLING, label=label)
-        job.picture = shown(np.where(hole[..., None], np.uint8(GREY), photograph))
-        settings = {"filling": asdict(growth), **description(inpainter, name, seed)}
-        for attempt, filled in enumerate(inpainter.inpaint(photograph, hole, growth, seed, attempts, bar=job.bar)):
-            job.picture = shown(filled)
-            write(job, filled, folder, name, settings | {"attempt": attempt})
-
-    return work
+def fill(job: Job, inpainter: Inpainter, photograph: NDArray[np.uint8], hole: NDArray[np.bool], name: str,
+         label: str | None, seed: int, attempts: int, folder: Path) -> None:
+    """Fill the hole, bool [H, W], of a photograph uint8 [H, W, 3] as the work of a job, and write a PNG file for each
+    attempt."""
+    growth = replace(FILLING, label=label)
+    job.picture = shown(np.where(hole[..., None], np.uint8(GREY), photograph))
+    settings = {"filling": asdict(growth), **description(inpainter, name, seed)}
+    for attempt, filled in enumerate(inpainter.inpaint(photograph, hole, growth, seed, attempts, bar=job.bar)):
+        job.picture = shown(filled)
+        write(job, filled, folder, settings | {"attempt": attempt})
 
 
 def description(inpainter: Inpainter, name: str, seed: int) -> dict[str, Any]:
@@ -174,25 +169,26 @@ def description(inpainter: Inpainter, name: str, seed: int) -> dict[str, Any]:
     return {"picture": name, "seed": seed, "precision": inpainter.precision, "models": inpainter.fingerprints}
 
 
-def write(job: Job, pixels: NDArray[np.uint8], folder: Path, name: str, settings: dict[str, Any]) -> None:
+def write(job: Job, pixels: NDArray[np.uint8], folder: Path, settings: dict[str, Any]) -> None:
     """Write a result uint8 [H, W, 3] with its settings and add its file to those of the job."""
-    path = Path(mkdtemp(dir=folder)) / f"{name}_{settings['seed']}_{settings['attempt']}.png"
+    path = Path(mkdtemp(dir=folder)) / "{picture}_{seed}_{attempt}.png".format(**settings)
     save_picture(path, pixels, json.dumps(settings))
     job.results = [*job.results, path]
 
 
 def as_tiff(path: Path) -> Path:
     """A result, which is a PNG file, as a TIFF file with the same description."""
-    pixels = read_picture(path)
+    pixels = read_picture(path).astype(np.float32)
+    height, width = pixels.shape[:2]
     with Image.open(path) as image:
-        save_tiff(path.with_suffix(".tif"), Rows(*pixels.shape[:2], iter([pixels / np.float32(255)])),
+        save_tiff(path.with_suffix(".tif"), Rows(height, width, iter([pixels / np.float32(255)])),
                   image.info.get("Description"))
     return path.with_suffix(".tif")
 
 
-def shown(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture uint8 [H, W, 3] at a size for the page: at most LONGEST_SHOWN pixels along each side."""
-    scale = LONGEST_SHOWN / max(picture.shape[:2])
+def shown(picture: NDArray[np.uint8], longest: int = LONGEST_SHOWN) -> NDArray[np.uint8]:
+    """A picture uint8 [H, W, 3], shrunk if it has more than `longest` pixels along a side."""
+    scale = longest / max(picture.shape[:2])
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else picture
 
 
