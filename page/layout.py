@@ -22,7 +22,7 @@ TITLE = """# Grow a sky
 Drop a photograph of clouds, drag the frame to where the sky should end, and press **Grow the sky**.
 Everything happens on this computer: your pictures are sent nowhere."""
 SHORTER_SIDE, LONGEST_SHORTER_SIDE = 512, 4096  # pixels of a photograph in the result: at first, and at most
-LONGEST_PAINTED = 1400  # pixels along the longer side of the picture that is painted on
+LONGEST_PAINTED = 1000  # pixels along the longer side of the picture that is painted on
 AROUND = 256  # new pixels at each side, at first
 ANY = "as in the photograph"
 EMPTY = "<p>The new sky will appear here.</p>"
@@ -64,6 +64,13 @@ def refused(error: Exception) -> gr.Error:
     return gr.Error(explained(error), print_exception=False)
 
 
+def given(photograph: tuple | None) -> tuple:
+    """The photograph of the page, as (pixels, name). Raises UserError if there is none."""
+    if photograph is None:
+        raise UserError("There is no photograph: drop one first.")
+    return photograph
+
+
 def frame_of(photograph: np.ndarray, shorter_side: float, around: int | None = None) -> gr.HTML:
     """The frame around a photograph uint8 [H, W, 3]. around: new pixels at each side, None = as they are."""
     height, width = jobs.size_in_result(photograph, round(shorter_side) // SCALE)
@@ -85,7 +92,7 @@ def take(path: str | None, shorter_side: int | None = None) -> tuple:
 def download(files: list[str], chosen: int, kind: str) -> gr.DownloadButton:
     """The button that saves the chosen result as a file of this kind."""
     path = Path(files[chosen])
-    return gr.DownloadButton(f"Download attempt {chosen + 1}",
+    return gr.DownloadButton(f"Download attempt {chosen + 1} as {kind}",
                              value=str(path if kind == "PNG" else jobs.as_tiff(path)))
 
 
@@ -165,23 +172,21 @@ def build_page(inpainter: Inpainter, seed: int, folder: Path) -> gr.Blocks:
                 raise refused(error) from None
             yield with_results([str(path) for path in job.results])
 
-        def grow(before: list[str], photograph: tuple, label: str, seed: int, attempts: int, margins: dict[str, int],
-                 shorter_side: float) -> Iterator[dict]:
-            picture, name = photograph
-            img_size = round(shorter_side) // SCALE
-
+        def grow(before: list[str], photograph: tuple | None, label: str, seed: int, attempts: int,
+                 margins: dict[str, int], shorter_side: float) -> Iterator[dict]:
             def work(job: jobs.Job) -> None:
+                picture, name = given(photograph)
+                img_size = round(shorter_side) // SCALE
                 growth = jobs.growth_of_frame(margins, jobs.size_in_result(picture, img_size), img_size,
                                               None if label == ANY else label)
                 jobs.grow(job, inpainter, picture, name, growth, int(seed or 0), int(attempts), folder)
 
             yield from watched(before, work)
 
-        def fill(before: list[str], photograph: tuple, label: str, seed: int, attempts: int,
+        def fill(before: list[str], photograph: tuple | None, label: str, seed: int, attempts: int,
                  drawn: dict[str, Any]) -> Iterator[dict]:
-            picture, name = photograph
-
             def work(job: jobs.Job) -> None:
+                picture, name = given(photograph)
                 hole = jobs.hole_of_layers(drawn["layers"], picture.shape)
                 jobs.fill(job, inpainter, picture, hole, name, None if label == ANY else label, int(seed or 0),
                           int(attempts), folder)
@@ -198,9 +203,10 @@ def build_page(inpainter: Inpainter, seed: int, folder: Path) -> gr.Blocks:
             return event.index
 
         taken = [photograph, frame, shorter_side, editor]
-        page.load(lambda: take(str(SAMPLE)), None, taken)
+        if SAMPLE.exists():
+            page.load(lambda: take(str(SAMPLE)), None, taken)
         upload.upload(take, upload, taken).then(lambda: None, None, upload, queue=False)
-        shorter_side.release(lambda taken, side: frame_of(taken[0], side), [photograph, shorter_side], frame)
+        shorter_side.release(lambda taken, side: frame_of(given(taken)[0], side), [photograph, shorter_side], frame)
         jobs_of_page = [started_by(grow_button, grow, [frame, shorter_side]), started_by(fill_button, fill, [editor])]
         cancel.click(with_results, files, outputs, cancels=jobs_of_page, queue=False)
         gallery.select(choose, None, chosen).then(download, [files, chosen, kind], save)
