@@ -241,18 +241,26 @@ def available_memory() -> float:
 # Files
 
 
-def save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write a picture uint8 [H, W, 3] as PNG or JPEG, as the file ending says. A partial file is never left behind."""
+def save_picture(path: Path, pixels: NDArray[np.uint8], description: str = "") -> None:
+    """Write a picture uint8 [H, W, 3] as PNG or JPEG, as the file ending says. A partial file is never left behind.
+
+    description: text chunk "Description" of a PNG file.
+    """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    texts = PngInfo()
+    if description:
+        texts.add_text("Description", description)
     with replacing(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, quality=95)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, quality=95, pnginfo=texts)
 
 
-def save_tiff(path: Path, picture: Any) -> None:
+def save_tiff(path: Path, picture: Any, description: str | None = None) -> None:
     """Write a picture as a tiled BigTIFF while it is computed. A partial file is never left behind.
 
-    picture: object with height and width; iterates over uint8 [rows, width, 3] from top to bottom.
+    picture: object with height and width; iterates over uint8 [rows, width, 3] from top to bottom. description: ASCII
+    text of the tag ImageDescription.
     """
     from tifffile import imwrite
 
@@ -268,7 +276,8 @@ def save_tiff(path: Path, picture: Any) -> None:
 
     with replacing(path) as temporary:
         imwrite(temporary, tiles(), shape=(picture.height, picture.width, 3), dtype=np.uint8, bigtiff=True,
-                photometric="rgb", tile=(TIFF_TILE, TIFF_TILE), compression="zlib", predictor=True)
+                photometric="rgb", tile=(TIFF_TILE, TIFF_TILE), compression="zlib", predictor=True,
+                description=description, metadata=None)
 
 
 def own_seed(seed: Seed, *key: str | int) -> np.random.SeedSequence:

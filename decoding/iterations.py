@@ -2,6 +2,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -28,6 +29,15 @@ class Iterations:
         """Record a step: the tokens so far, int32 [A, H, W], and the same with guesses at undecided positions."""
         self.steps.append((tokens[0].copy(), guess[0].copy()))
 
+    def picture(self, guess: np.ndarray) -> np.ndarray:
+        """The decoded picture uint8 [h, w, 3] of the tokens of a step, int32 [H, W], grey where they are masked.
+
+        For the decoder, each masked token is the nearest one that is not masked.
+        """
+        no_guess = guess == self.mask_token
+        picture = to_bytes(self.decode(nearest_tokens(guess, no_guess)))
+        return np.where(in_pixels(no_guess, len(picture) // len(guess)), np.uint8(GREY), picture)
+
     def frames(self) -> list[np.ndarray]:
         """One frame uint8 [h, 2 w + GAP, 3] for each iteration, evenly spaced if there are more than MOST_FRAMES.
 
@@ -36,18 +46,28 @@ class Iterations:
         frames = []
         for number in np.unique(evenly_spaced(np.arange(len(self.steps)), MOST_FRAMES)):
             tokens, guess = self.steps[number]
-            no_guess = guess == self.mask_token
-            picture = to_bytes(self.decode(np.where(no_guess, 0, guess).astype(np.int32)))
-            size = len(picture) // len(tokens)
-
-            def in_pixels(grid: np.ndarray, size: int = size) -> np.ndarray:
-                return np.kron(grid, np.ones((size, size), bool))[..., None]
-
-            mask = np.where(in_pixels(tokens == self.mask_token), 255, 0)
-            picture = np.where(in_pixels(no_guess), GREY, picture)
+            picture = self.picture(guess)
+            mask = np.where(in_pixels(tokens == self.mask_token, len(picture) // len(tokens)), 255, 0)
             gap = np.full((len(picture), GAP, 3), GREY)
             frames.append(np.concatenate([np.repeat(mask, 3, axis=2), gap, picture], axis=1).astype(np.uint8))
         return frames
+
+
+def nearest_tokens(tokens: np.ndarray, masked: np.ndarray) -> np.ndarray:
+    """Tokens int32 [H, W] where each masked one, bool [H, W], is the nearest that is not masked; 0 if all are masked.
+    """
+    if masked.all():
+        return np.zeros_like(tokens)
+    _, nearest = cv2.distanceTransformWithLabels(masked.astype(np.uint8), cv2.DIST_L2, 5,
+                                                 labelType=cv2.DIST_LABEL_PIXEL)
+    numbers = np.zeros(nearest.max() + 1, np.int32)
+    numbers[nearest[~masked]] = tokens[~masked]
+    return numbers[nearest]
+
+
+def in_pixels(grid: np.ndarray, size: int) -> np.ndarray:
+    """A grid bool [H, W] with squares of size x size pixels for its positions, bool [size * H, size * W, 1]."""
+    return np.kron(grid, np.ones((size, size), bool))[..., None]
 
 
 def sheet(frames: list[np.ndarray]) -> np.ndarray:

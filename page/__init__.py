@@ -1,0 +1,1 @@
+"""The page of app.py in the browser."""
