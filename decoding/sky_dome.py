@@ -1,0 +1,268 @@
+"""The whole sky above the horizon from one photograph. Functions of arrays; the networks come in as callables.
+
+A direction is a unit vector (right, up, forward); the photograph looks forward. The panorama of the sky is
+equirectangular: columns are azimuths, from -180 to 180 degrees, and rows are elevations, from the zenith at the top.
+Fractional positions of pixels are (column, row), with whole numbers at the centres of pixels.
+"""
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from decoding.moving import known_rectangle, to_levels
+
+STRIP_TOP, CAP_BOTTOM = 52.0, 46.0  # degrees of elevation; the strip fades into the cap between them
+VIEW_BOTTOM = 25.0  # degrees of elevation at the middle of each side of the view of the zenith
+STRIP_HEIGHT = 20.0  # degrees; the sky around a high photograph is painted so far down into the strip
+LEAST_SIDE = 192  # pixels; the sky is painted at a multiple of its size in which the photograph has so many
+FEATHER = 0.04  # share of the photograph's shorter side over which its border fades
+FARTHEST = 2.5  # tangent of the angle from the photograph's centre up to which its plane is painted
+MIRRORED, HAZE = 6.0, 20.0  # degrees: the sky fades so far below the horizon; standard deviation of its blur
+BLENDED_BELOW = 2.0  # degrees above the horizon that give the colour below it
+
+Array = NDArray[np.floating]
+Paint = Callable[[NDArray[np.uint8], Sequence[int], bool], NDArray[np.uint8]]
+Fill = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.uint8]]
+
+
+class Camera(NamedTuple):
+    """A pinhole camera that looks forward and up.
+
+    focal: focal length in pixels. centre: (column, row) at which the optical axis meets the picture. elevation: of the
+    optical axis, in radians.
+    """
+
+    focal: float
+    centre: tuple[float, float]
+    elevation: float
+
+    def pixels(self, directions: Array) -> tuple[Array, Array]:
+        """Positions (columns, rows) of directions float [..., 3]; far outside the picture if behind the camera."""
+        right, up, forward = np.moveaxis(directions, -1, 0)
+        sine, cosine = np.sin(self.elevation), np.cos(self.elevation)
+        depth = cosine * forward + sine * up
+        scale = self.focal / np.where(depth > 1e-4, depth, np.inf)
+        columns = self.centre[0] + scale * right
+        rows = self.centre[1] - scale * (cosine * up - sine * forward)
+        return np.where(scale > 0, columns, -1e6), np.where(scale > 0, rows, -1e6)
+
+    def directions(self, columns: Array, rows: Array) -> Array:
+        """Directions float [..., 3] of positions in the picture."""
+        x, y = (columns - self.centre[0]) / self.focal, (self.centre[1] - rows) / self.focal
+        sine, cosine = np.sin(self.elevation), np.cos(self.elevation)
+        rays = np.stack([x, cosine * y + sine, cosine - sine * y], axis=-1)
+        return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+
+
+def camera_of(shape: Sequence[int], fov: float, elevation: float) -> Camera:
+    """The camera of a photograph of shape (height, width). fov: its horizontal field of view, in radians."""
+    height, width = shape[:2]
+    return Camera(width / 2 / np.tan(fov / 2), ((width - 1) / 2, (height - 1) / 2), elevation)
+
+
+def vertical_fov(shape: Sequence[int], fov: float) -> float:
+    """The vertical field of view of a photograph of shape (height, width), in radians."""
+    return 2 * float(np.arctan(np.tan(fov / 2) * shape[0] / shape[1]))
+
+
+def panorama_directions(columns: Array, rows: Array, width: int) -> Array:
+    """Directions float [..., 3] of positions in a panorama of this width."""
+    azimuth, elevation = ((columns + 0.5) / width - 0.5) * 2 * np.pi, np.pi / 2 - (rows + 0.5) / width * 2 * np.pi
+    return np.stack([np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)], -1)
+
+
+def panorama_pixels(directions: Array, width: int) -> tuple[Array, Array]:
+    """Positions (columns, rows) of directions float [..., 3] in a panorama of this width."""
+    right, up, forward = np.moveaxis(directions, -1, 0)
+    columns = (np.arctan2(right, forward) / (2 * np.pi) + 0.5) * width - 0.5
+    return columns, (0.25 - np.arctan2(up, np.hypot(right, forward)) / (2 * np.pi)) * width - 0.5
+
+
+def zenith_directions(side: int, focal: float) -> Array:
+    """Directions float [side, side, 3] of the pixels of a view of the zenith; forward is down in it.
+
+    The projection is stereographic, which keeps the shapes of clouds: the radius is 2 * focal * tan(angle / 2).
+    """
+    y, x = (np.mgrid[:side, :side] - (side - 1) / 2) / (2 * focal)
+    square = x**2 + y**2
+    return np.stack([2 * x, 1 - square, 2 * y], axis=-1) / (1 + square)[..., None]
+
+
+def zenith_pixels(directions: Array, side: int, focal: float) -> tuple[Array, Array]:
+    """Positions (columns, rows) of directions float [..., 3] above the horizon in a view of the zenith."""
+    right, up, forward = np.moveaxis(directions, -1, 0)
+    scale = 2 * focal / (1 + up)
+    return (side - 1) / 2 + scale * right, (side - 1) / 2 + scale * forward
+
+
+def sampled(picture: NDArray[np.uint8], columns: Array, rows: Array) -> NDArray[np.float32]:
+    """A picture uint8 [H, W, 3] at positions float [h, w], by cubic interpolation: float32 [h, w, 3]."""
+    maps = (np.ascontiguousarray(each, np.float32) for each in (columns, rows))
+    return cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+
+
+def sampled_around(panorama: NDArray[np.uint8], columns: Array, rows: Array) -> NDArray[np.float32]:
+    """As sampled, for a picture whose left and right ends meet."""
+    wider = np.pad(panorama, ((0, 0), (4, 4), (0, 0)), mode="wrap")
+    return sampled(wider, columns + 4, rows)
+
+
+def border_distance(columns: Array, rows: Array, shape: Sequence[int]) -> Array:
+    """Distance of positions from the border of a picture of shape (height, width), in pixels; negative outside."""
+    height, width = shape[:2]
+    return np.minimum(np.minimum(columns, width - 1 - columns), np.minimum(rows, height - 1 - rows)) + 0.5
+
+
+def on_panorama(picture: NDArray[np.uint8], camera: Camera, width: int, height: int
+                ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A picture uint8 [H, W, 3] of a camera on the upper `height` rows of a panorama.
+
+    Each pixel is the mean of so many samples that no pixel of the picture is left out. Returns the panorama float32
+    [height, width, 3], with levels of 255, and the distance of each of its pixels from the picture's border, float32
+    [height, width] in pixels of the picture, negative outside.
+    """
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    distance = border_distance(*camera.pixels(panorama_directions(columns, rows, width)), picture.shape)
+    result = np.zeros((height, width, 3), np.float32)
+    if (distance > 0).any():
+        place = tuple(slice(seen[0], seen[-1] + 1) for seen in map(np.flatnonzero, (
+            (distance > 0).any(axis=1), (distance > 0).any(axis=0))))
+        count = int(np.ceil(camera.focal * 2 * np.pi / width))
+        for shift in np.ndindex(count, count):
+            row, column = (np.array(shift) + 0.5) / count - 0.5
+            directions = panorama_directions(columns[place] + column, rows[place] + row, width)
+            result[place] += sampled(picture, *camera.pixels(directions)) / count**2
+    return result, distance.astype(np.float32)
+
+
+def fade(values: Array) -> Array:
+    """A smooth step from 0 at 0 to 1 at 1."""
+    clipped = np.clip(values, 0, 1)
+    return clipped**2 * (3 - 2 * clipped)
+
+
+def painted_dome(photograph: NDArray[np.uint8], fov: float, elevation: float, width: int, paint: Paint, fill: Fill
+                 ) -> NDArray[np.uint8]:
+    """The whole sphere around a photograph uint8 [H, W, 3] as a panorama uint8 [width / 2, width, 3].
+
+    A strip of sky around the horizon is grown from the photograph until it closes. It reaches up to STRIP_TOP, where an
+    equirectangular picture is not yet stretched much. The cap above it is painted in a view of the zenith, as one hole,
+    so that nothing converges at the zenith. The photograph itself is laid on the result at the end.
+
+    Args:
+        fov, elevation: of the photograph, in degrees: its horizontal field of view, and the elevation of its centre.
+        paint: function (picture uint8 [H, W, 3], pixels to add at (top, bottom, left, right), whether the left and
+            right ends of the result meet) -> larger picture. The sides of the picture are at least 128 pixels, and the
+            shorter one is a multiple of 4.
+        fill: function (picture uint8 [H, W, 3], hole bool [H, W]) -> picture with the hole filled.
+    """
+    camera = camera_of(photograph.shape, np.radians(fov), np.radians(elevation))
+    dome = np.zeros((width // 4, width, 3), np.float32)
+    strip = painted_strip(photograph, camera, width, paint)
+    dome[-len(strip):] = strip
+    own, distance = on_panorama(photograph, camera, width, len(dome))
+    weight = fade(distance / (FEATHER * min(photograph.shape[:2])))[..., None]
+    dome += weight * (own - dome)
+    cap = painted_cap(to_levels(dome), weight[..., 0] == 1, fill)
+    share = fade((elevations(len(dome), width) - CAP_BOTTOM) / (STRIP_TOP - CAP_BOTTOM))[:, None, None]
+    dome += share * (1 - weight) * (cap - dome)
+    return to_levels(np.concatenate([dome, below_horizon(dome)]))
+
+
+def elevations(height: int, width: int) -> Array:
+    """Elevation of the upper `height` rows of a panorama of this width, in degrees."""
+    return 90 - (np.arange(height) + 0.5) * 360 / width
+
+
+def painted_strip(photograph: NDArray[np.uint8], camera: Camera, width: int, paint: Paint) -> NDArray[np.float32]:
+    """The sky from STRIP_TOP down to the horizon, all around, float32 [H, width, 3] with levels of 255.
+
+    On the panorama the photograph has curved sides. So it is first continued on its own plane, until a rectangle of the
+    panorama around it is known; from this rectangle the strip is grown.
+    """
+    seen = border_pixels(photograph.shape)
+    columns, rows = panorama_pixels(camera.directions(*seen), 360)
+    left, right, low, high = (*(columns[[columns.argmin(), columns.argmax()]] - 179.5), 89.5 - rows.max(), 89.5 -
+                              rows.min())
+    high = min(high, STRIP_TOP)
+    low = max(0.0, min(low, STRIP_TOP - STRIP_HEIGHT))
+    scale = 2 ** max(0, int(np.ceil(np.log2(LEAST_SIDE * 360 / width / min(right - left, high - low)))))
+    larger = scale * width
+    height = round(STRIP_TOP / 360 * larger / scale) * scale
+    first = larger // 4 - height
+    plane, plane_camera = widened(photograph, camera, (left, right, low, high), larger / (2 * np.pi), paint)
+    known, distance = on_panorama(plane, plane_camera, larger, larger // 4)
+    middle_row = round((90 - (low + high) / 2) / 360 * larger) - first
+    start = middle_row - 8, middle_row + 8, larger // 2 - 8, larger // 2 + 8
+    top, bottom, left, right = known_rectangle(distance[first:] > 0, start)
+    picture = to_levels(known[first:][top:bottom, left:right])
+    strip = paint(picture, (top, height - bottom, left, larger - right), True)
+    return cv2.resize(strip, (width, height // scale), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def border_pixels(shape: Sequence[int]) -> tuple[Array, Array]:
+    """Positions (columns, rows) on the border of a picture of shape (height, width)."""
+    height, width = shape[:2]
+    along = np.linspace(0, 1, 65)
+    x, y = np.concatenate([(along, 0 * along), (along, 0 * along + 1), (0 * along, along), (0 * along + 1, along)], 1)
+    return x * width - 0.5, y * height - 0.5
+
+
+def widened(photograph: NDArray[np.uint8], camera: Camera, box: Sequence[float], focal: float, paint: Paint
+            ) -> tuple[NDArray[np.uint8], Camera]:
+    """Continue a photograph on its own plane, so that it covers a box of the sky as far as FARTHEST allows.
+
+    box: (left, right, low, high), azimuths and elevations in degrees. focal: focal length of the result in pixels.
+    Returns the picture and its camera.
+    """
+    height, width = photograph.shape[:2]
+    side = 4 * round(focal / camera.focal * min(height, width) / 4)
+    scale = side / min(height, width)
+    size = max(side, round(width * scale)), max(side, round(height * scale))
+    picture = cv2.resize(photograph, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    scaled = Camera(camera.focal * scale, ((size[0] - 1) / 2, (size[1] - 1) / 2), camera.elevation)
+    x, y = border_pixels((1, 1))
+    azimuths, heights = box[0] + (x + 0.5) * (box[1] - box[0]), box[2] + (y + 0.5) * (box[3] - box[2])
+    columns, rows = scaled.pixels(panorama_directions(azimuths + 179.5, 89.5 - heights, 360))
+    reach = FARTHEST * scaled.focal
+    # Directions behind the camera are as far away as the plane is painted.
+    behind = columns < -1e5
+    columns = np.where(behind, scaled.centre[0] + np.sign(azimuths) * reach, columns)
+    rows = np.where(behind, scaled.centre[1], rows)
+    farthest = [(min(max(each, 0), max(reach - length / 2, 0))) for each, length in (
+        (-rows.min(), size[1]), (rows.max() - size[1], size[1]), (-columns.min(), size[0]),
+        (columns.max() - size[0], size[0]))]
+    margins = [int(np.ceil(each)) + 2 for each in farthest]
+    centre = scaled.centre[0] + margins[2], scaled.centre[1] + margins[0]
+    return paint(picture, margins, False), scaled._replace(centre=centre)
+
+
+def painted_cap(dome: NDArray[np.uint8], known: NDArray[np.bool_], fill: Fill) -> NDArray[np.float32]:
+    """Paint the sky above CAP_BOTTOM, all around.
+
+    dome: the upper half of a panorama, uint8 [H, W, 3]. known: whether a pixel is not painted, bool [H, W]. Returns the
+    dome as float32 with levels of 255, right where it is above CAP_BOTTOM.
+    """
+    height, width = known.shape
+    focal = width / (2 * np.pi)
+    side = 2 * int(np.ceil(2 * focal * np.tan(np.radians(90 - VIEW_BOTTOM) / 2)))
+    columns, rows = panorama_pixels(zenith_directions(side, focal), width)
+    view = to_levels(sampled_around(dome, columns, rows))
+    is_known = sampled_around(np.uint8(known[..., None] * 255), columns, rows) > 127
+    hole = (rows + 0.5 < (90 - CAP_BOTTOM) / 360 * width) & ~is_known.reshape(rows.shape)
+    filled = fill(view, hole) if hole.any() else view
+    rows, columns = np.mgrid[:height, :width]
+    return sampled(filled, *zenith_pixels(panorama_directions(columns, rows, width), side, focal))
+
+
+def below_horizon(dome: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The lower half of a panorama float32 [H, W, 3]: the mirrored sky fades into the blurred colour of the horizon, and
+    this into its mean at the nadir."""
+    height, width = dome.shape[:2]
+    row = dome[-max(1, round(BLENDED_BELOW / 360 * width)):].mean(axis=0, keepdims=True)
+    haze = cv2.GaussianBlur(np.tile(row, (1, 3, 1)), (0, 0), HAZE / 360 * width, sigmaY=1e-3)[:, width:2 * width]
+    below = (-elevations(2 * height, width)[height:])[:, None, None]
+    colour = haze + fade(below / 90) * (row.mean(axis=1, keepdims=True) - haze)
+    return dome[::-1] + fade(below / MIRRORED) * (colour - dome[::-1])
