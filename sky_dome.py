@@ -27,7 +27,7 @@ from decoding.sky_dome import painted_dome, vertical_fov
 from log_and_save import write_json
 from networks.machine import add_machine_options
 from outpainting import add_model_options, load_outpainter, shortened
-from utilities import Progress, UserError, command_parser, number, own_seed, run_command, save_picture, writable_folder
+from utilities import Progress, UserError, command_parser, number, run_command, save_picture, writable_folder
 
 WITHOUT = SIZE, "decoding", "samples"  # settings of outpainting.py that have no option here
 
@@ -44,6 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--width", type=number(int, 1, 32768), default=2048, metavar="PX",
                        help="width of the panorama in pixels, a multiple of 128 (256 with --shrink 8); its height is "
                             "half of it")
+    group.add_argument("--img_size", type=number(int, 32, 4096), default=128, metavar="PX",
+                       help="about the shorter side of the photograph in low-resolution pixels while the sky is "
+                            "painted around it; less is faster and softer")
     group.add_argument("--output", type=Path, default=Path("sky_dome_results"), metavar="FOLDER",
                        help="folder of the results")
     add_growth_options(parser, without=WITHOUT)
@@ -58,8 +61,8 @@ def elevation_of(shape: Sequence[int], fov: float, elevation: float | None) -> f
     half = np.degrees(vertical_fov(shape, np.radians(fov))) / 2
     centre = half if elevation is None else elevation
     if centre + half > 90:
-        raise UserError(f"the photograph would reach beyond the zenith: with --fov {fov:g} it is {2 * half:.1f} degrees "
-                        f"high, and the elevation of its centre is {centre:.1f} degrees.")
+        raise UserError(f"the photograph would reach beyond the zenith: with --fov {fov:g} it is {2 * half:.1f} "
+                        f"degrees high, and the elevation of its centre is {centre:.1f} degrees.")
     return float(centre)
 
 
@@ -86,7 +89,7 @@ def dome_of(photograph: NDArray[np.uint8], fov: float, elevation: float, width: 
     def fill(picture: NDArray[np.uint8], hole: NDArray[np.bool_]) -> NDArray[np.uint8]:
         return next(inpainter.inpaint(picture, hole, growth, seed, bar=lambda stage: bar(f"zenith: {stage}")))
 
-    return painted_dome(photograph, fov, elevation, width, paint, fill)
+    return painted_dome(photograph, fov, elevation, width, SCALE * growth.img_size, paint, fill)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoding.moving import known_rectangle, to_levels
+from utilities import UserError
 
 STRIP_TOP, CAP_BOTTOM = 52.0, 46.0  # degrees of elevation; the strip fades into the cap between them
 VIEW_BOTTOM = 25.0  # degrees of elevation at the middle of each side of the view of the zenith
 STRIP_HEIGHT = 20.0  # degrees; the sky around a high photograph is painted so far down into the strip
-LEAST_SIDE = 192  # pixels; the sky is painted at a multiple of its size in which the photograph has so many
+SMALLEST = 160  # pixels; shorter side of the sky around the photograph, so that the known rectangle in it has 128
+HIGHEST_SCALE = 16  # a panorama of more times its size takes too much memory
 FEATHER = 0.04  # share of the photograph's shorter side over which its border fades
 FARTHEST = 2.5  # tangent of the angle from the photograph's centre up to which its plane is painted
-MIRRORED, HAZE = 6.0, 20.0  # degrees: the sky fades so far below the horizon; standard deviation of its blur
+MIRRORED, HAZE = 3.0, 20.0  # degrees: the sky fades so far below the horizon; standard deviation of its blur
 BLENDED_BELOW = 2.0  # degrees above the horizon that give the colour below it
 
 Array = NDArray[np.floating]
@@ -117,13 +119,13 @@ def border_distance(columns: Array, rows: Array, shape: Sequence[int]) -> Array:
 
 def on_panorama(picture: NDArray[np.uint8], camera: Camera, width: int, height: int
                 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A picture uint8 [H, W, 3] of a camera on the upper `height` rows of a panorama.
+    """A picture uint8 [H, W, 3] of a camera on `height` rows of a panorama, above the horizon.
 
     Each pixel is the mean of so many samples that no pixel of the picture is left out. Returns the panorama float32
     [height, width, 3], with levels of 255, and the distance of each of its pixels from the picture's border, float32
     [height, width] in pixels of the picture, negative outside.
     """
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    rows, columns = np.mgrid[width // 4 - height:width // 4, :width].astype(np.float32)
     distance = border_distance(*camera.pixels(panorama_directions(columns, rows, width)), picture.shape)
     result = np.zeros((height, width, 3), np.float32)
     if (distance > 0).any():
@@ -143,8 +145,8 @@ def fade(values: Array) -> Array:
     return clipped**2 * (3 - 2 * clipped)
 
 
-def painted_dome(photograph: NDArray[np.uint8], fov: float, elevation: float, width: int, paint: Paint, fill: Fill
-                 ) -> NDArray[np.uint8]:
+def painted_dome(photograph: NDArray[np.uint8], fov: float, elevation: float, width: int, side: int, paint: Paint,
+                 fill: Fill) -> NDArray[np.uint8]:
     """The whole sphere around a photograph uint8 [H, W, 3] as a panorama uint8 [width / 2, width, 3].
 
     A strip of sky around the horizon is grown from the photograph until it closes. It reaches up to STRIP_TOP, where an
@@ -153,6 +155,8 @@ def painted_dome(photograph: NDArray[np.uint8], fov: float, elevation: float, wi
 
     Args:
         fov, elevation: of the photograph, in degrees: its horizontal field of view, and the elevation of its centre.
+        side: pixels along the photograph's shorter side while the sky is painted. This is kept nearly: the sky is
+            painted at 1, 2, 4, 8 or 16 times the size of the panorama.
         paint: function (picture uint8 [H, W, 3], pixels to add at (top, bottom, left, right), whether the left and
             right ends of the result meet) -> larger picture. The sides of the picture are at least 128 pixels, and the
             shorter one is a multiple of 4.
@@ -160,14 +164,17 @@ def painted_dome(photograph: NDArray[np.uint8], fov: float, elevation: float, wi
     """
     camera = camera_of(photograph.shape, np.radians(fov), np.radians(elevation))
     dome = np.zeros((width // 4, width, 3), np.float32)
-    strip = painted_strip(photograph, camera, width, paint)
+    box = sky_box(photograph.shape, camera)
+    scale = painting_scale(box, width, side)
+    strip = painted_strip(photograph, camera, box, scale * width, paint)
+    strip = cv2.resize(strip, (width, len(strip) // scale), interpolation=cv2.INTER_AREA).astype(np.float32)
     dome[-len(strip):] = strip
     own, distance = on_panorama(photograph, camera, width, len(dome))
     weight = fade(distance / (FEATHER * min(photograph.shape[:2])))[..., None]
-    dome += weight * (own - dome)
-    cap = painted_cap(to_levels(dome), weight[..., 0] == 1, fill)
+    cap = painted_cap(to_levels(dome + weight * (own - dome)), weight[..., 0] == 1, scale, fill)
     share = fade((elevations(len(dome), width) - CAP_BOTTOM) / (STRIP_TOP - CAP_BOTTOM))[:, None, None]
-    dome += share * (1 - weight) * (cap - dome)
+    dome += share * (cap - dome)
+    dome += weight * (own - dome)
     return to_levels(np.concatenate([dome, below_horizon(dome)]))
 
 
@@ -176,30 +183,41 @@ def elevations(height: int, width: int) -> Array:
     return 90 - (np.arange(height) + 0.5) * 360 / width
 
 
-def painted_strip(photograph: NDArray[np.uint8], camera: Camera, width: int, paint: Paint) -> NDArray[np.float32]:
-    """The sky from STRIP_TOP down to the horizon, all around, float32 [H, width, 3] with levels of 255.
+def sky_box(shape: Sequence[int], camera: Camera) -> tuple[float, float, float, float]:
+    """(left, right, low, high) of the part of the strip around a photograph of shape (height, width), in degrees."""
+    columns, rows = panorama_pixels(camera.directions(*border_pixels(shape)), 360)
+    low, high = 89.5 - rows.max(), 89.5 - rows.min()
+    return (columns.min() - 179.5, columns.max() - 179.5, max(0.0, min(low, STRIP_TOP - STRIP_HEIGHT)),
+            min(high, STRIP_TOP))
+
+
+def painting_scale(box: Sequence[float], width: int, side: int) -> int:
+    """The power of two by which the panorama is enlarged for painting, so that the shorter side of the box has about
+    `side` pixels, and SMALLEST at least. Raises UserError."""
+    left, right, low, high = box
+    shorter = min(right - left, high - low) / 360 * width
+    scale = 2 ** int(max(0, np.rint(np.log2(side / shorter)), np.ceil(np.log2(SMALLEST / shorter))))
+    if scale > HIGHEST_SCALE:
+        raise UserError(f"the photograph has only {shorter:.0f} pixels along its shorter side in the panorama: a "
+                        "larger --width or a smaller --img_size is needed.")
+    return scale
+
+
+def painted_strip(photograph: NDArray[np.uint8], camera: Camera, box: Sequence[float], width: int, paint: Paint
+                  ) -> NDArray[np.uint8]:
+    """The sky from STRIP_TOP down to the horizon, all around, uint8 [H, width, 3].
 
     On the panorama the photograph has curved sides. So it is first continued on its own plane, until a rectangle of the
-    panorama around it is known; from this rectangle the strip is grown.
+    panorama around it is known; from this rectangle the strip is grown. box: of sky_box.
     """
-    seen = border_pixels(photograph.shape)
-    columns, rows = panorama_pixels(camera.directions(*seen), 360)
-    left, right, low, high = (*(columns[[columns.argmin(), columns.argmax()]] - 179.5), 89.5 - rows.max(), 89.5 -
-                              rows.min())
-    high = min(high, STRIP_TOP)
-    low = max(0.0, min(low, STRIP_TOP - STRIP_HEIGHT))
-    scale = 2 ** max(0, int(np.ceil(np.log2(LEAST_SIDE * 360 / width / min(right - left, high - low)))))
-    larger = scale * width
-    height = round(STRIP_TOP / 360 * larger / scale) * scale
-    first = larger // 4 - height
-    plane, plane_camera = widened(photograph, camera, (left, right, low, high), larger / (2 * np.pi), paint)
-    known, distance = on_panorama(plane, plane_camera, larger, larger // 4)
-    middle_row = round((90 - (low + high) / 2) / 360 * larger) - first
-    start = middle_row - 8, middle_row + 8, larger // 2 - 8, larger // 2 + 8
-    top, bottom, left, right = known_rectangle(distance[first:] > 0, start)
-    picture = to_levels(known[first:][top:bottom, left:right])
-    strip = paint(picture, (top, height - bottom, left, larger - right), True)
-    return cv2.resize(strip, (width, height // scale), interpolation=cv2.INTER_AREA).astype(np.float32)
+    height = int(np.ceil(STRIP_TOP / 360 * width / HIGHEST_SCALE)) * HIGHEST_SCALE
+    plane, plane_camera = widened(photograph, camera, box, width / (2 * np.pi), paint)
+    known, distance = on_panorama(plane, plane_camera, width, height)
+    middle = height - round((box[2] + box[3]) / 2 / 360 * width), width // 2
+    start = [position + add for position in middle for add in (-8, 8)]
+    top, bottom, left, right = known_rectangle(distance > 0, start)
+    margins = top, height - bottom, left, width - right
+    return paint(to_levels(known[top:bottom, left:right]), margins, True)
 
 
 def border_pixels(shape: Sequence[int]) -> tuple[Array, Array]:
@@ -239,27 +257,32 @@ def widened(photograph: NDArray[np.uint8], camera: Camera, box: Sequence[float],
     return paint(picture, margins, False), scaled._replace(centre=centre)
 
 
-def painted_cap(dome: NDArray[np.uint8], known: NDArray[np.bool_], fill: Fill) -> NDArray[np.float32]:
+def painted_cap(dome: NDArray[np.uint8], known: NDArray[np.bool_], scale: int, fill: Fill
+                ) -> NDArray[np.float32]:
     """Paint the sky above CAP_BOTTOM, all around.
 
-    dome: the upper half of a panorama, uint8 [H, W, 3]. known: whether a pixel is not painted, bool [H, W]. Returns the
-    dome as float32 with levels of 255, right where it is above CAP_BOTTOM.
+    dome: the upper half of a panorama, uint8 [H, W, 3]. known: whether a pixel is not painted, bool [H, W]. scale: the
+    view is so many times as fine as the panorama. Returns the dome as float32 with levels of 255; it is the painted sky
+    above CAP_BOTTOM.
     """
     height, width = known.shape
-    focal = width / (2 * np.pi)
+    focal = scale * width / (2 * np.pi)
     side = 2 * int(np.ceil(2 * focal * np.tan(np.radians(90 - VIEW_BOTTOM) / 2)))
     columns, rows = panorama_pixels(zenith_directions(side, focal), width)
     view = to_levels(sampled_around(dome, columns, rows))
-    is_known = sampled_around(np.uint8(known[..., None] * 255), columns, rows) > 127
-    hole = (rows + 0.5 < (90 - CAP_BOTTOM) / 360 * width) & ~is_known.reshape(rows.shape)
+    sure = cv2.erode(np.uint8(known), np.ones((3, 3), np.uint8))
+    is_known = cv2.remap(sure, *np.float32([columns, rows]), cv2.INTER_NEAREST) == 1
+    hole = (rows + 0.5 < (90 - CAP_BOTTOM) / 360 * width) & ~is_known
     filled = fill(view, hole) if hole.any() else view
-    rows, columns = np.mgrid[:height, :width]
-    return sampled(filled, *zenith_pixels(panorama_directions(columns, rows, width), side, focal))
+    rows, columns = np.mgrid[:height * scale, :width * scale]
+    there = panorama_directions(columns, rows, width * scale)
+    larger = sampled(filled, *zenith_pixels(there, side, focal))
+    return cv2.resize(larger, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def below_horizon(dome: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The lower half of a panorama float32 [H, W, 3]: the mirrored sky fades into the blurred colour of the horizon, and
-    this into its mean at the nadir."""
+    """The lower half of a panorama, given its upper half float32 [H, W, 3]: the mirrored sky fades into the blurred
+    colour of the horizon, and this into its mean at the nadir."""
     height, width = dome.shape[:2]
     row = dome[-max(1, round(BLENDED_BELOW / 360 * width)):].mean(axis=0, keepdims=True)
     haze = cv2.GaussianBlur(np.tile(row, (1, 3, 1)), (0, 0), HAZE / 360 * width, sigmaY=1e-3)[:, width:2 * width]
