@@ -11,17 +11,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from decoding.moving import known_rectangle, to_levels
+from decoding.moving import COARSE, known_rectangle, to_levels
 from utilities import UserError
 
-STRIP_TOP, CAP_BOTTOM = 52.0, 46.0  # degrees of elevation; the strip fades into the cap between them
-VIEW_BOTTOM = 25.0  # degrees of elevation at the middle of each side of the view of the zenith
+STRIP_TOP, CAP_BOTTOM = 53.0, 48.0  # degrees of elevation; the strip fades into the cap between them
+VIEW_HOLE = 500  # pixels; the hole in the view of the zenith is 1, 2, 4 ... times as wide; 512 would be less fine
+VIEW_BOTTOM = 32.0  # degrees of elevation at the middle of each side of the view of the zenith
 STRIP_HEIGHT = 20.0  # degrees; the sky around a high photograph is painted so far down into the strip
 SMALLEST = 160  # pixels; shorter side of the sky around the photograph, so that the known rectangle in it has 128
 HIGHEST_SCALE = 16  # a panorama of more times its size takes too much memory
 FEATHER = 0.04  # share of the photograph's shorter side over which its border fades
 FARTHEST = 2.5  # tangent of the angle from the photograph's centre up to which its plane is painted
-MIRRORED, HAZE = 3.0, 20.0  # degrees: the sky fades so far below the horizon; standard deviation of its blur
+MIRRORED, HAZE = 3.0, 30.0  # degrees: the sky fades so far below the horizon; standard deviation of its blur
 BLENDED_BELOW = 2.0  # degrees above the horizon that give the colour below it
 
 Array = NDArray[np.floating]
@@ -212,12 +213,14 @@ def painted_strip(photograph: NDArray[np.uint8], camera: Camera, box: Sequence[f
     """
     height = int(np.ceil(STRIP_TOP / 360 * width / HIGHEST_SCALE)) * HIGHEST_SCALE
     plane, plane_camera = widened(photograph, camera, box, width / (2 * np.pi), paint)
-    known, distance = on_panorama(plane, plane_camera, width, height)
-    middle = height - round((box[2] + box[3]) / 2 / 360 * width), width // 2
+    picture, distance = on_panorama(plane, plane_camera, width, height)
+    azimuths, heights = (np.arange(width) + 0.5) * 360 / width - 180, elevations(width // 4, width)[-height:, None]
+    in_box = (heights > box[2]) & (heights < box[3]) & (azimuths > box[0]) & (azimuths < box[1])
+    middle = height - round((box[2] + box[3]) / 2 / 360 * width / COARSE) * COARSE, width // 2
     start = [position + add for position in middle for add in (-8, 8)]
-    top, bottom, left, right = known_rectangle(distance > 0, start)
+    top, bottom, left, right = known_rectangle(in_box & (distance > 0), start)
     margins = top, height - bottom, left, width - right
-    return paint(to_levels(known[top:bottom, left:right]), margins, True)
+    return paint(to_levels(picture[top:bottom, left:right]), margins, True)
 
 
 def border_pixels(shape: Sequence[int]) -> tuple[Array, Array]:
@@ -262,11 +265,12 @@ def painted_cap(dome: NDArray[np.uint8], known: NDArray[np.bool_], scale: int, f
     """Paint the sky above CAP_BOTTOM, all around.
 
     dome: the upper half of a panorama, uint8 [H, W, 3]. known: whether a pixel is not painted, bool [H, W]. scale: the
-    view is so many times as fine as the panorama. Returns the dome as float32 with levels of 255; it is the painted sky
-    above CAP_BOTTOM.
+    view is about so many times as fine as the panorama. Returns the dome as float32 with levels of 255; above
+    CAP_BOTTOM it is painted.
     """
     height, width = known.shape
-    focal = scale * width / (2 * np.pi)
+    wide = 4 * np.tan(np.radians(90 - CAP_BOTTOM) / 2)  # of the hole, in focal lengths
+    focal = VIEW_HOLE / wide * 2 ** np.rint(np.log2(scale * width / (2 * np.pi) * wide / VIEW_HOLE))
     side = 2 * int(np.ceil(2 * focal * np.tan(np.radians(90 - VIEW_BOTTOM) / 2)))
     columns, rows = panorama_pixels(zenith_directions(side, focal), width)
     view = to_levels(sampled_around(dome, columns, rows))
