@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from decoding.moving import COARSE, known_rectangle, to_levels
 from utilities import UserError
 
-STRIP_TOP, CAP_BOTTOM = 53.0, 48.0  # degrees of elevation; the strip fades into the cap between them
+STRIP_TOP, CAP_BOTTOM = 54.0, 46.0  # degrees of elevation; the strip fades into the cap between them
 VIEW_HOLE = 500  # pixels; the hole in the view of the zenith is 1, 2, 4 ... times as wide; 512 would be less fine
 VIEW_BOTTOM = 32.0  # degrees of elevation at the middle of each side of the view of the zenith
-STRIP_HEIGHT = 20.0  # degrees; the sky around a high photograph is painted so far down into the strip
-SMALLEST = 160  # pixels; shorter side of the sky around the photograph, so that the known rectangle in it has 128
+STRIP_HEIGHT = 27.0  # degrees; the sky around a high photograph is painted so far down into the strip
+SMALLEST = 144  # pixels; shorter side of the sky around the photograph, so that the known rectangle in it has 128
 HIGHEST_SCALE = 16  # a panorama of more times its size takes too much memory
 FEATHER = 0.04  # share of the photograph's shorter side over which its border fades
 FARTHEST = 2.5  # tangent of the angle from the photograph's centre up to which its plane is painted
