@@ -7,10 +7,13 @@ import pytest
 from conftest import QUIET
 from PIL import Image
 
+from decoding.growth import Growth
+from decoding.inpainter import Inpainter
 from decoding.sky_dome import (
     Camera,
     camera_of,
     painted_dome,
+    painting_scale,
     panorama_directions,
     panorama_pixels,
     sampled_around,
@@ -18,7 +21,7 @@ from decoding.sky_dome import (
     zenith_directions,
     zenith_pixels,
 )
-from sky_dome import elevation_of
+from sky_dome import build_parser, check_width, elevation_of
 from utilities import UserError
 
 WIDTH = 512
@@ -157,13 +160,30 @@ def test_the_command_with_tiny_models(trained, skies, tmp_path):
     saved = json.loads((tmp_path / "results" / "evening.json").read_text())
     assert saved["elevation"] == pytest.approx(33.83, abs=0.01)
     assert saved["options"]["fov"] == 100
-    assert "--width 500 does not close" in trained.run("sky_dome.py", "--fov", 60, "--width", 500, *few, status=2)
-    assert "at most 120" in trained.run("sky_dome.py", "--fov", 121, *few, status=2)
 
 
-def test_a_photograph_beyond_the_zenith_is_refused():
+def test_wrong_options_are_one_sentence(capsys):
+    class Stub(Inpainter):
+        octaves, position_local, downscale, window = True, True, 8, 24
+
+        def __init__(self):
+            pass
+
+    check_width(768, Stub(), Growth())
+    for width, shrink in ((640, 4), (800, 4), (896, 8)):
+        with pytest.raises(UserError, match=f"--width {width} does not close: .* at least 768"):
+            check_width(width, Stub(), Growth(shrink=shrink))
+    for fov in ("9", "121", "wide"):
+        with pytest.raises(SystemExit):
+            build_parser().parse_args(["--input", "sky.jpg", "--fov", fov])
+        assert "at least 10 and at most 120" in capsys.readouterr().err
+
+
+def test_a_photograph_beyond_the_zenith_or_too_small_is_refused():
     assert elevation_of((100, 100), 90, None) == pytest.approx(45)
     with pytest.raises(UserError, match="reach beyond the zenith"):
         elevation_of((100, 100), 60, 61)
     with pytest.raises(UserError, match="reach beyond the zenith"):
         elevation_of((200, 100), 100, None)
+    with pytest.raises(UserError, match="only 3 pixels"):
+        painting_scale((-5, 5, 0, 1), 1024, 128)
