@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,11 +81,11 @@ def dome_of(photograph: NDArray[np.uint8], fov: float, elevation: float, width: 
         return partial(tqdm, desc=stage, dynamic_ncols=True, leave=False)
 
     def paint(picture: NDArray[np.uint8], margins: Sequence[int], closes: bool) -> NDArray[np.uint8]:
-        sides = {side: f"{margin}px" for side, margin in zip(SIDES, margins, strict=True)}
+        sides: dict[str, Any] = {side: f"{margin}px" for side, margin in zip(SIDES, margins, strict=True)}
         settings = replace(growth, wrap=closes, img_size=min(picture.shape[:2]) // SCALE, **sides)
-        (_, large), = inpainter.grow(picture, settings, seed, bar=lambda stage: bar(
-            f"{'strip' if closes else 'photograph'}: {stage}"))
-        return large.whole()
+        low, large = next(inpainter.grow(picture, settings, seed, bar=lambda stage: bar(
+            f"{'strip' if closes else 'photograph'}: {stage}")))
+        return large.whole() if large else low
 
     def fill(picture: NDArray[np.uint8], hole: NDArray[np.bool_]) -> NDArray[np.uint8]:
         return next(inpainter.inpaint(picture, hole, growth, seed, bar=lambda stage: bar(f"zenith: {stage}")))

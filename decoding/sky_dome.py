@@ -18,6 +18,7 @@ STRIP_TOP, CAP_BOTTOM = 54.0, 46.0  # degrees of elevation; the strip fades into
 VIEW_HOLE = 500  # pixels; the hole in the view of the zenith is 1, 2, 4 ... times as wide; 512 would be less fine
 VIEW_BOTTOM = 32.0  # degrees of elevation at the middle of each side of the view of the zenith
 STRIP_HEIGHT = 27.0  # degrees; the sky around a high photograph is painted so far down into the strip
+LEAST_SIDE = 128  # pixels; shorter side of a picture to paint around
 SMALLEST = 144  # pixels; shorter side of the sky around the photograph, so that the known rectangle in it has 128
 HIGHEST_SCALE = 16  # a panorama of more times its size takes too much memory
 FEATHER = 0.04  # share of the photograph's shorter side over which its border fades
@@ -102,8 +103,8 @@ def zenith_pixels(directions: Array, side: int, focal: float) -> tuple[Array, Ar
 
 def sampled(picture: NDArray[np.uint8], columns: Array, rows: Array) -> NDArray[np.float32]:
     """A picture uint8 [H, W, 3] at positions float [h, w], by cubic interpolation: float32 [h, w, 3]."""
-    maps = (np.ascontiguousarray(each, np.float32) for each in (columns, rows))
-    return cv2.remap(picture, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    return cv2.remap(picture, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_CUBIC,
+                     borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
 
 
 def sampled_around(panorama: NDArray[np.uint8], columns: Array, rows: Array) -> NDArray[np.float32]:
@@ -235,11 +236,12 @@ def widened(photograph: NDArray[np.uint8], camera: Camera, box: Sequence[float],
             ) -> tuple[NDArray[np.uint8], Camera]:
     """Continue a photograph on its own plane, so that it covers a box of the sky as far as FARTHEST allows.
 
-    box: (left, right, low, high), azimuths and elevations in degrees. focal: focal length of the result in pixels.
+    box: (left, right, low, high), azimuths and elevations in degrees. focal: focal length of the result in pixels, or less than
+    that of the result if the photograph would be smaller than LEAST_SIDE.
     Returns the picture and its camera.
     """
     height, width = photograph.shape[:2]
-    side = 4 * round(focal / camera.focal * min(height, width) / 4)
+    side = max(LEAST_SIDE, 4 * round(focal / camera.focal * min(height, width) / 4))
     scale = side / min(height, width)
     size = max(side, round(width * scale)), max(side, round(height * scale))
     picture = cv2.resize(photograph, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
@@ -275,7 +277,7 @@ def painted_cap(dome: NDArray[np.uint8], known: NDArray[np.bool_], scale: int, f
     columns, rows = panorama_pixels(zenith_directions(side, focal), width)
     view = to_levels(sampled_around(dome, columns, rows))
     sure = cv2.erode(np.uint8(known), np.ones((3, 3), np.uint8))
-    is_known = cv2.remap(sure, *np.float32([columns, rows]), cv2.INTER_NEAREST) == 1
+    is_known = cv2.remap(sure, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_NEAREST) == 1
     hole = (rows + 0.5 < (90 - CAP_BOTTOM) / 360 * width) & ~is_known
     filled = fill(view, hole) if hole.any() else view
     rows, columns = np.mgrid[:height * scale, :width * scale]
