@@ -236,9 +236,8 @@ def widened(photograph: NDArray[np.uint8], camera: Camera, box: Sequence[float],
             ) -> tuple[NDArray[np.uint8], Camera]:
     """Continue a photograph on its own plane, so that it covers a box of the sky as far as FARTHEST allows.
 
-    box: (left, right, low, high), azimuths and elevations in degrees. focal: focal length of the result in pixels, or less than
-    that of the result if the photograph would be smaller than LEAST_SIDE.
-    Returns the picture and its camera.
+    box: (left, right, low, high), azimuths and elevations in degrees. focal: focal length of the result in pixels; it
+    is larger if the photograph would be smaller than LEAST_SIDE. Returns the picture and its camera.
     """
     height, width = photograph.shape[:2]
     side = max(LEAST_SIDE, 4 * round(focal / camera.focal * min(height, width) / 4))
