@@ -150,7 +150,7 @@ def test_the_command_with_tiny_models(trained, skies, tmp_path):
     models = [word for kind in ("tokenizer", "maskgit", "sharpen") for word in (f"--{kind}_run", "tiny")]
     few = ("--input", tmp_path / "evening.png", "--output", tmp_path / "results", "--maskgit_steps", 1,
            "--diffusion_steps", 1, "--shrink", 2, "--img_size", 32, *models, *QUIET[2:])
-    trained.run("sky_dome.py", "--fov", 100, "--width", 512, *few)
+    trained.run("sky_dome.py", "--fov", 90, "--width", 512, *few)
     assert {path.name for path in (tmp_path / "results").iterdir()} == {"evening_dome.png", "evening.json"}
     panorama = np.asarray(Image.open(tmp_path / "results" / "evening_dome.png"))
     assert panorama.shape == (256, 512, 3)
@@ -158,8 +158,8 @@ def test_the_command_with_tiny_models(trained, skies, tmp_path):
     steps = np.abs(np.diff(panorama[:128].astype(float), axis=1, append=panorama[:128, :1])).mean(axis=(0, 2))
     assert steps[-1] < 2 * np.median(steps)
     saved = json.loads((tmp_path / "results" / "evening.json").read_text())
-    assert saved["elevation"] == pytest.approx(33.83, abs=0.01)
-    assert saved["options"]["fov"] == 100
+    assert saved["elevation"] == pytest.approx(np.degrees(np.arctan(72 / 128)))
+    assert saved["options"]["fov"] == 90
 
 
 def test_wrong_options_are_one_sentence(capsys):
