@@ -40,7 +40,7 @@ def hub(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outpainter(hub):
-    return Outpainter.load(str(hub), use_gpu=-1, threads=1, precision="float32")
+    return Outpainter.load(str(hub), use_gpu=-1, precision="float32")
 
 
 @pytest.fixture(scope="module")
