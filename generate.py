@@ -14,23 +14,22 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
 from decoding.generator import DEFAULTS, Generator
 from decoding.growth import SIZE, add_growth_options, growth_of
 from decoding.iterations import Iterations, iterations_files
 from log_and_save import add_logging_options, picture_grid, start_wandb, wandb_image, write_json
 from networks.machine import add_machine_options
-from outpainting import add_iterations_option, add_model_options, load_outpainter
+from outpainting import add_iterations_option, add_model_options, bars_of, load_outpainter
 from utilities import (
     UserError,
     command_parser,
     number,
+    options_of,
     picture_size,
     run_command,
     save_picture,
@@ -88,7 +87,7 @@ def main(args: argparse.Namespace) -> None:
     if not labels:
         raise UserError(f"--all_labels: {generator.maskgit_folder} was trained without labels.")
     generator.class_number(growth.label)
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    options = options_of(args)
     run = start_wandb("generate", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb, auto="offline")
 
     def write(name: str, value: object, save: Callable = save_picture) -> None:
@@ -99,12 +98,9 @@ def main(args: argparse.Namespace) -> None:
         skies = {}
         for label in labels:
             name = f"{label.lower() if label else 'sky'}_{seed}"
-
-            def bar(stage: str, name: str = name) -> Callable:
-                return partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
-
             iterations = Iterations(generator.mask_token) if args.show_iterations else None
-            low, large = generator.generate(height, width, replace(growth, label=label), seed, bar, iterations)
+            low, large = generator.generate(height, width, replace(growth, label=label), seed, bars_of(name),
+                                            iterations)
             write(f"{name}_low.png", low)
             for each in iterations_files(iterations, name):
                 write(*each)

@@ -17,11 +17,9 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from archive.pictures import picture_files, read_picture
 from decoding.growth import SIZE, add_growth_options, growth_of
@@ -30,12 +28,13 @@ from decoding.inpainter import FILLING, Inpainter
 from decoding.iterations import Iterations, iterations_files
 from log_and_save import MODEL_KINDS, add_logging_options, model_folder, start_wandb, wandb_image, write_json
 from networks.machine import add_machine_options
-from outpainting import LeftOut, add_iterations_option, add_model_options, load_outpainter, read_pictures
+from outpainting import LeftOut, add_iterations_option, add_model_options, bars_of, load_outpainter, read_pictures
 from utilities import (
     ROOT,
     UserError,
     command_parser,
     number,
+    options_of,
     own_seed,
     run_command,
     save_picture,
@@ -142,7 +141,7 @@ def main(args: argparse.Namespace) -> None:
     pictures = read_pictures(args.input, args.example_count, left_out)
     inpainter = load_inpainter(args)
     inpainter.class_number(growth.label)
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    options = options_of(args)
     run = start_wandb("inpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb, auto="offline")
     written, filled = [], 0
 
@@ -151,14 +150,11 @@ def main(args: argparse.Namespace) -> None:
         written.append(output / name)
 
     for name, picture, file in pictures:
-        def bar(stage: str, name: str = name) -> Callable:
-            return partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
-
         with left_out.if_this_fails(f"{name}: "):
             hole = hole_of(picture, file, name, args)
             iterations = Iterations(inpainter.mask_token) if args.show_iterations else None
-            results = inpainter.inpaint(picture, hole, growth, args.seed, args.attempt_count, args.sweet_spot, bar,
-                                        iterations)
+            results = inpainter.inpaint(picture, hole, growth, args.seed, args.attempt_count, args.sweet_spot,
+                                        bars_of(name), iterations)
             logged = {"hole": np.where(hole[..., None], HOLE_GREY, picture).astype(np.uint8)}
             for attempt, result in enumerate(results):
                 if attempt == 0:

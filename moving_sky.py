@@ -12,10 +12,8 @@ for each frame, preview.webp, and options.json.
 """
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +21,22 @@ from tqdm import tqdm
 
 from archive.pictures import picture_files, picture_shape, read_picture
 from decoding.canvas import SCALE
-from decoding.growth import SIDES, Growth, add_growth_options, growth_of
+from decoding.growth import Growth, add_growth_options, growth_of
 from decoding.moving import Paint, moving_skies
 from decoding.outpainter import Outpainter
 from log_and_save import write_json
 from networks.machine import add_machine_options
 from outpainting import add_model_options, load_outpainter, result_names
-from utilities import UserError, command_parser, number, replacing, run_command, save_picture, writable_folder
+from utilities import (
+    UserError,
+    command_parser,
+    number,
+    options_of,
+    replacing,
+    run_command,
+    save_picture,
+    writable_folder,
+)
 
 WITHOUT = "img_size", "generate_upsampled"  # settings of outpainting.py without an option
 SPARE = 128  # pixels around the result that are painted too
@@ -69,9 +76,7 @@ def frames_of(folder: Path) -> list[Path]:
 def painter(outpainter: Outpainter, growth: Growth, seed: int) -> Paint:
     """The function `paint` of moving_skies."""
     def paint(picture: NDArray[np.uint8], margins: Sequence[int]) -> NDArray[np.uint8]:
-        sides: dict[str, Any] = {side: f"{margin}px" for side, margin in zip(SIDES, margins, strict=True)}
-        whole = {"size": None, "aspect": None, "img_size": min(picture.shape[:2]) // SCALE}
-        return outpainter(picture, replace(growth, **sides, **whole), seed)
+        return outpainter(picture, growth.around(picture.shape, margins), seed)
 
     return paint
 
@@ -116,7 +121,7 @@ def main(args: argparse.Namespace) -> None:
         save_picture(output / f"{name}.png", sky)
         written.append(output / f"{name}.png")
     save_preview(output / "preview.webp", written, args.duration)
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    options = options_of(args)
     write_json(output / "options.json", {"options": options, "frames": [file.name for file in files],
                                          "precision": outpainter.precision, "models": outpainter.fingerprints})
     print(*written, output / "preview.webp", output / "options.json", sep="\n")

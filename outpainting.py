@@ -52,12 +52,12 @@ from networks.machine import add_machine_options
 from utilities import (
     DAMAGED,
     ROOT,
-    Progress,
     UserError,
     add_shard_option,
     command_parser,
     explained,
     number,
+    options_of,
     part_of,
     run_command,
     run_name,
@@ -121,6 +121,11 @@ def add_model_options(parser: argparse.ArgumentParser, kinds: Sequence[str] = MO
     group.add_argument("--models", metavar="FOLDER_OR_NAME",
                        help="folder or repository of the Hugging Face hub, such as user/name, whose tokenizer, MaskGIT "
                             "and super sampler are used instead of the shipped ones")
+
+
+def bars_of(name: str) -> Bar:
+    """Progress bars for the stages of a picture with this name."""
+    return lambda stage: partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
 
 
 def load_outpainter(args: argparse.Namespace, front: type[Front]) -> Front:
@@ -268,12 +273,9 @@ def grow_here(args: argparse.Namespace, options: dict[str, Any], left_out: LeftO
     run = start_wandb("outpainting", time.strftime("%Y%m%d-%H%M%S"), options, args.wandb, auto="offline")
     written, grown = [], 0
     for name, picture in chain([first], pictures):
-        def bar(stage: str, name: str = name) -> Progress:
-            return partial(tqdm, desc=f"{name}: {stage}", dynamic_ncols=True, leave=False)
-
         logged: dict[str, NDArray[np.uint8]] = {}
         with left_out.if_this_fails(f"{name}: "):
-            for path, pictures_of_file in grow_picture(outpainter, name, picture, args, options, bar):
+            for path, pictures_of_file in grow_picture(outpainter, name, picture, args, options, bars_of(name)):
                 written.append(path)
                 logged |= pictures_of_file
             grown += 1
@@ -341,8 +343,7 @@ def main(args: argparse.Namespace) -> None:
     left_out = LeftOut()
     if not args.ray:
         args.example_count = args.example_count or MOST_PICTURES
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()
-               if key != "ray"}
+    options = {key: value for key, value in options_of(args).items() if key != "ray"}
     written, grown = (grow_on_machines if args.ray else grow_here)(args, options, left_out)
     for path in written:
         print(path)

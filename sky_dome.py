@@ -12,23 +12,20 @@ zenith, so that nothing converges there. Below the horizon, its colour continues
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from archive.pictures import read_picture
 from decoding.canvas import SCALE
-from decoding.growth import SIDES, SIZE, Growth, add_growth_options, growth_of
+from decoding.growth import SIZE, Growth, add_growth_options, growth_of
 from decoding.inpainter import Inpainter
 from decoding.sky_dome import painted_dome, vertical_fov
 from log_and_save import write_json
 from networks.machine import add_machine_options
-from outpainting import add_model_options, load_outpainter, shortened
-from utilities import Progress, UserError, command_parser, number, run_command, save_picture, writable_folder
+from outpainting import add_model_options, bars_of, load_outpainter, shortened
+from utilities import UserError, command_parser, number, options_of, run_command, save_picture, writable_folder
 
 WITHOUT = SIZE, "decoding", "samples"  # settings of outpainting.py that have no option here
 
@@ -77,18 +74,13 @@ def check_width(width: int, inpainter: Inpainter, growth: Growth) -> None:
 def dome_of(photograph: NDArray[np.uint8], fov: float, elevation: float, width: int, inpainter: Inpainter,
             growth: Growth, seed: int) -> NDArray[np.uint8]:
     """The panorama uint8 [width / 2, width, 3] around a photograph uint8 [H, W, 3]. fov, elevation: in degrees."""
-    def bar(stage: str) -> Progress:
-        return partial(tqdm, desc=stage, dynamic_ncols=True, leave=False)
-
     def paint(picture: NDArray[np.uint8], margins: Sequence[int], closes: bool) -> NDArray[np.uint8]:
-        sides: dict[str, Any] = {side: f"{margin}px" for side, margin in zip(SIDES, margins, strict=True)}
-        settings = replace(growth, wrap=closes, img_size=min(picture.shape[:2]) // SCALE, **sides)
-        low, large = next(inpainter.grow(picture, settings, seed, bar=lambda stage: bar(
-            f"{'strip' if closes else 'photograph'}: {stage}")))
+        settings = replace(growth, wrap=closes).around(picture.shape, margins)
+        low, large = next(inpainter.grow(picture, settings, seed, bar=bars_of("strip" if closes else "photograph")))
         return large.whole() if large else low
 
     def fill(picture: NDArray[np.uint8], hole: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        return next(inpainter.inpaint(picture, hole, growth, seed, bar=lambda stage: bar(f"zenith: {stage}")))
+        return next(inpainter.inpaint(picture, hole, growth, seed, bar=bars_of("zenith")))
 
     return painted_dome(photograph, fov, elevation, width, SCALE * growth.img_size, paint, fill)
 
@@ -104,7 +96,7 @@ def main(args: argparse.Namespace) -> None:
     name = shortened(args.input.stem)
     save_picture(output / f"{name}_dome.png",
                  dome_of(photograph, args.fov, elevation, args.width, inpainter, growth, args.seed))
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    options = options_of(args)
     write_json(output / f"{name}.json", {"picture": name, "elevation": elevation, "options": options,
                                          "precision": inpainter.precision, "models": inpainter.fingerprints})
     print(output / f"{name}_dome.png", output / f"{name}.json", sep="\n")

@@ -187,6 +187,11 @@ def picture_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def options_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of a command line as values for JSON: paths become texts."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+
+
 def run_name(text: str) -> str:
     """An argparse type: the name of a run, part of folder names."""
     if not re.fullmatch(r"[^./\\\0][^/\\\0]{0,99}", text):

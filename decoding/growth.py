@@ -2,9 +2,10 @@
 import argparse
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
+from decoding.canvas import SCALE
 from decoding.token_decoding import ORDERS, SCHEDULES
 from utilities import UserError, number
 
@@ -130,6 +131,12 @@ class Growth:
         top, bottom, left, right = (int(each.removesuffix("px")) if isinstance(each, str) and each.endswith("px")
                                     else round(float(each or 0) * step) * unit for each in steps)
         return top, bottom, left, right
+
+    def around(self, shape: Sequence[int], margins: Sequence[int]) -> "Growth":
+        """The same settings for a picture of shape (height, width), which is not scaled and grows by these pixels at
+        (top, bottom, left, right)."""
+        sides: dict[str, Any] = {side: f"{margin}px" for side, margin in zip(SIDES, margins, strict=True)}
+        return replace(self, size=None, aspect=None, img_size=min(shape[:2]) // SCALE, **sides)
 
     def closed(self, margins: Sequence[int], width: int, multiple: int, least: int) -> tuple[int, int, int, int]:
         """The margins of a result whose left and right ends meet, widened to the next width_around; with `size`, the
