@@ -2,10 +2,11 @@
 
   python benchmarks/recipes.py tokenizer --pack skies.npy --images 6000 --options '--zoom_out 1.75'
   python benchmarks/recipes.py maskgit --pack skies.npy --images 12000 --options '--img_size 192 --token_crops 6000'
-  python benchmarks/recipes.py sharpen --pack highres.npy --images 3000 --variants default noise
+  python benchmarks/recipes.py sharpen --pack octaves.npy --images 4000 --filters 32 64 96 --perceptual
 
 Every variant is a run of its own, runs/KIND_recipe_VARIANT, with its model in models/. The same command continues
-where it was stopped and skips finished runs. The scores are the last ones of each run.
+where it was stopped and skips finished runs. The scores are the last ones of each run. --perceptual needs
+requirements-evaluate.txt.
 """
 import argparse
 import importlib
@@ -23,8 +24,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import train_all  # noqa: E402
 from decoding import octaves  # noqa: E402
-from networks.backend import Tensor  # noqa: E402
-from utilities import ROOT, UserError, command_parser, number, run_command  # noqa: E402
+from decoding.guides import at_half_size  # noqa: E402
+from decoding.super_sampling import add_octave  # noqa: E402
+from metrics.perceptual import kid, load_features  # noqa: E402
+from networks.backend import Tensor, ops  # noqa: E402
+from utilities import (  # noqa: E402
+    ROOT,
+    UserError,
+    command_parser,
+    evenly_spaced,
+    number,
+    own_seed,
+    run_command,
+    to_bytes,
+)
 
 SCRIPTS = {kind: script.removesuffix(".py") for kind, script in train_all.SCRIPTS.items()}
 # What differs from the default preset: entries of its "model", a loss (of losses()), a change (of CHANGES), options of
@@ -62,11 +75,14 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "sharpen": {
         "default": {},
         "no decoded halves": {"model": {"decoded": 0.0}},
+        "only decoded halves": {"model": {"decoded": 1.0}},
         "no noise on the half": {"model": {"noise": 0.0}},
+        "noise up to 0.2": {"model": {"noise": 0.2}},
         "narrower": {"model": {"filters": [48, 96, 144]}},
         "two blocks in the first level": {"model": {"blocks": [2, 2, 2]}},
         "strength from one octave": {"change": "one octave"},
         "strengths not told": {"change": "not told"},
+        "details alone": {"change": "details"},
     },
 }
 COLUMNS = {
@@ -75,6 +91,9 @@ COLUMNS = {
     "sharpen": ("loss", "contrast", "typical_contrast", "decoded_contrast", "decoded_typical_contrast",
                 "images_per_second"),
 }
+KID_COLUMNS = ("kid", "kid_half")
+EXTRACTED = {"maskgit": "tokens.npz", "sharpen": "decoded.npz"}  # what a run computes from the pack at first
+JUDGED = 128  # crops for KID, at most
 
 
 def losses() -> dict[str, Callable[[Tensor], Tensor]]:
@@ -107,7 +126,19 @@ def strengths_not_told() -> None:
     octaves.condition = lambda *parts: condition(*parts) * told
 
 
-CHANGES = {"one octave": strength_from_one_octave, "not told": strengths_not_told}
+def details_alone() -> None:
+    """The octave has no mean over 2x2 pixels, so the half is never corrected."""
+    octave_of = octaves.octave_of
+
+    def without_means(*parts: Tensor) -> Tensor:
+        octave = octave_of(*parts)
+        squares = ops.reshape(octave, (*ops.shape(octave)[:3], 4, 3))
+        return ops.reshape(squares - ops.mean(squares, axis=3, keepdims=True), ops.shape(octave))
+
+    octaves.octave_of = without_means
+
+
+CHANGES = {"one octave": strength_from_one_octave, "not told": strengths_not_told, "details": details_alone}
 
 
 def run_name(variant: str) -> str:
@@ -118,11 +149,14 @@ def run_folder(kind: str, variant: str) -> Path:
     return ROOT / "runs" / f"{kind}_{run_name(variant)}"
 
 
-def train_variant(kind: str, variant: str, options: Sequence[str]) -> None:
-    """Run the training script of a kind with the variant's changes, in this process."""
+def train_variant(kind: str, variant: str, options: Sequence[str], filters: Sequence[int] | None = None) -> None:
+    """Run the training script of a kind with the variant's changes, in this process.
+
+    filters: channels of the super sampler at each resolution, instead of the preset's."""
     script: Any = importlib.import_module(SCRIPTS[kind])
     changes = VARIANTS[kind][variant]
-    script.PRESETS["default"]["model"].update(changes.get("model", {}))
+    narrow = {"filters": list(filters)} if filters else {}
+    script.PRESETS["default"]["model"].update(narrow | changes.get("model", {}))
     if "change" in changes:
         CHANGES[changes["change"]]()
     if "loss" in changes:
@@ -131,25 +165,53 @@ def train_variant(kind: str, variant: str, options: Sequence[str]) -> None:
                                                      *changes.get("options", [])])
 
 
-def share_tokens(kind: str, variant: str, first: str) -> None:
-    """Give a MaskGIT run the extracted tokens of another run, so that all use the same ones and save time.
+def share_extracted(kind: str, variant: str, first: str) -> None:
+    """Give a run the tokens or the decoded crops of another run, so that all use the same ones and save time.
 
     Not for variants with other colours, which have other tokens."""
-    tokens, own = (run_folder(kind, name) / "tokens.npz" for name in (first, variant))
+    if kind not in EXTRACTED:
+        return
+    extracted, own = (run_folder(kind, name) / EXTRACTED[kind] for name in (first, variant))
     alike = len({VARIANTS[kind][name].get("model", {}).get("colours") for name in (first, variant)}) == 1
-    if kind == "maskgit" and alike and tokens.exists() and not own.exists():
+    if alike and extracted.exists() and not own.exists():
         own.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(tokens, own)
+        shutil.copy(extracted, own)
+
+
+def measure_octaves(variant: str, pack: str) -> None:
+    """Write to the run's folder: KID of octaves sampled above decoded quarters of held-out crops, at full and at half
+    size, compared with the true halves of the crops. Raises UserError when a package is missing."""
+    from diffusion_model_upscale import STEPS, decoded_halves, load_super_sampler, make_through
+    from log_and_save import load_config, model_folder
+    from networks.backend import compiled
+    from tokenizer import load_tokenizer
+
+    features = load_features(threads=1)
+    crops = np.load(Path(pack).with_suffix(".dev.npy"))
+    crops = crops[evenly_spaced(np.arange(len(crops)), min(JUDGED, len(crops)))]
+    config = load_config(model_folder("sharpen", run_name(variant)), "sharpen")
+    tokenizer, tokenizer_config, folder = load_tokenizer(config["tokenizer"]["run"])
+    sampler, _ = load_super_sampler(tokenizer_config, folder, run_name(variant))
+    prepare, estimate = compiled(sampler, sampler.prepare), compiled(sampler, sampler.estimate)
+    true, decoded = decoded_halves(make_through(tokenizer), crops)
+    sampled = np.stack([to_bytes(add_octave(half / np.float32(65535), None, prepare, estimate, STEPS,
+                                            own_seed(0, "octave", row))) for row, half in enumerate(decoded)])
+    values = [kid(features(size(sampled)), features(size(true))) for size in (np.asarray, at_half_size)]
+    (run_folder("sharpen", variant) / "kid.json").write_text(json.dumps(dict(zip(KID_COLUMNS, values, strict=True))))
 
 
 def table(kind: str, variants: Sequence[str]) -> str:
     """Markdown of the last scores of all variants with scores."""
     columns = COLUMNS[kind]
+    if any((run_folder(kind, variant) / "kid.json").exists() for variant in variants):
+        columns += KID_COLUMNS
     lines = [f"| {' | '.join(('variant', 'images', *columns))} |", "|---" * (len(columns) + 2) + "|"]
     for variant in variants:
         stats = run_folder(kind, variant) / "stats.jsonl"
         if stats.exists():
             last = json.loads(stats.read_text().splitlines()[-1])
+            if (judged := run_folder(kind, variant) / "kid.json").exists():
+                last |= json.loads(judged.read_text())
             lines.append(f"| {variant} | {last['images']:,} | "
                          + " | ".join(f"{last[name]:.4g}" if name in last else "" for name in columns) + " |")
     return "\n".join(lines)
@@ -163,6 +225,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="variants to train (default: all of the kind)")
     parser.add_argument("--options", type=shlex.split, default=[], metavar="'OPTIONS'",
                         help="more options of the training script, in one pair of quotes")
+    parser.add_argument("--filters", nargs="+", type=number(int, 1), metavar="N",
+                        help="channels of the super sampler at each resolution in all variants; few save time")
+    parser.add_argument("--perceptual", action="store_true", help="also measure KID of sampled octaves (sharpen only)")
     parser.add_argument("--alone", action="store_true", help="train in this process, without a table")
     return parser
 
@@ -172,14 +237,19 @@ def main(args: argparse.Namespace) -> None:
     variants = args.variants or list(known)
     if unknown := set(variants) - set(known):
         raise UserError(f"--variants {' '.join(sorted(unknown))}: known are {', '.join(known)}.")
+    if args.kind != "sharpen" and (args.filters or args.perceptual):
+        raise UserError("--filters and --perceptual are for sharpen.")
     options = ["--pack", args.pack, "--images", str(args.images), "--tick", str(args.images), *args.options]
     if args.alone:
-        train_variant(args.kind, variants[0], options)
+        train_variant(args.kind, variants[0], options, args.filters)
+        if args.perceptual:
+            measure_octaves(variants[0], args.pack)
         return
+    own = [*(["--filters", *args.filters] if args.filters else []), *(["--perceptual"] if args.perceptual else [])]
     for variant in variants:
-        share_tokens(args.kind, variant, variants[0])
+        share_extracted(args.kind, variant, variants[0])
         train_all.run("benchmarks/recipes.py", args.kind, "--pack", args.pack, "--images", args.images, "--variants",
-                      variant, f"--options={shlex.join(args.options)}", "--alone")
+                      variant, f"--options={shlex.join(args.options)}", "--alone", *own)
     print(table(args.kind, variants))
 
 

@@ -1,6 +1,7 @@
 """benchmarks/recipes.py: its variants change existing settings, and it trains them."""
 import importlib
 import json
+import shlex
 import shutil
 import sys
 
@@ -9,9 +10,10 @@ import pytest
 from conftest import QUIET, REPOSITORY, Workshop
 
 from decoding import octaves
+from utilities import UserError
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
-from recipes import CHANGES, COLUMNS, SCRIPTS, VARIANTS, losses  # noqa: E402
+from recipes import CHANGES, COLUMNS, SCRIPTS, VARIANTS, build_parser, losses, main  # noqa: E402
 
 
 @pytest.mark.parametrize("kind", SCRIPTS)
@@ -54,8 +56,27 @@ def test_variants_are_trained_once_and_make_a_table(tmp_path, skies):
     assert "known are default" in workshop.run(*command[:-2], "none", status=2)
 
 
+def test_octaves_are_judged_by_their_features(trained, network):
+    """Two variants of the super sampler use the same decoded crops."""
+    shutil.copytree(REPOSITORY / "benchmarks", trained.folder / "benchmarks", dirs_exist_ok=True)
+    options = shlex.join(("--tokenizer_run", "tiny", "--token_crops", "4", "--img_size", "64", *QUIET[2:]))
+    lines = trained.run("tiny.py", "benchmarks/recipes.py", "sharpen", "--pack", "sky.npy", "--images", 4, "--filters",
+                        8, 8, "--perceptual", "--variants", "default", "details alone", f"--options={options}")
+    header, _, *rows = (line.strip("| ").split(" | ") for line in lines.splitlines()[-4:])
+    columns = [header.index(name) for name in ("kid", "kid_half")]
+    assert all(float(row[column]) > 0 for row in rows for column in columns)
+    first, second = (np.load(trained.folder / "runs" / f"sharpen_recipe_{name}" / "decoded.npz")
+                     for name in ("default", "details_alone"))
+    assert np.array_equal(first["quarters"], second["quarters"])
+
+
+def test_only_octaves_are_judged():
+    with pytest.raises(UserError, match="for sharpen"):
+        main(build_parser().parse_args(["maskgit", "--pack", "sky.npy", "--perceptual"]))
+
+
 def test_changes_of_the_octaves(monkeypatch):
-    for name in ("ABOVE", "condition"):
+    for name in ("ABOVE", "condition", "octave_of"):
         monkeypatch.setattr(octaves, name, getattr(octaves, name))
     rng = np.random.default_rng(0)
     half, found, octave, known = (rng.random((1, 8, 8, count), np.float32) for count in (3, 9, 12, 1))
@@ -67,3 +88,6 @@ def test_changes_of_the_octaves(monkeypatch):
     after = np.asarray(octaves.condition(half, found, strength, octave, known))
     assert not after[..., 6:18].any() and np.array_equal(np.delete(after, range(6, 18), -1),
                                                          np.delete(before, range(6, 18), -1))
+    pictures = rng.random((1, 16, 16, 3), np.float32)
+    CHANGES["details"]()
+    assert np.allclose(np.asarray(octaves.octave_of(pictures, half, strength)).reshape(64, 4, 3).mean(1), 0, atol=1e-5)
