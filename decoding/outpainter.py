@@ -257,8 +257,8 @@ class Outpainter:
         """Yield the final low-resolution picture, float32 [h, w, 3], then an iterator over the picture at SCALE times
         its size, from top to bottom, float32 [rows, SCALE * w, 3]. All values are in [0, 1].
 
-        Both are computed octave by octave, from the decoded canvas at 1 / shrink of its size. The super sampler of the
-        thesis enlarges the decoded canvas in one step instead.
+        Both are computed octave by octave, from the decoded canvas at 1 / shrink of its size, and only when they are
+        asked for. The super sampler of the thesis enlarges the decoded canvas in one step instead.
 
         low: decoded canvas float32 [h, w, 3] in [0, 1]. known_at: function (octave) -> `known` of octave_bands, for
         1 / 2**octave of the final size.
@@ -273,9 +273,9 @@ class Outpainter:
         height, width = low.shape[:2]
         padding = [(0, -side % (MULTIPLE * growth.shrink)) for side in (height, width)]
         padded = np.pad(low, (*padding, (0, 0)), mode="symmetric")
-        *lows, bands = self.super_sampled(padded, SCALE, known_at, growth, seed, bar)
-        yield lows[0][:height, :width]
-        yield bands
+        results = self.super_sampled(padded, SCALE, known_at, growth, seed, bar)
+        yield next(results)[:height, :width]
+        yield from results
 
     def super_sampled(self, low: np.ndarray, scale: int, known_at: Callable, growth: Growth,
                       seed: np.random.SeedSequence, bar: Bar, match_strength: bool = False) -> Iterator:

@@ -133,30 +133,46 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
     assert len(guides) == {8: 1, 13: 2, 21: 3, 70: 3}[max(margins)], "halved until a step is enough or 4 tokens remain"
 
 
+class FlatPainter(Outpainter):
+    """Paints a canvas of one colour, without networks. Records the sides of the halves that are denoised."""
+
+    downscale, window, mask_token, maskgit_config = 8, 16, 64, {"colours": "original"}
+    coarse = position_local = octaves = True
+
+    def __init__(self):
+        self.denoised = []
+
+    def network(self, tokens, growth):
+        return lambda windows, guides: np.zeros((*windows.shape, 64), np.float32)
+
+    def encode(self, pictures):
+        return pictures[:, ::8, ::8, 0].astype(int) // 4
+
+    def decode(self, tokens):
+        return np.zeros((*(8 * np.array(tokens.shape) // [8, 1, 1]), 3), np.float32)
+
+    def prepare(self, half, picture, known):
+        return np.zeros((*half.shape[:3], 12), np.float32), half, np.ones_like(half)
+
+    def estimate(self, condition, noisy, time):
+        self.denoised.append(noisy.shape[1])
+        return noisy
+
+
+def test_octaves_of_the_large_picture_are_added_only_on_demand():
+    painter = FlatPainter()
+    steps = {"maskgit_steps": 1, "diffusion_steps": 3}
+    low, large = next(painter.grow(sky(512, 512), Growth(generate_upsampled=False, **steps)))
+    assert large is None
+    assert painter.denoised == [64, 64, 64, 128]
+    again, large = next(painter.grow(sky(512, 512), Growth(**steps)))
+    np.testing.assert_array_equal(again, low)
+    large.whole()
+    assert max(painter.denoised) > 256
+
+
 @pytest.mark.parametrize("decoding", ["full", "joint"])
 def test_no_two_streams_of_a_picture_share_a_seed(decoding, monkeypatch):
-    class Painter(Outpainter):
-        downscale, window, mask_token, maskgit_config = 8, 16, 64, {"colours": "original"}
-        coarse = position_local = octaves = True
-
-        def __init__(self):
-            pass
-
-        def network(self, tokens, growth):
-            return lambda windows, guides: np.zeros((*windows.shape, 64), np.float32)
-
-        def encode(self, pictures):
-            return pictures[:, ::8, ::8, 0].astype(int) // 4
-
-        def decode(self, tokens):
-            return np.zeros((*(8 * np.array(tokens.shape) // [8, 1, 1]), 3), np.float32)
-
-        def prepare(self, half, picture, known):
-            return np.zeros((*half.shape[:3], 12), np.float32), half, np.ones_like(half)
-
-        def estimate(self, condition, noisy, time):
-            return noisy
-
     used = []
 
     def watched(module, name):
@@ -173,7 +189,7 @@ def test_no_two_streams_of_a_picture_share_a_seed(decoding, monkeypatch):
                          (np.random, "default_rng")):
         watched(module, name)
     growth = Growth(maskgit_steps=4, diffusion_steps=1, decoding=decoding, order="confidence")
-    for _, large in Painter().grow(sky(512, 512), growth, attempts=2):
+    for _, large in FlatPainter().grow(sky(512, 512), growth, attempts=2):
         assert large.whole().shape == (1024, 1024, 3)
     assert len(used) > 15
     assert len(set(used)) == len(used)
