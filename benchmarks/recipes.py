@@ -130,8 +130,8 @@ def details_alone() -> None:
     """The octave has no mean over 2x2 pixels, so the half is never corrected."""
     octave_of = octaves.octave_of
 
-    def without_means(*parts: Tensor) -> Tensor:
-        octave = octave_of(*parts)
+    def without_means(picture: Tensor, half: Tensor, strength: Tensor) -> Tensor:
+        octave = octave_of(picture, half, strength)
         squares = ops.reshape(octave, (*ops.shape(octave)[:3], 4, 3))
         return ops.reshape(squares - ops.mean(squares, axis=3, keepdims=True), ops.shape(octave))
 
