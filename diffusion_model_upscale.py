@@ -27,7 +27,7 @@ from dataset import Crops, add_data_options, load_crops
 from decoding import octaves
 from decoding.diffusion import angle, clean_from_velocity, velocity
 from decoding.guides import at_half_size
-from decoding.super_sampling import add_octave
+from decoding.super_sampling import add_octaves
 from log_and_save import (
     add_logging_options,
     check_pair,
@@ -326,8 +326,7 @@ def make_octave_report(model: OctaveSampler, sharp: NDArray[np.uint8], decoded: 
     def report() -> tuple[dict[str, float], dict[str, NDArray[np.uint8]]]:
         numbers, rows = {}, []
         for name, half in halves.items():
-            result = np.stack([add_octave(each, None, prepare, estimate, STEPS, own_seed(0, "octave", row))
-                               for row, each in enumerate(half)])
+            result = add_octaves(half, prepare, estimate, STEPS)
             of_result, of_true = strength(result), strength(true)
             numbers[f"{name}contrast"] = float(np.sqrt(of_result.mean() / of_true.mean()))
             logs = [np.log(each.mean(axis=(1, 2, 3)) + 1e-8).mean() for each in (of_result, of_true)]

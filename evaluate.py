@@ -22,6 +22,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from archive.sky_sources import random_crop
 from decoding.canvas import SCALE
 from decoding.guides import at_half_size, no_guide
 from decoding.inpainter import FILLING, Inpainter
-from decoding.super_sampling import add_octave
+from decoding.super_sampling import add_octaves
 from decoding.token_decoding import decoding_steps, log_softmax
 from decoding.windows import in_batches
 from diffusion_model_upscale import decoded_halves, load_super_sampler, make_through
@@ -210,8 +211,7 @@ def measure_sharpen(sampler: Any, tokenizer: Tokenizer, crops: NDArray[np.uint8]
         prepare, estimate = compiled(sampler, sampler.prepare), compiled(sampler, sampler.estimate)
 
         def enlarged(half: NDArray[np.floating]) -> NDArray[np.uint8]:
-            return np.stack([to_bytes(add_octave(each, None, prepare, estimate, steps, own_seed(0, "octave", row)))
-                             for row, each in enumerate(tqdm(half, "octave", leave=False))])
+            return to_bytes(add_octaves(half, prepare, estimate, steps, partial(tqdm, desc="octave", leave=False)))
     else:
         true, half = crops, np.concatenate([make_blurry(tokenizer)(part) for part in in_batches(crops, 2)])
         halves, estimate = {"decoded": half / np.float32(255)}, compiled(sampler, sampler.estimate)

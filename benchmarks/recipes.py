@@ -25,19 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import train_all  # noqa: E402
 from decoding import octaves  # noqa: E402
 from decoding.guides import at_half_size  # noqa: E402
-from decoding.super_sampling import add_octave  # noqa: E402
+from decoding.super_sampling import add_octaves  # noqa: E402
 from metrics.perceptual import kid, load_features  # noqa: E402
 from networks.backend import Tensor, ops  # noqa: E402
-from utilities import (  # noqa: E402
-    ROOT,
-    UserError,
-    command_parser,
-    evenly_spaced,
-    number,
-    own_seed,
-    run_command,
-    to_bytes,
-)
+from utilities import ROOT, UserError, command_parser, evenly_spaced, number, run_command, to_bytes  # noqa: E402
 
 SCRIPTS = {kind: script.removesuffix(".py") for kind, script in train_all.SCRIPTS.items()}
 # What differs from the default preset: entries of its "model", a loss (of losses()), a change (of CHANGES), options of
@@ -194,8 +185,7 @@ def measure_octaves(variant: str, pack: str) -> None:
     sampler, _ = load_super_sampler(tokenizer_config, folder, run_name(variant))
     prepare, estimate = compiled(sampler, sampler.prepare), compiled(sampler, sampler.estimate)
     true, decoded = decoded_halves(make_through(tokenizer), crops)
-    sampled = np.stack([to_bytes(add_octave(half / np.float32(65535), None, prepare, estimate, STEPS,
-                                            own_seed(0, "octave", row))) for row, half in enumerate(decoded)])
+    sampled = to_bytes(add_octaves(decoded / np.float32(65535), prepare, estimate, STEPS))
     values = [kid(features(size(sampled)), features(size(true))) for size in (np.asarray, at_half_size)]
     (run_folder("sharpen", variant) / "kid.json").write_text(json.dumps(dict(zip(KID_COLUMNS, values, strict=True))))
 

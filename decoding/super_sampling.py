@@ -44,6 +44,14 @@ def add_octave(*args: Any, **options: Any) -> NDArray[np.float32]:
     return np.concatenate(list(octave_bands(*args, **options)))
 
 
+def add_octaves(halves: NDArray[np.floating], prepare: Callable[..., Any], estimate: Callable[..., Any], steps: int,
+                progress: Progress = iter) -> NDArray[np.float32]:
+    """For measurements: add_octave of each picture of float32 [N, h, w, 3], with nothing known and seeds that are
+    always the same: float32 [N, 2h, 2w, 3]. progress: wraps the pictures."""
+    return np.stack([add_octave(half, None, prepare, estimate, steps, own_seed(0, "octave", row))
+                     for row, half in enumerate(progress(halves))])
+
+
 def octave_bands(half: NDArray[np.float32], known: Known | None, prepare: Callable[..., Any],
                  estimate: Callable[..., Any], steps: int, seed: Seed, solver: str = "ancestral",
                  progress: Progress = iter, match_strength: bool = False,
