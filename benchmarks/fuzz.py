@@ -44,7 +44,7 @@ OPTIONS = {"--outpaint_range": ("0", "0.3", "1", "-1", "x"), "--left": ("0.5", "
            "--outpaint_step": ("0.5", "0.1", "0.95"), "--decoding": ("full", "joint", "simple", "none"),
            "--order": ("halton", "confidence"), "--schedule": ("linear", "root", "cosine"),
            "--temperature": ("0", "1", "11"), "--guidance": ("0", "1"), "--label": ("cumulus", "Snow", ""),
-           "--shrink": ("2", "8", "3"),
+           "--shrink": ("2", "8", "3"), "--token_scale": ("1", "2", "3"),
            "--attempt_count": ("1", "2", "0"), "--batch_size": ("1", "3"), "--seed": ("0", "7", "-1"),
            "--diffusion_steps": ("1", "2"), "--tokenizer_run": ("", "none", "a/b"),
            "--precision": ("float32", "float8")}

@@ -16,7 +16,8 @@ class Canvas:
 
     picture: uint8 [H, W, 3], the input. octave: the result shows it 2**octave times as large.
     margins: tokens to add at (top, bottom, left, right).
-    unit: pixels of the result along each token; low-resolution (decoded) pixels are unit / SCALE.
+    unit: pixels of the result along each token.
+    pixel: pixels of the result along each pixel of the picture that is encoded.
     smallest: smallest side of the canvas in tokens.
     cut: pixels of the margins at (top, bottom, left, right) that are not part of the result.
     around: columns of tokens if the left and right ends of the result meet, otherwise 0. The picture then begins at
@@ -27,6 +28,7 @@ class Canvas:
     octave: int
     margins: tuple[int, ...]
     unit: int
+    pixel: int
     smallest: int
     cut: tuple[int, ...] = (0, 0, 0, 0)
     around: int = 0
@@ -85,12 +87,12 @@ class Canvas:
         top, bottom, left, right = added
         return top + height + bottom, left + width + right
 
-    def low_resolution(self) -> NDArray[np.uint8]:
-        """The picture at low resolution, the scale of the decoder: uint8 [h, w, 3]."""
-        if SCALE >> self.octave == 0:
-            size = tuple(side // SCALE for side in self.shape[::-1])
+    def reduced(self, pixel: int = SCALE) -> NDArray[np.uint8]:
+        """The picture with 1 / pixel of its size in the result, by default at low resolution: uint8 [h, w, 3]."""
+        if pixel >> self.octave == 0:
+            size = tuple(side // pixel for side in self.shape[::-1])
             return cv2.resize(self.picture, size, interpolation=cv2.INTER_CUBIC)
-        squares = SCALE >> self.octave
+        squares = pixel >> self.octave
         height, width = (-(-side // squares) for side in self.picture.shape[:2])
         padded = np.pad(self.picture, ((0, squares * height - self.picture.shape[0]),
                                        (0, squares * width - self.picture.shape[1]), (0, 0)), mode="edge")
@@ -122,23 +124,26 @@ def scaled_size(picture: NDArray[np.uint8], img_size: int) -> tuple[int, int, in
 
 
 def place_picture(picture: NDArray[np.uint8], img_size: int, margins: tuple[int, ...], downscale: int,
-                  window: int, cut: tuple[int, ...] = (0, 0, 0, 0), around: int = 0) -> Canvas:
+                  window: int, cut: tuple[int, ...] = (0, 0, 0, 0), around: int = 0, token_scale: int = 1) -> Canvas:
     """Scale a picture by scaled_size and place it on a canvas.
 
     Args:
         picture: uint8 [H, W, 3] of any size.
         img_size: shorter side in low-resolution pixels.
-        margins: tokens to add at (top, bottom, left, right).
-        downscale: low-resolution pixels along each token.
+        margins: tokens of SCALE * downscale pixels to add at (top, bottom, left, right).
+        downscale: pixels along each token for the tokenizer.
         window: the network's window in tokens, the smallest canvas.
         cut: pixels of the margins that are not part of the result.
-        around: columns of tokens if the left and right ends of the result meet, otherwise 0.
+        around: columns of such tokens if the left and right ends of the result meet, otherwise 0.
+        token_scale: power of two; the tokens of the canvas are so many times smaller, and more.
     """
     height, width, octave = scaled_size(picture, img_size)
     interpolation = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_CUBIC
     scaled = picture if (height, width) == picture.shape[:2] else cv2.resize(picture, (width, height),
                                                                              interpolation=interpolation)
-    return Canvas(scaled, octave, tuple(margins), SCALE * downscale, window, cut, around)
+    pixel = SCALE // token_scale
+    return Canvas(scaled, octave, tuple(token_scale * margin for margin in margins), pixel * downscale, pixel, window,
+                  cut, token_scale * around)
 
 
 def known_tokens(canvas: Canvas, encode: Callable[[NDArray[np.uint8]], Any], mask_token: int,
@@ -150,7 +155,7 @@ def known_tokens(canvas: Canvas, encode: Callable[[NDArray[np.uint8]], Any], mas
     """
     top, bottom, left, right = canvas.known
     rows, columns = (bottom - top), (right - left)
-    low, unit = canvas.low_resolution(), canvas.unit // SCALE
+    low, unit = canvas.reduced(canvas.pixel), canvas.unit // canvas.pixel
     pad = margin * unit
     height, width = low.shape[:2]
     padded = np.pad(low, ((pad, pad + max(0, rows * unit - height)), (pad, pad + max(0, columns * unit - width)),

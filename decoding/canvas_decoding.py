@@ -177,18 +177,21 @@ def fill_jointly(canvas: np.ndarray, conditions: Sequence[np.ndarray], network: 
 
 
 def decode_canvas(tokens: np.ndarray, decode: Callable[[np.ndarray], Any], downscale: int,
-                  progress: Progress = iter, wrap: bool = False) -> NDArray[np.float32]:
-    """Tokens int32 [H, W] -> picture float32 [H * downscale, W * downscale, 3] in [0, 1], tile by tile.
+                  progress: Progress = iter, wrap: bool = False, shrink: int = 1) -> NDArray[np.float32]:
+    """Tokens int32 [H, W] -> picture float32 [H * downscale / shrink, W * downscale / shrink, 3] in [0, 1], tile by
+    tile.
 
     This is for decoders with a small receptive field: each tile is decoded with a margin, which is cut off afterwards.
-    So the result is that of decoding the whole canvas. wrap: whether its left and right ends meet.
+    So the result is that of decoding the whole canvas. wrap: whether its left and right ends meet. shrink: divides
+    downscale; each pixel is the mean of shrink x shrink decoded pixels.
     """
     if wrap:
         wider = np.pad(tokens, ((0, 0), (DECODER_MARGIN, DECODER_MARGIN)), mode="wrap")
-        cut = DECODER_MARGIN * downscale
-        return decode_canvas(wider, decode, downscale, progress)[:, cut:-cut]
+        cut = DECODER_MARGIN * downscale // shrink
+        return decode_canvas(wider, decode, downscale, progress, shrink=shrink)[:, cut:-cut]
     height, width = tokens.shape
-    picture = np.empty((height * downscale, width * downscale, 3), np.float32)
+    unit = downscale // shrink
+    picture = np.empty((height * unit, width * unit, 3), np.float32)
     tiles = [(row, column) for row in range(0, height, DECODER_TILE) for column in range(0, width, DECODER_TILE)]
     for row, column in progress(tiles):
         top, left = max(0, row - DECODER_MARGIN), max(0, column - DECODER_MARGIN)
@@ -196,7 +199,8 @@ def decode_canvas(tokens: np.ndarray, decode: Callable[[np.ndarray], Any], downs
         part = np.asarray(decode(tokens[None, top:bottom + DECODER_MARGIN, left:right + DECODER_MARGIN]))[0]
         part = part[(row - top) * downscale:(bottom - top) * downscale,
                     (column - left) * downscale:(right - left) * downscale]
-        picture[row * downscale:bottom * downscale, column * downscale:right * downscale] = part
+        picture[row * unit:bottom * unit, column * unit:right * unit] = cv2.resize(
+            part, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
     return picture
 
 

@@ -35,15 +35,19 @@ class Generator(Outpainter):
         rng = np.random.default_rng(own_seed(seed, "colours"))
         colours = ColourMap.of_numbers(rng.choice(maps)) if maps else UNCHANGED
 
+        scale = self.token_scale(growth)
+        unit = SCALE * self.downscale // scale  # pixels along each token
+
         def decoded(tokens: np.ndarray, bar: Bar = no_bar) -> np.ndarray:
-            return colours.restored(self.pixels(tokens, growth, bar))
+            return colours.restored(self.pixels(tokens, growth, bar, scale))
 
         watch = watch and watch.decoded_by(decoded)
         if growth.wrap:
             width_around(width, self.closing_width(growth), SCALE * self.downscale * self.window, exactly=True)
         low_sides = [-(-side // SCALE) for side in (height, width)]
-        tokens = self.fill_canvas([-(-side // self.downscale) for side in low_sides], growth, seed, bar, watch)
-        results = self.enlarged(decoded(tokens, bar), lambda octave: None, growth, own_seed(seed, "pixels"), bar)
+        tokens = self.fill_canvas([-(-side // unit) for side in (height, width)], growth, seed, bar, watch)
+        results = self.enlarged(decoded(tokens, bar), lambda octave: None, growth, own_seed(seed, "pixels"), bar,
+                                growth.shrink // scale)
         low = to_bytes(next(results)[:low_sides[0], :low_sides[1]])
         return low, Rows(height, width, next(results)) if growth.generate_upsampled else None
 

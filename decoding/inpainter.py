@@ -169,5 +169,5 @@ class Inpainter(Outpainter):
                 smaller = smaller.reshape(len(smaller) // 2, 2, smaller.shape[1] // 2, 2, 3).mean(axis=(1, 3))
             return smaller, 0, 0
 
-        *_, bands = self.super_sampled(decoded, scale, known_at, growth, seed, bar, match_strength=True)
+        *_, bands = self.super_sampled(decoded, scale, known_at, growth, seed, bar, growth.shrink, match_strength=True)
         return to_bytes(np.concatenate(list(bands)))

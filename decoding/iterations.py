@@ -9,15 +9,18 @@ from PIL import Image
 from utilities import evenly_spaced, replacing, save_picture, to_bytes
 
 MOST_FRAMES, COLUMNS = 24, 4  # frames at most, and frames in a row of the sheet
+MOST_STEPS = 4 * MOST_FRAMES  # steps that are kept at most
 DURATION, LAST_DURATION = 400, 2000  # milliseconds that a frame is visible, and the last frame
 GREY, GAP = 128, 4  # grey level of undecided positions; pixels between pictures
 
 
 class Iterations:
-    """Records the decoding steps of the first canvas, as the argument `watch` of the decoding functions."""
+    """Records the decoding steps of the first canvas, as the argument `watch` of the decoding functions.
+
+    Of more than MOST_STEPS steps, every second, fourth, ... is kept, and the last."""
 
     def __init__(self, mask_token: int) -> None:
-        self.mask_token = mask_token
+        self.mask_token, self.count, self.stride = mask_token, 0, 1
         self.steps: list[tuple[np.ndarray, np.ndarray]] = []
 
     def decoded_by(self, decode: Callable) -> "Iterations":
@@ -27,7 +30,12 @@ class Iterations:
 
     def __call__(self, tokens: np.ndarray, guess: np.ndarray) -> None:
         """Record a step: the tokens so far, int32 [A, H, W], and the same with guesses at undecided positions."""
+        if self.steps and (self.count - 1) % self.stride:
+            self.steps.pop()
         self.steps.append((tokens[0].copy(), guess[0].copy()))
+        self.count += 1
+        if len(self.steps) > MOST_STEPS:
+            self.steps, self.stride = self.steps[::2], 2 * self.stride
 
     def picture(self, guess: np.ndarray) -> np.ndarray:
         """The decoded picture uint8 [h, w, 3] of the tokens of a step, int32 [H, W], grey where they are masked.

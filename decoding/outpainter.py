@@ -16,7 +16,8 @@ from decoding.growth import Growth
 from decoding.guides import at_half_size, guide_tokens, no_guide
 from decoding.iterations import Iterations
 from decoding.membrane import seamless
-from decoding.super_sampling import MULTIPLE, octave_bands
+from decoding.octaves import rgb
+from decoding.super_sampling import MULTIPLE, half_rows, octave_bands
 from decoding.token_decoding import classifier_free_guidance
 from decoding.windows import columns_from
 from log_and_save import model_folders
@@ -24,6 +25,7 @@ from networks.machine import prepare_machine
 from utilities import Progress, UserError, available_memory, evenly_spaced, own_seed, to_bytes
 
 CONTEXT_TOKENS = 256  # tokens of the photograph that condition every window
+GUIDED = 2  # tokens that are conditioned on coarse ones take steps divided by this
 LEAST_KNOWN = 4  # a picture is halved only if its shorter side then still has this many tokens
 # Memory that a result needs besides the models, in bytes: for the bands of octaves, per pixel and at most, and per
 # low-resolution pixel, since the whole low-resolution picture is in memory. Measured at the peak: 2.3 GB for a 4x
@@ -133,17 +135,21 @@ class Outpainter:
         attempt.
         """
         canvas = self.canvas(photograph, growth)
-        known_low = canvas.low_resolution()
+        known_low = canvas.reduced()
         colours = colour_map(known_low) if self.maskgit_config["colours"] == "normalised" else UNCHANGED
-        watch = watch and watch.decoded_by(lambda tokens: colours.restored(self.pixels(tokens, growth, no_bar)))
+
+        def decoded(tokens: NDArray[np.int32], bar: Bar = no_bar) -> NDArray[np.float32]:
+            return colours.restored(self.pixels(tokens, growth, bar, SCALE // canvas.pixel))
+
+        watch = watch and watch.decoded_by(decoded)
         grids = self.fill(canvas, lambda low: self.encode(colours.normalised(low[0])[None]), growth, seed, attempts,
                           bar, watch)
         height, width = canvas.size
         for attempt, tokens in enumerate(grids):
-            known = [side * self.downscale for side in canvas.known]
-            low = seamless(colours.restored(self.pixels(tokens, growth, bar)), known, known_low / np.float32(255),
-                           growth.wrap)
-            results = self.enlarged(low, canvas.at_octave, growth, own_seed(seed, "pixels", attempt), bar)
+            known = [side * canvas.unit // SCALE for side in canvas.known]
+            low = seamless(decoded(tokens, bar), known, known_low / np.float32(255), growth.wrap)
+            results = self.enlarged(low, canvas.at_octave, growth, own_seed(seed, "pixels", attempt), bar,
+                                    growth.shrink * canvas.pixel // SCALE)
             first, left = (side // SCALE for side in canvas.origin)
             low = columns_from(next(results)[first:first - (-height // SCALE)], left, -(-width // SCALE), axis=1)
             yield to_bytes(low), (
@@ -169,7 +175,14 @@ class Outpainter:
         tokens = tuple(-(-margin // unit) for margin in margins)
         cut = tuple(-margin % unit for margin in margins)
         around = (shape[1] + sum(margins[2:])) // unit if growth.wrap else 0
-        return place_picture(photograph, growth.img_size, tokens, self.downscale, self.window, cut, around)
+        return place_picture(photograph, growth.img_size, tokens, self.downscale, self.window, cut, around,
+                             self.token_scale(growth, octave))
+
+    def token_scale(self, growth: Growth, octave: int = 0) -> int:
+        """Scale of the tokens relative to the low resolution, for a picture that the result shows 2**octave times as
+        large. It is 1 if the models cannot paint fine tokens after coarse ones, or cannot add octaves."""
+        finer = self.coarse and self.octaves and self.position_local
+        return min(growth.token_scale, growth.shrink, max(1, SCALE >> octave)) if finer else 1
 
     def closing_width(self, growth: Growth) -> int:
         """Pixels of which the width of a 4x result whose ends meet is a multiple. Raises UserError if the models cannot
@@ -179,39 +192,40 @@ class Outpainter:
         return SCALE * math.lcm(MULTIPLE * growth.shrink, 2 * self.downscale)
 
     def fill(self, canvas: Canvas, encode: Callable, growth: Growth, seed: int, attempts: int, bar: Bar,
-             watch: Callable[..., None] | None = None, halvings: int = 0) -> NDArray[np.int32]:
+             watch: Callable[..., None] | None = None) -> NDArray[np.int32]:
         """Fill the canvas with tokens: int32 [attempts, H, W] without mask tokens.
 
         A canvas that grows by more than a step is filled at half its size first, where a window covers four times as
         much sky. These coarse tokens condition the tokens at full size. The canvas is halved again and again, until one
         step is enough or the picture would have fewer than LEAST_KNOWN tokens along a side.
 
-        encode: as for known_tokens. halvings: how often the canvas has been halved.
+        encode: as for known_tokens.
         """
         tokens = known_tokens(canvas, encode, self.mask_token)
         guides = no_guide((attempts, *tokens.shape), self.mask_token)
-        step, half = growth.ring(self.window, self.step), canvas.at_half_size()
+        step, half, steps = growth.ring(self.window, self.step), canvas.at_half_size(), growth.maskgit_steps
         top, bottom, left, right = half.known
         if (self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN
                 and canvas.can_be_halved):
-            coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar,
-                               halvings=halvings + 1)
+            coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar)
             guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.left % 2:]
             guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
+            steps = -(-steps // GUIDED)
         network = self.network(tokens, growth)
-        seeds = [own_seed(seed, "tokens", attempt, halvings) for attempt in range(attempts)]
+        # The same at every token_scale, so that coarse tokens are the same too.
+        seeds = [own_seed(seed, "tokens", attempt, canvas.unit) for attempt in range(attempts)]
         if growth.decoding == "joint":
             rings = max(1, -(-max(canvas.margins) // step))
             return np.stack([
                 fill_jointly(tokens, (guide,), network, self.mask_token, self.window, one, growth.batch_size,
-                             growth.maskgit_steps * rings, growth.schedule, growth.temperature, progress=bar("tokens"),
+                             steps * rings, growth.schedule, growth.temperature, progress=bar("tokens"),
                              watch=watch and (lambda *grids: watch(*(grid[None] for grid in grids))),
                              wrap=growth.wrap)
                 for guide, one in zip(guides, seeds, strict=True)])
         simple = growth.decoding == "simple"
         return fill_outwards(
             np.stack([tokens] * attempts), (guides,), network, self.mask_token, canvas.known, self.window, step, seeds,
-            growth.batch_size, bar("tokens"), steps=1 if simple else growth.maskgit_steps, schedule=growth.schedule,
+            growth.batch_size, bar("tokens"), steps=1 if simple else steps, schedule=growth.schedule,
             order=growth.order, order_temperature=growth.generation_temp,
             temperature=0.0 if simple else growth.temperature, watch=watch, wrap=growth.wrap)
 
@@ -246,14 +260,15 @@ class Outpainter:
             raise UserError(f"--label {label}: {self.maskgit_folder} knows {', '.join(names)}.")
         return names.index(label.lower())
 
-    def pixels(self, tokens: NDArray[np.int32], growth: Growth, bar: Bar) -> NDArray[np.floating]:
-        """Decode tokens int32 [H, W] to a picture float32 [H * downscale, W * downscale, 3] in [0, 1]."""
+    def pixels(self, tokens: NDArray[np.int32], growth: Growth, bar: Bar, shrink: int = 1) -> NDArray[np.floating]:
+        """Decode tokens int32 [H, W] to a picture float32 [H * downscale / shrink, W * downscale / shrink, 3] in
+        [0, 1]. shrink: 1, or a divisor of downscale if position_local is true."""
         if self.position_local:
-            return decode_canvas(tokens, self.decode, self.downscale, bar("decoding"), growth.wrap)
+            return decode_canvas(tokens, self.decode, self.downscale, bar("decoding"), growth.wrap, shrink)
         return decode_canvas_blended(tokens, self.decode, self.downscale, self.window, growth.samples, bar("decoding"))
 
     def enlarged(self, low: NDArray[np.floating], known_at: Callable, growth: Growth, seed: np.random.SeedSequence,
-                 bar: Bar) -> Iterator:
+                 bar: Bar, shrink: int) -> Iterator:
         """Yield the final low-resolution picture, float32 [h, w, 3], then an iterator over the picture at SCALE times
         its size, from top to bottom, float32 [rows, SCALE * w, 3]. All values are in [0, 1].
 
@@ -261,7 +276,7 @@ class Outpainter:
         asked for. The super sampler of the thesis enlarges the decoded canvas in one step instead.
 
         low: decoded canvas float32 [h, w, 3] in [0, 1]. known_at: function (octave) -> `known` of octave_bands, for
-        1 / 2**octave of the final size.
+        1 / 2**octave of the final size. shrink: as for super_sampled.
         """
         if not self.octaves:
             from networks.thesis_sharpen import upscale_canvas
@@ -271,24 +286,26 @@ class Outpainter:
                                        seed, growth.batch_size, self.multiple, bar("upscaling"))])
             return
         height, width = low.shape[:2]
-        padding = [(0, -side % (MULTIPLE * growth.shrink)) for side in (height, width)]
+        padding = [(0, -side % (MULTIPLE * shrink)) for side in (height, width)]
         padded = np.pad(low, (*padding, (0, 0)), mode="symmetric")
-        results = self.super_sampled(padded, SCALE, known_at, growth, seed, bar)
+        results = self.super_sampled(padded, SCALE, known_at, growth, seed, bar, shrink)
         yield next(results)[:height, :width]
         yield from results
 
     def super_sampled(self, low: np.ndarray, scale: int, known_at: Callable, growth: Growth,
-                      seed: np.random.SeedSequence, bar: Bar, match_strength: bool = False) -> Iterator:
+                      seed: np.random.SeedSequence, bar: Bar, shrink: int, match_strength: bool = False) -> Iterator:
         """Shrink a picture to 1 / shrink of its size and add octaves until it is `scale` times as large.
 
         Yields the picture at its first size, float32 [h, w, 3], if scale is above 1, and then an iterator over the
         largest picture, from top to bottom, float32 [rows, scale * w, 3].
 
-        low: float32 [h, w, 3] in [0, 1]; h and w are multiples of MULTIPLE * shrink. scale: a power of two.
+        low: float32 [h, w, 3] in [0, 1]; h and w are multiples of MULTIPLE * shrink. scale, shrink: powers of two.
         known_at: as for `enlarged`. match_strength: as for octave_bands.
         """
-        picture = cv2.resize(low, None, fx=1 / growth.shrink, fy=1 / growth.shrink, interpolation=cv2.INTER_AREA)
-        count = round(np.log2(scale * growth.shrink))
+        picture = cv2.resize(low, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+        count = round(np.log2(scale * shrink))
+        if shrink == 1 and scale > 1:
+            yield np.asarray(rgb(half_rows(picture, known_at(count - 1), slice(0, len(picture)))[0]))[0]
         # After the first octave the halves are nearly right, so a few steps of a deterministic solver are enough.
         few = -(-growth.diffusion_steps // 3)
         for octave in range(count)[::-1]:

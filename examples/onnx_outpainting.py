@@ -3,8 +3,9 @@
   python onnx_outpainting.py onnx/ sky.jpg larger_sky.png
 
 onnx/ is the result of `python export.py --output onnx/`. The photograph is scaled so that its shorter side has 512
-pixels, and its longer side is cut to a multiple of 128. The result is that of Outpainter with Growth() for this picture
-and seed 0, where NumPy draws the noise. Each network gets the whole canvas at once, so large pictures need much memory.
+pixels, and its longer side is cut to a multiple of 128. The result is that of Outpainter with Growth(token_scale=1) for
+this picture and seed 0, where NumPy draws the noise. Each network gets the whole canvas at once, so large pictures need
+much memory.
 """
 import json
 import sys
@@ -65,7 +66,8 @@ def fill(tokens, context, network, config, seed):
     places += [(row, column) for row in rows for column in left_right]
     places += [(row, column) for row in top_bottom for column in left_right]
     for number, (row, column) in enumerate(dict.fromkeys(places)):
-        window, key = tokens[row:row + size, column:column + size], (seed, "tokens", 0, 0, "window", number)
+        window = tokens[row:row + size, column:column + size]
+        key = seed, "tokens", 0, 4 * config["downscale"], "window", number
         order = np.roll(halton, generator(*key, "roll").integers(halton.shape), axis=(0, 1))
         count = left = (window == mask).sum()
         steps = ceil(config["maskgit_steps"] * count / (size**2 // 2))

@@ -50,7 +50,7 @@ def test_generated_skies_have_colours_of_their_class():
     class Stub(Generator):
         maskgit_config = {"class_colours": {"": [[0.2, 0.3, 0.4, *np.eye(3).ravel()]],
                                             "sunrise": [[0.7, 0.5, 0.3, *(2 * np.eye(3)).ravel()]]}}
-        downscale = 8
+        downscale, coarse, octaves, position_local = 8, True, True, True
 
         def __init__(self):
             pass
@@ -58,8 +58,8 @@ def test_generated_skies_have_colours_of_their_class():
         def fill_canvas(self, shape, *others):
             return np.zeros(shape, np.int32)
 
-        def pixels(self, tokens, *others):
-            picture = np.tile(np.float32(TARGET_MEAN), (*[8 * side for side in tokens.shape], 1))
+        def pixels(self, tokens, growth, bar, shrink):
+            picture = np.tile(np.float32(TARGET_MEAN), (*[8 // shrink * side for side in tokens.shape], 1))
             picture[:, ::2] += np.float32(0.1)
             picture[:, 1::2] -= np.float32(0.1)
             return picture
@@ -69,7 +69,7 @@ def test_generated_skies_have_colours_of_their_class():
 
     for label, mean, deviation in ((None, [0.2, 0.3, 0.4], 0.1), ("Sunrise", [0.7, 0.5, 0.3], 0.05)):
         low, large = Stub().generate(128, 128, Growth(label=label, generate_upsampled=False))
-        assert large is None
+        assert (low.shape, large) == ((32, 32, 3), None)
         np.testing.assert_allclose(low.mean(axis=(0, 1)) / 255, mean, atol=0.005)
         np.testing.assert_allclose(low.std(axis=(0, 1)) / 255, deviation, atol=0.005)
 

@@ -179,6 +179,19 @@ def test_what_cannot_be_filled_is_said(inpainter, skies):
             next(inpainter.inpaint(picture, hole))
 
 
+@pytest.mark.parametrize("count", [1, 96, 97, 98, 200, 1000])
+def test_of_many_iterations_evenly_spaced_ones_and_the_last_are_kept(count):
+    iterations = Iterations(9)
+    for step in range(count):
+        iterations(np.full((1, 2, 2), step), np.full((1, 2, 2), step + 1))
+    kept = [tokens[0, 0] for tokens, _ in iterations.steps]
+    assert all((guess == tokens + 1).all() for tokens, guess in iterations.steps)
+    assert (kept[0], kept[-1]) == (0, count - 1)
+    assert min(count, 48) <= len(kept) <= 97
+    assert len(set(np.diff(kept[:-1]))) <= 1
+    assert count > 96 or len(kept) == count
+
+
 def test_iterations_are_shown_as_a_sheet_of_masks_and_pictures(inpainter, skies):
     iterations = Iterations(inpainter.mask_token)
     hole = hole_at(np.s_[40:60], np.s_[40:60])

@@ -14,7 +14,7 @@ from decoding.canvas import place_picture
 from decoding.growth import growth_of
 from decoding.outpainter import Rows, no_bar
 from outpainting import Growth, LeftOut, Outpainter, build_parser, pictures_to_grow
-from utilities import ROOT, UserError, part_of, shard, to_bytes
+from utilities import ROOT, UserError, own_seed, part_of, shard, to_bytes
 
 FAST = ["--img_size", "64", "--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2",
         "--wandb", "disabled"]
@@ -159,9 +159,41 @@ class FlatPainter(Outpainter):
         return noisy
 
 
+@pytest.mark.parametrize("token_scale", [1, 2, 4])
+def test_finer_tokens_continue_the_same_coarse_ones(token_scale, monkeypatch):
+    """The low-resolution picture has the size of that of coarse tokens, and shows the photograph."""
+    seeds = {}
+
+    def recording(canvases, *arguments, fill=canvas_decoding.fill_outwards, **options):
+        seeds[canvases.shape[1]] = arguments[6][0].generate_state(2).tolist(), options["steps"]
+        return fill(canvases, *arguments, **options)
+
+    monkeypatch.setattr("decoding.outpainter.fill_outwards", recording)
+    growth = Growth(maskgit_steps=3, diffusion_steps=1, token_scale=token_scale)
+    low, _ = next(FlatPainter().grow(sky(512, 512), growth))
+    assert seeds.pop(32) == (own_seed(0, "tokens", 0, 32).generate_state(2).tolist(), 3)
+    finer = {height: steps for height, (_, steps) in seeds.items()}
+    assert finer == {1: {}, 2: {64: 2}, 4: {64: 2, 128: 2}}[token_scale]
+    assert low.shape == (256, 256, 3)
+    if token_scale == 4:
+        means = sky(512, 512).reshape(128, 4, 128, 4, 3).mean(axis=(1, 3))
+        assert np.abs(low[64:192, 64:192] - means).max() <= 1
+
+
+def test_tokens_are_not_finer_than_the_photograph_and_what_the_models_can_paint():
+    painter = FlatPainter()
+    for settings, octave, expected in (({}, 0, 4), ({}, 1, 2), ({}, 2, 1), ({}, 5, 1), ({"token_scale": 2}, 0, 2),
+                                       ({"shrink": 2}, 0, 2), ({"shrink": 8}, 0, 4)):
+        assert painter.token_scale(Growth(**settings), octave) == expected
+    for ability in ("coarse", "octaves", "position_local"):
+        limited = FlatPainter()
+        setattr(limited, ability, False)
+        assert limited.token_scale(Growth()) == 1
+
+
 def test_octaves_of_the_large_picture_are_added_only_on_demand():
     painter = FlatPainter()
-    steps = {"maskgit_steps": 1, "diffusion_steps": 3}
+    steps = {"maskgit_steps": 1, "diffusion_steps": 3, "token_scale": 1}
     low, large = next(painter.grow(sky(512, 512), Growth(generate_upsampled=False, **steps)))
     assert large is None
     assert painter.denoised == [64, 64, 64, 128]

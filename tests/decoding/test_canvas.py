@@ -62,6 +62,29 @@ def test_a_canvas_of_half_the_size_covers_the_whole_one(height, width, margins):
     assert 2 * half.width_tokens >= canvas.width_tokens + left
 
 
+@pytest.mark.parametrize("token_scale", [2, 4])
+@pytest.mark.parametrize("size", [(512, 512), (512, 683), (600, 700)])
+def test_finer_tokens_lie_on_the_same_canvas(size, token_scale):
+    margins, cut = (5, 0, 1, 3), (9, 0, 3, 0)
+    canvas = place_picture(picture(*size), 128, margins, 8, 16, cut)
+    finer = place_picture(picture(*size), 128, margins, 8, 16, cut, token_scale=token_scale)
+    assert (finer.unit, finer.pixel) == (32 // token_scale, 4 // token_scale)
+    assert (finer.size, finer.origin, finer.at_octave(0)[1:]) == (canvas.size, canvas.origin, canvas.at_octave(0)[1:])
+    for _ in range(token_scale // 2):
+        finer = finer.at_half_size()
+    assert (finer.unit, finer.margins) == (canvas.unit, canvas.margins)
+    around = place_picture(picture(*size), 128, margins, 8, 16, cut, 30, token_scale)
+    assert (around.around, around.width_tokens) == (30 * token_scale,) * 2
+
+
+def test_finer_known_tokens_are_those_of_the_picture_at_that_size():
+    canvas = place_picture(picture(512, 683), 128, (1, 2, 3, 4), 8, 16, token_scale=4)
+    tokens = known_tokens(canvas, block_means, MASK)
+    np.testing.assert_array_equal(tokens[4:68, 12:97], block_means(canvas.picture[None, :512, :680])[0])
+    assert tokens.shape == (4 + 64 + 8, 12 + 86 + 16)
+    assert (np.delete(tokens, np.s_[4:68], axis=0) == MASK).all()
+
+
 def test_known_tokens_are_those_of_the_picture():
     canvas = place_picture(picture(512, 683), 128, (1, 2, 3, 4), 8, 16)
     tokens = known_tokens(canvas, block_means, MASK)
@@ -91,7 +114,7 @@ def test_each_octave_shows_the_means_of_the_one_above(size):
 @pytest.mark.parametrize("size", [(512, 700), (514, 770), (256, 300), (128, 133), (40, 50)])
 def test_the_low_resolution_is_a_quarter_of_the_result(size):
     canvas = place_picture(picture(*size), 128, (0, 0, 0, 0), 8, 16)
-    low = canvas.low_resolution()
+    low = canvas.reduced()
     assert low.shape[:2] == tuple(-(-side // 4) for side in canvas.shape)
     if canvas.octave <= 2:
         part, _, _ = canvas.at_octave(2)

@@ -108,11 +108,26 @@ def test_a_canvas_that_closes_has_no_special_column(jointly):
 
 def test_decoding_a_canvas_that_closes_is_decoding_its_repetition():
     def decode(tokens):
-        return ndimage.uniform_filter(tokens.astype(np.float32), (0, 19, 19))[..., None].repeat(2, 1).repeat(2, 2)
+        means = ndimage.uniform_filter(tokens.astype(np.float32), (0, 19, 19))
+        return means[..., None].repeat(3, 3).repeat(2, 1).repeat(2, 2)
 
     tokens = np.random.default_rng(0).integers(0, 99, (12, 60))
     whole = decode_canvas(np.tile(tokens, (1, 3)), decode, 2)
     np.testing.assert_allclose(decode_canvas(tokens, decode, 2, wrap=True), whole[:, 120:240], atol=1e-4)
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("shrink", [2, 4])
+def test_a_shrunk_canvas_has_the_means_of_the_decoded_one(shrink, wrap):
+    tokens = np.random.default_rng(0).integers(0, 9, (50, 100))
+
+    def decode(parts):
+        return np.kron(parts, np.arange(64.0).reshape(8, 8))[..., None].repeat(3, axis=-1)
+
+    whole = decode_canvas(tokens, decode, 8, wrap=wrap)
+    shrunk = decode_canvas(tokens, decode, 8, wrap=wrap, shrink=shrink)
+    height, width = (side * 8 // shrink for side in tokens.shape)
+    np.testing.assert_allclose(shrunk, whole.reshape(height, shrink, width, shrink, 3).mean(axis=(1, 3)), rtol=1e-5)
 
 
 def test_blending_weights_sum_to_one():
