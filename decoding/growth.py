@@ -81,7 +81,7 @@ class Growth:
     decoding: str = setting(TOKENS, "full", "full = ring by ring (thesis); joint = the whole canvas at once; simple = "
                             "ring by ring, in one pass with the most probable tokens",
                             choices=("full", "joint", "simple"))
-    token_scale: int = setting(TOKENS, 4, "tokens are painted at N times the low resolution, 1, 2 or 4, at most at "
+    token_scale: int = setting(TOKENS, 2, "tokens are painted at N times the low resolution, 1, 2 or 4, at most at "
                                "that of the picture, and at most --shrink; 1 = thesis, fast and soft", int, "N",
                                choices=(1, 2, 4))
     maskgit_steps: int = setting(TOKENS, 12, "decoding steps for half a window (with joint: for each ring)",

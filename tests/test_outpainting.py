@@ -182,8 +182,9 @@ def test_finer_tokens_continue_the_same_coarse_ones(token_scale, monkeypatch):
 
 def test_tokens_are_not_finer_than_the_photograph_and_what_the_models_can_paint():
     painter = FlatPainter()
-    for settings, octave, expected in (({}, 0, 4), ({}, 1, 2), ({}, 2, 1), ({}, 5, 1), ({"token_scale": 2}, 0, 2),
-                                       ({"shrink": 2}, 0, 2), ({"shrink": 8}, 0, 4)):
+    for settings, octave, expected in (({}, 0, 2), ({}, 1, 2), ({}, 2, 1), ({}, 5, 1), ({"token_scale": 4}, 0, 4),
+                                       ({"token_scale": 4}, 1, 2), ({"token_scale": 4, "shrink": 2}, 0, 2),
+                                       ({"token_scale": 4, "shrink": 8}, 0, 4)):
         assert painter.token_scale(Growth(**settings), octave) == expected
     for ability in ("coarse", "octaves", "position_local"):
         limited = FlatPainter()
