@@ -425,6 +425,7 @@ def test_a_tiff_written_in_bands_holds_the_picture(tmp_path, height, width):
 def test_a_result_beyond_memory_is_refused_with_its_size(monkeypatch):
     outpainter = Outpainter.__new__(Outpainter)
     outpainter.downscale, outpainter.window = 8, 16
+    outpainter.coarse = outpainter.octaves = outpainter.position_local = True
     monkeypatch.setattr("decoding.outpainter.available_memory", lambda: 2e9)
     canvas = outpainter.canvas(np.zeros((512, 1024, 3), np.uint8), Growth(outpaint_range=2, img_size=128))
     assert canvas.size == (512 + 4 * 256, 1024 + 4 * 256)
