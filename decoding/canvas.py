@@ -47,6 +47,11 @@ class Canvas:
         return self.around or max(self.margins[2] + -(-self.shape[1] // self.unit) + self.margins[3], self.smallest)
 
     @property
+    def low_unit(self) -> int:
+        """Low-resolution pixels along each token."""
+        return self.unit // SCALE
+
+    @property
     def left(self) -> int:
         """Column of tokens at which the picture begins."""
         return 0 if self.around else self.margins[2]
@@ -135,7 +140,7 @@ def place_picture(picture: NDArray[np.uint8], img_size: int, margins: tuple[int,
         window: the network's window in tokens, the smallest canvas.
         cut: pixels of the margins that are not part of the result.
         around: columns of such tokens if the left and right ends of the result meet, otherwise 0.
-        token_scale: power of two; the tokens of the canvas are so many times smaller, and more.
+        token_scale: power of two by which the sides of the tokens are divided; the canvas has more of them then.
     """
     height, width, octave = scaled_size(picture, img_size)
     interpolation = cv2.INTER_AREA if height < picture.shape[0] else cv2.INTER_CUBIC

@@ -34,13 +34,9 @@ class Generator(Outpainter):
         maps = self.maskgit_config["class_colours"].get((growth.label or "").lower())
         rng = np.random.default_rng(own_seed(seed, "colours"))
         colours = ColourMap.of_numbers(rng.choice(maps)) if maps else UNCHANGED
-
         scale = self.token_scale(growth)
         unit = SCALE * self.downscale // scale  # pixels along each token
-
-        def decoded(tokens: np.ndarray, bar: Bar = no_bar) -> np.ndarray:
-            return colours.restored(self.pixels(tokens, growth, bar, scale))
-
+        decoded = self.decoder(colours, growth, scale)
         watch = watch and watch.decoded_by(decoded)
         if growth.wrap:
             width_around(width, self.closing_width(growth), SCALE * self.downscale * self.window, exactly=True)

@@ -84,8 +84,8 @@ class Growth:
     token_scale: int = setting(TOKENS, 2, "tokens are painted at N times the low resolution, 1, 2 or 4, at most at "
                                "that of the picture, and at most --shrink; 1 = thesis, fast and soft", int, "N",
                                choices=(1, 2, 4))
-    maskgit_steps: int = setting(TOKENS, 12, "decoding steps for half a window (with joint: for each ring)",
-                                 number(int, 1, 1000), "N")
+    maskgit_steps: int = setting(TOKENS, 12, "decoding steps for half a window (with joint: for each ring); a sky that "
+                                 "grows takes half of them after its coarsest tokens", number(int, 1, 1000), "N")
     schedule: str = setting(TOKENS, "arccos", "function that sets how many tokens are decided in each step",
                             choices=SCHEDULES)
     order: str = setting(TOKENS, "halton", "order in which the tokens of a window are decided: halton = far apart, "

@@ -96,11 +96,12 @@ class Inpainter(Outpainter):
         low_hole = any_in_squares(hole, part.scale)
         is_normalised = self.maskgit_config["colours"] == "normalised" and not low_hole.all()
         colours = colour_map(low[~low_hole]) if is_normalised else UNCHANGED
-        watch = watch and watch.decoded_by(lambda tokens: colours.restored(self.pixels(tokens, growth, no_bar)))
+        decode = self.decoder(colours, growth)
+        watch = watch and watch.decoded_by(decode)
         grids = self.fill_tokens(low, low_hole, colours, growth, seed, attempts, sweet_spot, bar, watch)
         known = np.where(hole[..., None], np.float32(np.nan), pixels / np.float32(255))
         for attempt, tokens in enumerate(grids):
-            decoded = colours.restored(self.pixels(tokens, growth, bar))
+            decoded = decode(tokens, bar)
             added = low / np.float32(255) - decoded
             added = smooth_fill(np.clip(added, -MOST_ADDED, MOST_ADDED), low_hole)
             decoded = np.where(low_hole[..., None], decoded + added, low / np.float32(255))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from decoding.canvas import SCALE, Canvas, known_tokens, place_picture, scaled_size
 from decoding.canvas_decoding import decode_canvas, decode_canvas_blended, fill_jointly, fill_outwards
-from decoding.colours import UNCHANGED, colour_map
+from decoding.colours import UNCHANGED, ColourMap, colour_map
 from decoding.growth import Growth
 from decoding.guides import at_half_size, guide_tokens, no_guide
 from decoding.iterations import Iterations
@@ -137,19 +137,17 @@ class Outpainter:
         canvas = self.canvas(photograph, growth)
         known_low = canvas.reduced()
         colours = colour_map(known_low) if self.maskgit_config["colours"] == "normalised" else UNCHANGED
-
-        def decoded(tokens: NDArray[np.int32], bar: Bar = no_bar) -> NDArray[np.float32]:
-            return colours.restored(self.pixels(tokens, growth, bar, SCALE // canvas.pixel))
-
+        scale = SCALE // canvas.pixel
+        decoded = self.decoder(colours, growth, scale)
         watch = watch and watch.decoded_by(decoded)
         grids = self.fill(canvas, lambda low: self.encode(colours.normalised(low[0])[None]), growth, seed, attempts,
                           bar, watch)
         height, width = canvas.size
         for attempt, tokens in enumerate(grids):
-            known = [side * canvas.unit // SCALE for side in canvas.known]
+            known = [side * canvas.low_unit for side in canvas.known]
             low = seamless(decoded(tokens, bar), known, known_low / np.float32(255), growth.wrap)
             results = self.enlarged(low, canvas.at_octave, growth, own_seed(seed, "pixels", attempt), bar,
-                                    growth.shrink * canvas.pixel // SCALE)
+                                    growth.shrink // scale)
             first, left = (side // SCALE for side in canvas.origin)
             low = columns_from(next(results)[first:first - (-height // SCALE)], left, -(-width // SCALE), axis=1)
             yield to_bytes(low), (
@@ -259,6 +257,10 @@ class Outpainter:
         if label.lower() not in names:
             raise UserError(f"--label {label}: {self.maskgit_folder} knows {', '.join(names)}.")
         return names.index(label.lower())
+
+    def decoder(self, colours: ColourMap, growth: Growth, shrink: int = 1) -> Callable[..., NDArray[np.float32]]:
+        """Function (tokens int32 [H, W], bar) -> result of `pixels` with the photograph's own colours."""
+        return lambda tokens, bar=no_bar: colours.restored(self.pixels(tokens, growth, bar, shrink))
 
     def pixels(self, tokens: NDArray[np.int32], growth: Growth, bar: Bar, shrink: int = 1) -> NDArray[np.floating]:
         """Decode tokens int32 [H, W] to a picture float32 [H * downscale / shrink, W * downscale / shrink, 3] in

@@ -270,7 +270,8 @@ def measure_outpainting(pictures: NDArray[np.uint8], reference: NDArray[np.uint8
     growth, grid = growth_of(own), GRIDS[known]
     outpainter = load_outpainter(own, Outpainter)
     size = pictures.shape[1] // (SCALE if growth.generate_upsampled else 1)
-    tokens = outpainter.token_scale(growth, 0 if growth.generate_upsampled else 2) * size // outpainter.downscale
+    octave = 0 if growth.generate_upsampled else round(np.log2(SCALE))
+    tokens = outpainter.token_scale(growth, octave) * size // outpainter.downscale
 
     def sizes(large: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
         """{ending of the metrics: pictures}."""

@@ -85,8 +85,8 @@ class Preview(Iterations):
 
     def __init__(self, job: Job, canvas: Canvas, inpainter: Inpainter) -> None:
         super().__init__(inpainter.mask_token)
-        self.job, self.canvas, self.unit, self.shown = job, canvas, canvas.unit // SCALE, 0.0
-        self.show(np.full((*[side * self.unit for side in (canvas.height_tokens, canvas.width_tokens)], 3), GREY,
+        self.job, self.canvas, self.shown = job, canvas, 0.0
+        self.show(np.full((*[side * canvas.low_unit for side in (canvas.height_tokens, canvas.width_tokens)], 3), GREY,
                           np.uint8))
 
     def __call__(self, tokens: np.ndarray, guess: np.ndarray) -> None:
@@ -98,7 +98,7 @@ class Preview(Iterations):
     def show(self, picture: NDArray[np.uint8]) -> None:
         """Show a decoded canvas uint8 [h, w, 3] with the photograph on it, without what is cut off the result."""
         known, (height, width) = self.canvas.reduced(), self.canvas.size
-        top, _, left, _ = (side * self.unit for side in self.canvas.known)
+        top, _, left, _ = (side * self.canvas.low_unit for side in self.canvas.known)
         picture[top:top + len(known), left:left + known.shape[1]] = known
         top, left = (side // SCALE for side in self.canvas.origin)
         self.job.picture = picture[top:top - (-height // SCALE), left:left - (-width // SCALE)]
