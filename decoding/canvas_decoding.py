@@ -27,6 +27,7 @@ from decoding.windows import (
 )
 from utilities import Progress, Seed, own_seed
 
+REPAINTED = 0.5  # share of the new tokens that each round of `repaint` hides
 DECODER_TILE, DECODER_MARGIN = 48, 10  # tokens; the margin is wider than the receptive field of the default decoder
 
 
@@ -173,6 +174,25 @@ def fill_jointly(canvas: np.ndarray, conditions: Sequence[np.ndarray], network: 
             guess[unknown & ~decided] = log_probabilities.argmax(axis=-1)[~decided[unknown]]
             watch(canvas.copy(), guess)
         unknown &= ~decided
+    return canvas
+
+
+def repaint(canvas: np.ndarray, new: NDArray[np.bool], fill: Callable[[NDArray[np.int32], Seed], NDArray[np.int32]],
+            mask_token: int, rounds: int, seed: Seed, progress: Progress = iter) -> NDArray[np.int32]:
+    """Hide a random half of the new tokens and paint them again, in several rounds. Returns int32 [H, W].
+
+    Tokens that were decided in the same step do not know each other, and are never changed afterwards. In these rounds
+    each new token is decided again, with new tokens on all sides: Gibbs sampling in blocks. Other ways to hide decided
+    tokens: Mask-Predict, arXiv 1904.09324, and ReMDM, arXiv 2503.00307.
+
+    Args:
+        canvas: int32 [H, W] without mask tokens.
+        new: bool [H, W], the tokens that may change.
+        fill: function (canvas with mask tokens, seed) -> canvas without mask tokens.
+    """
+    for number in progress(range(rounds)):
+        hidden = new & (np.random.default_rng(own_seed(seed, "hidden", number)).random(canvas.shape) < REPAINTED)
+        canvas = fill(np.where(hidden, mask_token, canvas).astype(np.int32), own_seed(seed, "repaint", number))
     return canvas
 
 

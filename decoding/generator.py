@@ -4,7 +4,6 @@ from collections.abc import Callable
 import numpy as np
 
 from decoding.canvas import SCALE
-from decoding.canvas_decoding import fill_jointly
 from decoding.colours import UNCHANGED, ColourMap
 from decoding.growth import Growth, width_around
 from decoding.guides import guide_tokens, no_guide
@@ -59,8 +58,9 @@ class Generator(Outpainter):
         if is_guided:
             half = self.fill_canvas([-(-side // 2) for side in shape], growth, seed, bar, None, halvings + 1)
             guide = guide_tokens(half)[:height, :width]
-        return fill_jointly(tokens, (guide,), self.network(tokens, growth), self.mask_token, self.window,
-                            own_seed(seed, "tokens", halvings), growth.batch_size, growth.maskgit_steps,
-                            growth.schedule, growth.temperature, progress=bar("tokens"),
-                            watch=watch and (lambda *grids: watch(*(grid[None] for grid in grids))),
-                            wrap=growth.wrap)
+        network, own = self.network(tokens, growth), own_seed(seed, "tokens", halvings)
+        filled = self.fill_at_once(tokens, own, network, guide, growth, growth.maskgit_steps, bar("tokens"), watch)
+        if is_guided:
+            return filled
+        return self.repainted(filled[None], tokens == self.mask_token, [own], network, guide[None], growth, bar,
+                              watch)[0]

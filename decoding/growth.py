@@ -86,6 +86,8 @@ class Growth:
                                choices=(1, 2, 4))
     maskgit_steps: int = setting(TOKENS, 12, "decoding steps for half a window (with joint: for each ring); a sky that "
                                  "grows takes half of them after its coarsest tokens", number(int, 1, 1000), "N")
+    repaints: int = setting(TOKENS, 8, "rounds in which a random half of the coarsest new tokens is hidden and painted "
+                            "again; 0 = thesis", number(int, 0, 1000), "N")
     schedule: str = setting(TOKENS, "arccos", "function that sets how many tokens are decided in each step",
                             choices=SCHEDULES)
     order: str = setting(TOKENS, "halton", "order in which the tokens of a window are decided: halton = far apart, "

@@ -130,8 +130,11 @@ class Inpainter(Outpainter):
                                                    attempts, sweet_spot, bar, None, halvings + 1))
         fill = self.window_filler(tokens, growth, sweet_spot)
         seeds = [own_seed(seed, "tokens", attempt, halvings) for attempt in range(attempts)]
-        return fill_hole(np.stack([tokens] * attempts), (guides,), fill, self.mask_token, self.window, step, seeds,
-                         bar("tokens"), watch)
+        filled = fill_hole(np.stack([tokens] * attempts), (guides,), fill, self.mask_token, self.window, step, seeds,
+                           bar("tokens"), watch)
+        if is_guided or self.begin is not None or sweet_spot:
+            return filled
+        return self.repainted(filled, hidden, seeds, self.network(tokens, growth), guides, growth, bar, watch)
 
     def window_filler(self, tokens: np.ndarray, growth: Growth, sweet_spot: int | None) -> Callable:
         """The function `fill` of fill_hole, for a canvas of tokens int [H, W]."""

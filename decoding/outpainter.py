@@ -2,6 +2,7 @@
 import argparse
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoding.canvas import SCALE, Canvas, known_tokens, place_picture, scaled_size
-from decoding.canvas_decoding import decode_canvas, decode_canvas_blended, fill_jointly, fill_outwards
+from decoding.canvas_decoding import decode_canvas, decode_canvas_blended, fill_jointly, fill_outwards, repaint
 from decoding.colours import UNCHANGED, ColourMap, colour_map
 from decoding.growth import Growth
 from decoding.guides import at_half_size, guide_tokens, no_guide
@@ -22,9 +23,10 @@ from decoding.token_decoding import classifier_free_guidance
 from decoding.windows import columns_from
 from log_and_save import model_folders
 from networks.machine import prepare_machine
-from utilities import Progress, UserError, available_memory, evenly_spaced, own_seed, to_bytes
+from utilities import Progress, Seed, UserError, available_memory, evenly_spaced, own_seed, to_bytes
 
 CONTEXT_TOKENS = 256  # tokens of the photograph that condition every window
+REPAINT_STEPS = 2  # decoding steps in each round of repainting
 GUIDED = 2  # tokens that are conditioned on coarse ones take steps divided by this
 LEAST_KNOWN = 4  # a picture is halved only if its shorter side then still has this many tokens
 # Memory that a result needs besides the models, in bytes: for the bands of octaves, per pixel and at most, and per
@@ -39,6 +41,11 @@ Bar = Callable[[str], Progress]  # description of a stage -> function that wraps
 def no_bar(stage: str) -> Progress:
     """A Bar that shows nothing."""
     return iter
+
+
+def only_first(watch: Callable | None, attempts: int) -> list[Callable | None]:
+    """`watch` for the first attempt, None for the others."""
+    return [watch, *[None] * (attempts - 1)]
 
 
 class Rows:
@@ -203,8 +210,9 @@ class Outpainter:
         guides = no_guide((attempts, *tokens.shape), self.mask_token)
         step, half, steps = growth.ring(self.window, self.step), canvas.at_half_size(), growth.maskgit_steps
         top, bottom, left, right = half.known
-        if (self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN
-                and canvas.can_be_halved):
+        is_guided = (self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN
+                     and canvas.can_be_halved)
+        if is_guided:
             coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar)
             guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.left % 2:]
             guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
@@ -212,20 +220,42 @@ class Outpainter:
         network = self.network(tokens, growth)
         # The same at every token_scale, so that coarse tokens are the same too.
         seeds = [own_seed(seed, "tokens", attempt, canvas.unit) for attempt in range(attempts)]
+
         if growth.decoding == "joint":
             rings = max(1, -(-max(canvas.margins) // step))
-            return np.stack([
-                fill_jointly(tokens, (guide,), network, self.mask_token, self.window, one, growth.batch_size,
-                             steps * rings, growth.schedule, growth.temperature, progress=bar("tokens"),
-                             watch=watch and (lambda *grids: watch(*(grid[None] for grid in grids))),
-                             wrap=growth.wrap)
-                for guide, one in zip(guides, seeds, strict=True)])
-        simple = growth.decoding == "simple"
-        return fill_outwards(
-            np.stack([tokens] * attempts), (guides,), network, self.mask_token, canvas.known, self.window, step, seeds,
-            growth.batch_size, bar("tokens"), steps=1 if simple else steps, schedule=growth.schedule,
-            order=growth.order, order_temperature=growth.generation_temp,
-            temperature=0.0 if simple else growth.temperature, watch=watch, wrap=growth.wrap)
+            filled = np.stack([
+                self.fill_at_once(tokens, one, network, guide, growth, steps * rings, bar("tokens"), each)
+                for guide, one, each in zip(guides, seeds, only_first(watch, attempts), strict=True)])
+        else:
+            simple = growth.decoding == "simple"
+            filled = fill_outwards(
+                np.stack([tokens] * attempts), (guides,), network, self.mask_token, canvas.known, self.window, step,
+                seeds, growth.batch_size, bar("tokens"), steps=1 if simple else steps, schedule=growth.schedule,
+                order=growth.order, order_temperature=growth.generation_temp,
+                temperature=0.0 if simple else growth.temperature, watch=watch, wrap=growth.wrap)
+        if is_guided or growth.decoding == "simple":
+            return filled
+        return self.repainted(filled, tokens == self.mask_token, seeds, network, guides, growth, bar, watch)
+
+    def fill_at_once(self, tokens: NDArray[np.int32], seed: Seed, network: Callable, guide: NDArray[np.int32],
+                     growth: Growth, steps: int, progress: Progress = iter,
+                     watch: Callable[..., None] | None = None) -> NDArray[np.int32]:
+        """The result of fill_jointly for a canvas of tokens int32 [H, W] and its guide, with these settings. watch: as
+        for fill_outwards."""
+        return fill_jointly(tokens, (guide,), network, self.mask_token, self.window, seed, growth.batch_size, steps,
+                            growth.schedule, growth.temperature, progress,
+                            watch and (lambda *grids: watch(*(grid[None] for grid in grids))), growth.wrap)
+
+    def repainted(self, canvases: NDArray[np.int32], new: NDArray[np.bool], seeds: Sequence[Seed], network: Callable,
+                  guides: NDArray[np.int32], growth: Growth, bar: Bar,
+                  watch: Callable[..., None] | None = None) -> NDArray[np.int32]:
+        """The result of `repaint` for each of the canvases int32 [A, H, W], with these settings. new: bool [H, W]."""
+        watches = only_first(watch, len(canvases))
+        return np.stack([
+            repaint(tokens, new, partial(self.fill_at_once, network=network, guide=guide, growth=growth,
+                                         steps=REPAINT_STEPS, watch=each),
+                    self.mask_token, growth.repaints, seed, bar("repainting"))
+            for tokens, seed, guide, each in zip(canvases, seeds, guides, watches, strict=True)])
 
     def network(self, tokens: NDArray[np.int32], growth: Growth) -> Callable:
         """MaskGIT for the windows of one canvas of tokens int [H, W], as function (windows, their guides) -> logits.

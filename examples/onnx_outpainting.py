@@ -3,9 +3,9 @@
   python onnx_outpainting.py onnx/ sky.jpg larger_sky.png
 
 onnx/ is the result of `python export.py --output onnx/`. The photograph is scaled so that its shorter side has 512
-pixels, and its longer side is cut to a multiple of 128. The result is that of Outpainter with Growth(token_scale=1) for
-this picture and seed 0, where NumPy draws the noise. Each network gets the whole canvas at once, so large pictures need
-much memory.
+pixels, and its longer side is cut to a multiple of 128. The result is that of Outpainter with
+Growth(token_scale=1, repaints=0) for this picture and seed 0, where NumPy draws the noise. Each network gets the whole
+canvas at once, so large pictures need much memory.
 """
 import json
 import sys

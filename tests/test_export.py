@@ -16,7 +16,7 @@ from log_and_save import shared_models
 from utilities import ROOT, UserError, own_seed
 
 RUNS = [word for kind in ("tokenizer", "maskgit", "sharpen") for word in (f"--{kind}_run", "tiny")]
-GROWTH = Growth(img_size=32, temperature=0, maskgit_steps=3, token_scale=1)
+GROWTH = Growth(img_size=32, temperature=0, maskgit_steps=3, token_scale=1, repaints=0)
 # Prints the folders of repositories, or why they cannot be downloaded.
 DOWNLOAD = """
 import sys

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from decoding.canvas_decoding import decode_canvas, fill_jointly, fill_outwards, steps_for
+from decoding.canvas_decoding import decode_canvas, fill_jointly, fill_outwards, repaint, steps_for
 from decoding.windows import blend, even_starts, grid_windows, independent_batches, ring_windows, tile_weights
 
 MASK = 7
@@ -209,3 +209,42 @@ def test_every_window_gets_the_guides_of_its_position(jointly):
 def test_windows_of_which_less_is_unknown_take_fewer_steps():
     assert steps_for(np.array([0, 1, 64, 128, 256]), 12, 128).tolist() == [1, 1, 6, 12, 24]
     assert steps_for(np.array([1, 256]), 1, 128).tolist() == [1, 1], "one pass stays one pass"
+
+
+def test_repainting_changes_only_new_tokens_and_never_sees_what_it_hides():
+    canvas = np.random.default_rng(0).integers(0, MASK, (40, 50)).astype(np.int32)
+    new = np.ones(canvas.shape, bool)
+    new[10:25, 5:30] = False
+    seen = []
+
+    def fill(grid, seed):
+        seen.append((grid, tuple(seed.generate_state(2))))
+        return np.where(grid == MASK, len(seen) % MASK, grid)
+
+    result = repaint(canvas, new, fill, MASK, 5, 3)
+    assert len({seed for _, seed in seen}) == 5
+    for grid, _ in seen:
+        assert 0.45 < (grid == MASK)[new].mean() < 0.55
+    np.testing.assert_array_equal(result[~new], canvas[~new])
+    assert (result[new] == 5).mean() > 0.45, "the last round"
+    np.testing.assert_array_equal(repaint(canvas, new, fill, MASK, 0, 3), canvas)
+
+
+def test_repainting_makes_tokens_agree_that_were_decided_at_once():
+    """The network says that each token is like the tokens beside it. Nothing but the column at the left is known."""
+    canvas = np.full((16, 16), MASK, np.int32)
+    canvas[:, 0] = 1
+
+    def like_its_neighbours(tokens):
+        known = np.pad(tokens, ((0, 0), (1, 1), (1, 1)), constant_values=MASK)
+        around = [known[:, 1:-1, :-2], known[:, 1:-1, 2:], known[:, :-2, 1:-1], known[:, 2:, 1:-1]]
+        return 2.0 * sum(np.eye(MASK + 1)[each] for each in around)[..., :MASK]
+
+    def fill(grid, seed, steps=2):
+        return fill_jointly(grid, [], like_its_neighbours, MASK, 16, seed, 4, steps)
+
+    def disagreeing(grid):
+        return (np.diff(grid, axis=0) != 0).mean() + (np.diff(grid, axis=1) != 0).mean()
+
+    at_once = fill(canvas, 0, 1)
+    assert disagreeing(repaint(at_once, canvas == MASK, fill, MASK, 8, 0)) < 0.75 * disagreeing(at_once)
