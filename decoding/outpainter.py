@@ -28,6 +28,7 @@ from utilities import Progress, Seed, UserError, available_memory, evenly_spaced
 CONTEXT_TOKENS = 256  # tokens of the photograph that condition every window
 REPAINT_STEPS = 2  # decoding steps in each round of repainting
 GUIDED = 2  # tokens that are conditioned on coarse ones take steps divided by this
+COARSE_STEPS = 2  # coarse tokens grow by at most so many steps without tokens that are coarser still
 LEAST_KNOWN = 4  # a picture is halved only if its shorter side then still has this many tokens
 # Memory that a result needs besides the models, in bytes: for the bands of octaves, per pixel and at most, and per
 # low-resolution pixel, since the whole low-resolution picture is in memory. Measured at the peak: 2.3 GB for a 4x
@@ -197,12 +198,12 @@ class Outpainter:
         return SCALE * math.lcm(MULTIPLE * growth.shrink, 2 * self.downscale)
 
     def fill(self, canvas: Canvas, encode: Callable, growth: Growth, seed: int, attempts: int, bar: Bar,
-             watch: Callable[..., None] | None = None) -> NDArray[np.int32]:
+             watch: Callable[..., None] | None = None, most_steps: int = 1) -> NDArray[np.int32]:
         """Fill the canvas with tokens: int32 [attempts, H, W] without mask tokens.
 
-        A canvas that grows by more than a step is filled at half its size first, where a window covers four times as
-        much sky. These coarse tokens condition the tokens at full size. The canvas is halved again and again, until one
-        step is enough or the picture would have fewer than LEAST_KNOWN tokens along a side.
+        A canvas that grows by more than most_steps is filled at half its size first, where a window covers four times
+        as much sky. These coarse tokens condition the tokens at full size. The canvas is halved again and again, until
+        COARSE_STEPS are enough or the picture would have fewer than LEAST_KNOWN tokens along a side.
 
         encode: as for known_tokens.
         """
@@ -210,10 +211,11 @@ class Outpainter:
         guides = no_guide((attempts, *tokens.shape), self.mask_token)
         step, half, steps = growth.ring(self.window, self.step), canvas.at_half_size(), growth.maskgit_steps
         top, bottom, left, right = half.known
-        is_guided = (self.coarse and max(canvas.margins) > step and min(bottom - top, right - left) >= LEAST_KNOWN
-                     and canvas.can_be_halved)
+        is_guided = (self.coarse and max(canvas.margins) > most_steps * step
+                     and min(bottom - top, right - left) >= LEAST_KNOWN and canvas.can_be_halved)
         if is_guided:
-            coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar)
+            coarse = self.fill(half, lambda low: encode(at_half_size(low)), growth, seed, attempts, bar,
+                               most_steps=COARSE_STEPS)
             guides = guide_tokens(coarse)[:, canvas.margins[0] % 2:, canvas.left % 2:]
             guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
             steps = -(-steps // GUIDED)

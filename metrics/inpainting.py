@@ -138,7 +138,7 @@ def compared(true: NDArray[np.uint8], filled: NDArray[np.uint8], holes: NDArray[
 def measure_inpainting(pictures: NDArray[np.uint8], reference: NDArray[np.uint8], bidirectional: Inpainter,
                        autoregressive: Inpainter, seed: int, features: Callable) -> dict[str, dict[str, Metrics]]:
     """{kind of hole: {method: {metric: value or (value, low, high)}}} of both transformers, MaskGIT with each of STEPS
-    and SCHEDULES, of baselines and of photographs.
+    and SCHEDULES and with repainting, of baselines and of photographs. With repainting there is no log-loss.
 
     Args:
         pictures: uint8 [N, S, S, 3] to hide parts of; S is a multiple of a token and at least FREE_FORM.
@@ -146,15 +146,17 @@ def measure_inpainting(pictures: NDArray[np.uint8], reference: NDArray[np.uint8]
         autoregressive: one that uses an autoregressive transformer.
         features: result of perceptual.load_features.
     """
-    growths = [replace(FILLING, maskgit_steps=steps) for steps in STEPS]
-    growths += [replace(FILLING, schedule=schedule) for schedule in SCHEDULES if schedule != FILLING.schedule]
+    once = replace(FILLING, repaints=0)
+    growths = [replace(once, maskgit_steps=steps) for steps in STEPS]
+    growths += [replace(once, schedule=schedule) for schedule in SCHEDULES if schedule != once.schedule]
     transformers = {f"bidirectional, {growth.schedule}, {growth.maskgit_steps} step" + "s" * (growth.maskgit_steps > 1):
-                    (bidirectional, growth) for growth in growths} | {"autoregressive": (autoregressive, FILLING)}
+                    (bidirectional, growth) for growth in growths} | {"autoregressive": (autoregressive, once)}
 
     def with_transformer(inpainter: Inpainter, growth: Growth) -> Fill:
         return lambda picture, hole: next(inpainter.inpaint(picture, hole, growth, seed))
 
-    methods = {name: with_transformer(*pair) for name, pair in transformers.items()} | BASELINES
+    methods = ({name: with_transformer(*pair) for name, pair in transformers.items()}
+               | {"bidirectional, repainted": with_transformer(bidirectional, FILLING)} | BASELINES)
     scores: dict[str, dict[str, Metrics]] = {}
     for kind, draw in HOLES.items():
         own, others = (np.stack([draw(picture.shape[:2], np.random.default_rng(own_seed(seed, part, index)))

@@ -216,7 +216,7 @@ def test_the_command_compares_it_with_maskgit(trained, skies):
         assert f"{kind} holes" in output
         transformers = {name for name in methods if "log_loss" in methods[name]}
         assert transformers == {"bidirectional, arccos, 1 step", "bidirectional, linear, 12 steps", "autoregressive"}
-        assert set(methods) == transformers | set(BASELINES) | {"real photographs"}
+        assert set(methods) == transformers | set(BASELINES) | {"bidirectional, repainted", "real photographs"}
         assert methods["real photographs"]["feature_distance"] == 0
         assert methods["biharmonic"]["psnr_db"] > methods["bidirectional, arccos, 1 step"]["psnr_db"]
         assert all(0 < methods[name]["log_loss"] < 10 for name in transformers)
