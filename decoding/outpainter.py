@@ -220,7 +220,7 @@ class Outpainter:
             guides = guides[:, :tokens.shape[0], :tokens.shape[1]]
             steps = -(-steps // GUIDED)
         network = self.network(tokens, growth)
-        # The same at every token_scale, so that coarse tokens are the same too.
+        # For tokens of the same size, the same at every token_scale.
         seeds = [own_seed(seed, "tokens", attempt, canvas.unit) for attempt in range(attempts)]
 
         if growth.decoding == "joint":

@@ -160,7 +160,7 @@ class FlatPainter(Outpainter):
 
 
 @pytest.mark.parametrize("token_scale", [1, 2, 4])
-def test_finer_tokens_continue_the_same_coarse_ones(token_scale, monkeypatch):
+def test_finer_tokens_continue_coarse_ones(token_scale, monkeypatch):
     """The low-resolution picture has the size of that of coarse tokens, and shows the photograph."""
     seeds = {}
 
@@ -171,9 +171,10 @@ def test_finer_tokens_continue_the_same_coarse_ones(token_scale, monkeypatch):
     monkeypatch.setattr("decoding.outpainter.fill_outwards", recording)
     growth = Growth(maskgit_steps=3, diffusion_steps=1, token_scale=token_scale)
     low, _ = next(FlatPainter().grow(sky(512, 512), growth))
-    assert seeds.pop(32) == (own_seed(0, "tokens", 0, 32).generate_state(2).tolist(), 3)
-    finer = {height: steps for height, (_, steps) in seeds.items()}
-    assert finer == {1: {}, 2: {64: 2}, 4: {64: 2, 128: 2}}[token_scale]
+    assert {height: steps for height, (_, steps) in seeds.items()} == {
+        1: {32: 3}, 2: {32: 3, 64: 2}, 4: {64: 3, 128: 2}}[token_scale]
+    for height, (state, _) in seeds.items():
+        assert state == own_seed(0, "tokens", 0, 32 * 32 // height).generate_state(2).tolist()
     assert low.shape == (256, 256, 3)
     if token_scale == 4:
         means = sky(512, 512).reshape(128, 4, 128, 4, 3).mean(axis=(1, 3))
