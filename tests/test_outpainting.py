@@ -16,8 +16,8 @@ from decoding.outpainter import Rows, no_bar
 from outpainting import Growth, LeftOut, Outpainter, build_parser, pictures_to_grow
 from utilities import ROOT, UserError, own_seed, part_of, shard, to_bytes
 
-FAST = ["--img_size", "64", "--outpaint_range", "0.5", "--maskgit_steps", "2", "--diffusion_steps", "2",
-        "--wandb", "disabled"]
+FAST = ["--img_size", "64", "--outpaint_range", "0.5", "--maskgit_steps", "2", "--repaints", "1",
+        "--diffusion_steps", "2", "--wandb", "disabled"]
 EVENING = np.array([1.0, 0.75, 0.5])
 
 

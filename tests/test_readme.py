@@ -27,10 +27,11 @@ FEWER = {"tokenizer.py": ["--images", "2", "--batch_size", "2"],
          "simulate_webcam.py": ["--places", "2", "--frames", "8", "--interval", "30", "--size", "640x480"],
          "segmentation.py": ["--wandb", "disabled"],
          "dataset.py": ["--scale_down", "1", "--crops_per_picture", "1", "--count", "16", "--wandb", "disabled"],
-         "outpainting.py": ["--outpaint_range", "0.25", "--maskgit_steps", "2", "--diffusion_steps", "2",
-                            "--example_count", "1"]}
+         "outpainting.py": ["--outpaint_range", "0.25", "--maskgit_steps", "2", "--repaints", "1",
+                            "--diffusion_steps", "2", "--example_count", "1"]}
 TRAINED = "tokenizer.py", "maskgit.py", "diffusion_model_upscale.py"  # without tracing, faster for one step
-SMALLER = ["--img_size", "64", "--outpaint_step", "0.25", "--maskgit_steps", "2", "--diffusion_steps", "1"]
+SMALLER = ["--img_size", "64", "--outpaint_step", "0.25", "--maskgit_steps", "2", "--repaints", "1",
+           "--diffusion_steps", "1"]
 
 
 def run(command, folder, more=(), through=()):
