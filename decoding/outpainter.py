@@ -223,19 +223,19 @@ class Outpainter:
         # For tokens of the same size, the same at every token_scale.
         seeds = [own_seed(seed, "tokens", attempt, canvas.unit) for attempt in range(attempts)]
 
+        simple = growth.decoding == "simple"
         if growth.decoding == "joint":
             rings = max(1, -(-max(canvas.margins) // step))
             filled = np.stack([
                 self.fill_at_once(tokens, one, network, guide, growth, steps * rings, bar("tokens"), each)
                 for guide, one, each in zip(guides, seeds, only_first(watch, attempts), strict=True)])
         else:
-            simple = growth.decoding == "simple"
             filled = fill_outwards(
                 np.stack([tokens] * attempts), (guides,), network, self.mask_token, canvas.known, self.window, step,
                 seeds, growth.batch_size, bar("tokens"), steps=1 if simple else steps, schedule=growth.schedule,
                 order=growth.order, order_temperature=growth.generation_temp,
                 temperature=0.0 if simple else growth.temperature, watch=watch, wrap=growth.wrap)
-        if is_guided or growth.decoding == "simple":
+        if is_guided or simple:
             return filled
         return self.repainted(filled, tokens == self.mask_token, seeds, network, guides, growth, bar, watch)
 

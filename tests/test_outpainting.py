@@ -130,7 +130,8 @@ def test_tokens_at_half_the_size_guide_those_of_the_same_place(margins, monkeypa
     assert (tokens == expected).all()
     if len(guides) > 1:
         assert (guides[-1] // 4 == expected).all()
-    assert len(guides) == {8: 1, 13: 2, 21: 2, 70: 3}[max(margins)], "halved until two steps are enough or 4 tokens remain"
+    levels = {8: 1, 13: 2, 21: 2, 70: 3}[max(margins)]
+    assert len(guides) == levels, "halved until two steps are enough or 4 tokens remain"
 
 
 class FlatPainter(Outpainter):
