@@ -283,16 +283,17 @@ def test_from_python_it_is_the_same_picture(folder, results, tmp_path):
         from outpainting import Growth, Outpainter
 
         photograph = np.asarray(Image.open({str(folder / 'exact.png')!r}))
-        growth = Growth(img_size=64, outpaint_range=0.5, maskgit_steps=2, diffusion_steps=2)
+        growth = Growth(img_size=64, outpaint_range=0.5, maskgit_steps=2, repaints=1, diffusion_steps=2)
         outpainters = [Outpainter.load() for _ in range(2)]
         Image.fromarray(outpainters[1](photograph, growth)).save({str(tmp_path / 'large.png')!r})
         (low, _), _ = outpainters[0].grow(photograph, growth, attempts=2)
         Image.fromarray(low).save({str(tmp_path / 'low.png')!r})
-        wanted = Growth(img_size=64, size="500x400", maskgit_steps=1, diffusion_steps=1)
+        wanted = Growth(img_size=64, size="500x400", maskgit_steps=1, repaints=1, diffusion_steps=1)
         low, large = next(outpainters[0].grow(photograph, wanted))
         Image.fromarray(low).save({str(tmp_path / 'low_size.png')!r})
         Image.fromarray(large.whole()).save({str(tmp_path / 'size.png')!r})
-        around = Growth(img_size=64, size="768x256", wrap=True, maskgit_steps=1, diffusion_steps=1)
+        around = Growth(img_size=64, size="768x256", wrap=True, maskgit_steps=1, repaints=1,
+                        diffusion_steps=1)
         low, large = next(outpainters[0].grow(photograph, around))
         Image.fromarray(low).save({str(tmp_path / 'low_around.png')!r})
         Image.fromarray(large.whole()).save({str(tmp_path / 'around.png')!r})
