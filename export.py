@@ -20,7 +20,17 @@ import numpy as np
 from tqdm import tqdm
 
 from decoding import octaves
-from decoding.colours import HIGHEST_GAIN, HIGHLIGHTS, LOWEST_GAIN, NOISE, TARGET_COVARIANCE, TARGET_MEAN
+from decoding.colours import (
+    CERTAIN,
+    HIGHEST_GAIN,
+    LEVELS,
+    LOWEST_GAIN,
+    MOST_PIXELS,
+    NOISE,
+    TARGET_COVARIANCE,
+    TARGET_MEAN,
+    UNCERTAIN,
+)
 from decoding.diffusion import solver_step
 from decoding.growth import Growth
 from decoding.outpainter import CONTEXT_TOKENS
@@ -254,7 +264,8 @@ def steps_of(folders: list[Path]) -> tuple[dict[str, Step], dict[str, Any]]:
         "labels": maskgit.config["classes"], "temperature": growth.temperature, "maskgit_steps": growth.maskgit_steps,
         "halton": halton_order(window, window).tolist(),
         "colour_mean": TARGET_MEAN.tolist(), "colour_covariance": TARGET_COVARIANCE.tolist(), "colour_noise": NOISE,
-        "colour_gains": [LOWEST_GAIN, HIGHEST_GAIN], "highlights": 1 - HIGHLIGHTS, "gain": GAIN.tolist(),
+        "colour_gains": [LOWEST_GAIN, HIGHEST_GAIN], "colour_levels": LEVELS, "colour_pixels": MOST_PIXELS,
+        "colour_certain": [CERTAIN, UNCERTAIN], "gain": GAIN.tolist(),
         "solvers": [solver_weights(growth.diffusion_steps, schedule, "ancestral"),
                     *[solver_weights(few, schedule, "dpm")] * 3],
     }

@@ -229,6 +229,8 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"--variants {' '.join(sorted(unknown))}: known are {', '.join(known)}.")
     if args.kind != "sharpen" and (args.filters or args.perceptual):
         raise UserError("--filters and --perceptual are for sharpen.")
+    if args.perceptual:
+        load_features()  # before the training, since it may need packages
     options = ["--pack", args.pack, "--images", str(args.images), "--tick", str(args.images), *args.options]
     if args.alone:
         train_variant(args.kind, variants[0], options, args.filters)

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from utilities import evenly_spaced
+
 COLOURS = "normalised", "original"  # values of "colours" in the config of a transformer
 # Statistics of the centres of 800 training crops: the mean colour, and the medians of the standard deviations along the
 # axis of largest variance, from blue to white, and across it.
@@ -19,16 +21,20 @@ ALONG, ACROSS = 0.15, 0.01
 TARGET_COVARIANCE = ACROSS**2 * np.eye(3) + (ALONG**2 - ACROSS**2) * np.outer(TARGET_AXIS, TARGET_AXIS)
 NOISE = 0.01  # standard deviation of the noise in a photograph's colours
 HIGHEST_GAIN, LOWEST_GAIN = 2.0, 1 / 3.0  # limits of the factor between standard deviations
-HIGHLIGHTS = 0.01  # share of a photograph's pixels that are its highlights
+LEVELS = 24  # of brightness, at each of which a photograph's mean colour is known
+MOST_PIXELS = 16384  # as many pixels, evenly spaced, are enough for these means
+# Largest channel of a normalised colour up to which its hue is certain, and from which on it is not: few photographs
+# have brighter colours, and above 1 they are clipped.
+CERTAIN, UNCERTAIN = 0.75, 0.9
 
 
 class ColourMap(NamedTuple):
-    """x -> (x - mean) @ matrix + TARGET_MEAN, of colours in [0, 1]. bright: brightness (mean of the channels) at which
-    the highlights of the photograph begin."""
+    """x -> (x - mean) @ matrix + TARGET_MEAN, of colours in [0, 1]. levels: None, or the mean colours of the photograph
+    at several levels of brightness (mean of the channels), from dark to bright, float [N, 3]."""
 
     mean: NDArray[np.float64]
     matrix: NDArray[np.float64]
-    bright: float = 1.0
+    levels: NDArray[np.float64] | None = None
 
     def normalised(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture with normalised colours: uint8 [H, W, 3] -> uint8 [H, W, 3]."""
@@ -38,13 +44,23 @@ class ColourMap(NamedTuple):
     def restored(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
         """The inverse of `normalised`: float32 [H, W, 3] in [0, 1] -> float32 [H, W, 3] in [0, 1].
 
-        If the result is brighter than white somewhere, what is brighter than `bright` is darkened in proportion, so
-        that clouds keep their shading.
+        Bright clouds get the hue that the photograph has at the same brightness. In the normalised picture they are
+        nearly white, so their hue is lost there, and its errors grow by up to 1 / LOWEST_GAIN. If the result is
+        brighter than white somewhere, what is brighter than the last level is darkened in proportion, so that clouds
+        keep their shading.
         """
         colours = self._applied(picture, np.linalg.inv(self.matrix), TARGET_MEAN, self.mean)
         brightness = colours.mean(axis=-1, keepdims=True)
+        brightest = 1.0
+        if self.levels is not None:
+            levels = self.levels.mean(axis=1)
+            own = brightness + np.stack([np.interp(brightness[..., 0], levels, tint - levels)
+                                         for tint in self.levels.T], axis=-1)
+            uncertain = (picture.max(axis=-1, keepdims=True) - CERTAIN) / (UNCERTAIN - CERTAIN)
+            colours += uncertain.clip(0, 1) * (own - colours)
+            brightest = levels[-1]
         if (highest := brightness.max()) > 1:
-            colours -= (highest - 1) / (highest - self.bright) * np.maximum(brightness - self.bright, 0)
+            colours -= (highest - 1) / (highest - brightest) * np.maximum(brightness - brightest, 0)
         return in_range(colours)
 
     def numbers(self) -> list[float]:
@@ -82,8 +98,9 @@ def colour_map(pixels: NDArray[np.uint8]) -> ColourMap:
     inverse = np.linalg.inv(root)
     target = TARGET_COVARIANCE + NOISE**2 * np.eye(3)
     gains, axes = np.linalg.eigh(inverse @ square_root(root @ target @ root) @ inverse)
-    return ColourMap(pixels.mean(axis=0), (axes * np.clip(gains, LOWEST_GAIN, HIGHEST_GAIN)) @ axes.T,
-                     float(np.quantile(pixels.mean(axis=1), 1 - HIGHLIGHTS)))
+    some = evenly_spaced(pixels, MOST_PIXELS)
+    levels = [part.mean(axis=0) for part in np.array_split(some[some.mean(axis=1).argsort()], LEVELS)]
+    return ColourMap(pixels.mean(axis=0), (axes * np.clip(gains, LOWEST_GAIN, HIGHEST_GAIN)) @ axes.T, np.array(levels))
 
 
 def in_range(colours: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -91,11 +91,19 @@ def blurred(picture, deviation):
     return picture
 
 
-def in_range(colours, bright):
-    """Colours in [0, 1]: brighter highlights than `bright` are compressed, other colours lose saturation."""
-    grey = colours.mean(axis=-1, keepdims=True)
+def restored(decoded, matrix, mean, pixels, config):
+    """Decoded colours with those of the photograph's pixels [N, 3]: hues of bright ones are the photograph's, brighter
+    highlights are compressed, and colours out of range lose saturation."""
+    some = pixels[np.linspace(0, len(pixels) - 1, config["colour_pixels"]).round().astype(int)]
+    levels = np.array([part.mean(axis=0) for part in np.array_split(some[some.mean(axis=1).argsort()],
+                                                                    config["colour_levels"])])
+    colours = (decoded - config["colour_mean"]) @ np.linalg.inv(matrix) + mean
+    grey, greys = colours.mean(axis=-1, keepdims=True), levels.mean(axis=1)
+    own = grey + np.stack([np.interp(grey[..., 0], greys, tint - greys) for tint in levels.T], axis=-1)
+    certain, uncertain = config["colour_certain"]
+    colours += ((decoded.max(axis=-1, keepdims=True) - certain) / (uncertain - certain)).clip(0, 1) * (own - colours)
     if (highest := grey.max()) > 1:
-        colours = colours - (highest - 1) / (highest - bright) * np.maximum(grey - bright, 0)
+        colours -= (highest - 1) / (highest - greys[-1]) * np.maximum(grey - greys[-1], 0)
     grey = np.clip(colours.mean(axis=-1, keepdims=True), 0, 1)
     excess = np.abs(colours - grey) / np.maximum(np.where(colours > grey, 1 - grey, grey), 1e-6)
     return grey + (colours - grey) / np.maximum(excess.max(axis=-1, keepdims=True), 1)
@@ -135,8 +143,9 @@ def grow(photograph, networks, config, seed=0):
     """A photograph uint8 [H, W, 3] with one step of new sky on every side. H and W are multiples of 128."""
     size, target = config["downscale"], np.array(config["colour_mean"])
     low = np.rint(shrunk(photograph, 4))
-    mean = low.mean(axis=(0, 1), dtype=float) / 255
-    matrix = colour_matrix(low.reshape(-1, 3) / 255.0, config["colour_covariance"], config["colour_noise"],
+    pixels = low.reshape(-1, 3) / 255.0
+    mean = pixels.mean(axis=0)
+    matrix = colour_matrix(pixels, config["colour_covariance"], config["colour_noise"],
                            config["colour_gains"])
     normal = np.floor(np.clip((low - 255 * mean) @ matrix + 255 * target + 0.5, 0, 255)).astype(np.float32)
     extended = np.pad(normal, ((BORDER * size,) * 2, (BORDER * size,) * 2, (0, 0)), mode="symmetric")
@@ -144,9 +153,8 @@ def grow(photograph, networks, config, seed=0):
     tokens = fill(np.pad(known, config["step"], constant_values=config["mask_token"]), known.ravel(),
                   networks["maskgit"], config, seed)
     decoded = run(networks["decode"], tokens[None])[0][0]
-    restored = in_range((decoded - target) @ np.linalg.inv(matrix) + mean,
-                        np.quantile(low.mean(axis=-1) / 255, config["highlights"]))
-    picture = shrunk(seamless(restored, low / 255, config["step"] * size), 4)
+    coloured = restored(decoded, matrix, mean, pixels, config)
+    picture = shrunk(seamless(coloured, low / 255, config["step"] * size), 4)
     for octave, solver in zip((3, 2, 1, 0), config["solvers"], strict=True):
         picture = add_octave(picture, shrunk(photograph / np.float32(255), 2**octave),
                              4 * config["step"] * size >> octave, networks, solver, config["gain"],
