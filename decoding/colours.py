@@ -50,17 +50,17 @@ class ColourMap(NamedTuple):
         keep their shading.
         """
         colours = self._applied(picture, np.linalg.inv(self.matrix), TARGET_MEAN, self.mean)
-        brightness = colours.mean(axis=-1, keepdims=True)
-        brightest = 1.0
+        brightness, brightest = colours.mean(axis=-1), 1.0
         if self.levels is not None:
             levels = self.levels.mean(axis=1)
-            own = brightness + np.stack([np.interp(brightness[..., 0], levels, tint - levels)
-                                         for tint in self.levels.T], axis=-1)
-            uncertain = (picture.max(axis=-1, keepdims=True) - CERTAIN) / (UNCERTAIN - CERTAIN)
-            colours += uncertain.clip(0, 1) * (own - colours)
+            certain = ((UNCERTAIN - picture.max(axis=-1)) / (UNCERTAIN - CERTAIN)).clip(0, 1)
+            for channel, mean in enumerate(self.levels.T):
+                own = brightness + np.interp(brightness, levels, mean - levels)
+                colours[..., channel] = own + certain * (colours[..., channel] - own)
             brightest = levels[-1]
         if (highest := brightness.max()) > 1:
-            colours -= (highest - 1) / (highest - brightest) * np.maximum(brightness - brightest, 0)
+            darker = (highest - 1) / (highest - brightest) * np.maximum(brightness - brightest, 0)
+            colours -= darker[..., None]
         return in_range(colours)
 
     def numbers(self) -> list[float]:
