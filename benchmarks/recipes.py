@@ -229,14 +229,14 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"--variants {' '.join(sorted(unknown))}: known are {', '.join(known)}.")
     if args.kind != "sharpen" and (args.filters or args.perceptual):
         raise UserError("--filters and --perceptual are for sharpen.")
-    if args.perceptual:
-        load_features()  # before the training, since it may need packages
     options = ["--pack", args.pack, "--images", str(args.images), "--tick", str(args.images), *args.options]
     if args.alone:
         train_variant(args.kind, variants[0], options, args.filters)
         if args.perceptual:
             measure_octaves(variants[0], args.pack)
         return
+    if args.perceptual:
+        load_features()  # before the training, since it may need packages
     own = [*(["--filters", *args.filters] if args.filters else []), *(["--perceptual"] if args.perceptual else [])]
     for variant in variants:
         share_extracted(args.kind, variant, variants[0])
